@@ -1,0 +1,62 @@
+# Two commands matter: `make dev` runs everything on this machine, `make test`
+# proves it. Both set up what they need by themselves.
+
+GO      ?= go
+CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bailiwick
+CONSUL_VERSION := $(shell sed -n 's|^\tgithub.com/hashicorp/consul v||p' tools/consul/go.mod)
+CONSUL  := $(CACHE)/consul-$(CONSUL_VERSION)/consul
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Each fuzz target runs this long in `make test`; the corpus itself always runs.
+FUZZTIME ?= 3s
+
+.PHONY: build dev test setup vet unit fuzz web consul bench clean help
+
+help:
+	@echo "make dev    build, then run DNS, ten edges, console and API on loopback"
+	@echo "make test   install what tests need, then run every test"
+	@echo "make bench  print the benchmarks"
+
+build: bin/bailiwick
+
+bin/bailiwick: FORCE
+	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/bailiwick
+FORCE:
+
+dev: build
+	@exec ./bin/bailiwick dev
+
+test: setup vet web unit fuzz
+	@tools/setup summary
+
+setup:
+	@tools/setup install
+
+vet:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt these:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+# The real Consul, built once a version into a cache outside the tree.
+consul: $(CONSUL)
+$(CONSUL): tools/consul/go.mod
+	@echo "building Consul $(CONSUL_VERSION) into $(CACHE) (about 12 minutes on two cores, once)"
+	@mkdir -p $(dir $@)
+	cd tools/consul && $(GO) build -o $@.tmp github.com/hashicorp/consul
+	mv $@.tmp $@
+
+unit: consul
+	BAILIWICK_CONSUL=$(CONSUL) $(GO) test -race -timeout 20m ./...
+
+fuzz:
+	@tools/fuzz $(FUZZTIME)
+
+web:
+	npm --prefix tools/web ci --no-audit --no-fund
+	npm --prefix tools/web run check
+	npm --prefix tools/web test
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./steer ./residency ./geodns/... ./edge/sfu/...
+
+clean:
+	rm -rf bin
