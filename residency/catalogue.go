@@ -1,0 +1,204 @@
+package residency
+
+import (
+	_ "embed"
+	"maps"
+	"slices"
+	"sync"
+)
+
+//go:embed law.yaml
+var shipped []byte
+
+// Shipped is the catalogue that this version of the product carries, with every
+// flag at its default. It is shared and immutable.
+var Shipped = sync.OnceValue(func() *Law {
+	l, err := Parse(shipped)
+	if err != nil {
+		panic("residency: the embedded catalogue does not parse: " + err.Error()) // a test parses it
+	}
+	return l
+})
+
+// Law is one parsed catalogue. It is immutable and safe for concurrent use.
+type Law struct {
+	asOf     string
+	unknown  string // meta.default_for_unknown
+	rows     map[Jurisdiction]*Row
+	overlays map[string]*Row
+	overlaid []string
+	eu       *Row
+	eea      set
+	same     map[Jurisdiction]Jurisdiction
+	never    map[Jurisdiction]bool // entries that are no participants: EU, US-MEDICAID
+	facts    map[Fact]FactRule
+	concern  set // deny_everywhere
+	flags    map[string]bool
+	flagOf   map[Fact]string // a fact that also needs a flag: importer_is_DPF_certified → dpf_valid
+}
+
+// Row is one entry of the catalogue, an overlay included.
+type Row struct {
+	Name       string // jurisdiction or overlay
+	Overlay    bool
+	Regime     string
+	Basis      []string // the citation
+	Note       string
+	Verified   string // searched or recall
+	Confidence string // high, medium or low
+	AsOf       string
+	Effective  string // where it differs from in force: shown, never applied
+	BreakGlass string // none, vital or contract
+	applies    Jurisdiction
+	planes     [3]*rule // nil: the overlay does not change the plane
+	defaults   [3]*rule // product_default
+	contract   bool     // a contract route may exist
+	require    []Fact   // of an overlay, on every plane
+}
+
+type kind uint8
+
+const (
+	anywhere kind = iota // an overlay that only requires facts
+	homeOnly
+	block
+	adequacyList
+	adequacyOrContract
+	anywhereWithContract
+	anywhereExcept
+	homeCopyPlus
+)
+
+var kinds = map[string]kind{"home_only": homeOnly, "block": block, "adequacy_list": adequacyList,
+	"adequacy_or_contract": adequacyOrContract, "anywhere_with_contract": anywhereWithContract,
+	"anywhere_except": anywhereExcept, "home_copy_plus": homeCopyPlus}
+
+// set holds countries and, where a list names them, subdivisions.
+type set map[Jurisdiction]bool
+
+func (s set) has(at Jurisdiction) bool { return s[at] || s[at.Country()] }
+
+// rule is one plane of one row, its lists expanded.
+type rule struct {
+	kind    kind
+	allow   set
+	cond    map[Jurisdiction]Fact
+	deny    set
+	require []Fact
+	tags    map[string]kind // consult tags that make this plane home_only
+}
+
+// FactRule is one entry of the closed fact list.
+type FactRule struct {
+	Scope string // who asserts it: operator, provider, tenant or consult
+	When  When
+	Note  string
+}
+
+// When says where a fact is needed.
+type When uint8
+
+const (
+	Always        When = iota
+	OutsideHome        // where the hop lies outside the jurisdiction
+	ContractRoute      // where the hop is reached only by a transfer instrument
+)
+
+// AsOf is the catalogue's date, YYYY-MM-DD.
+func (l *Law) AsOf() string { return l.asOf }
+
+// Facts is the closed list of facts; the map is the caller's own.
+func (l *Law) Facts() map[Fact]FactRule { return maps.Clone(l.facts) }
+
+// Overlays are the names of the overlays, ordered.
+func (l *Law) Overlays() []string { return slices.Clone(l.overlaid) }
+
+// Row is the law that binds a participant of j first: the subdivision's own row
+// where there is one, else the country's, else the EU default for a country of
+// the EEA. False for a country without law on file and for anything that is no
+// participant.
+func (l *Law) Row(j Jurisdiction) (*Row, bool) {
+	if l.never[j] {
+		return nil, false
+	}
+	if r := l.rows[j]; r != nil && j.IsSubdivision() {
+		return r, true
+	}
+	r := l.country(j)
+	return r, r != nil
+}
+
+// Maps tells whether there is law on file for a participant of j.
+func (l *Law) Maps(j Jurisdiction) bool {
+	_, ok := l.Row(j)
+	return ok
+}
+
+// country is the row of j's country, nil for none.
+func (l *Law) country(j Jurisdiction) *Row {
+	c := l.canonical(j).Country()
+	if l.never[j] || l.never[c] {
+		return nil
+	}
+	if r := l.rows[c]; r != nil {
+		return r
+	}
+	if l.eea[c] {
+		return l.eu
+	}
+	return nil
+}
+
+// canonical maps a territory to the country whose law it has: a hop in RE is a
+// hop in FR. A subdivision of a mapped country keeps only the country.
+func (l *Law) canonical(j Jurisdiction) Jurisdiction {
+	if c, ok := l.same[j.Country()]; ok {
+		return c
+	}
+	return j
+}
+
+// Jurisdictions lists every participant jurisdiction that has law of its own or
+// by default, territories included, ordered.
+func (l *Law) Jurisdictions() []Jurisdiction {
+	all := map[Jurisdiction]bool{}
+	for j := range l.rows {
+		all[j] = true
+	}
+	for j := range l.eea {
+		all[j] = true
+	}
+	for j := range l.same {
+		all[j] = true
+	}
+	for j := range l.never {
+		delete(all, j)
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// HomeOnly tells whether a participant of j can be served at home alone on the
+// plane, by law or by the product's default.
+func (l *Law) HomeOnly(j Jurisdiction, p Plane) bool {
+	rows := [2]*Row{l.country(j), l.rows[j]}
+	for _, r := range rows {
+		if r == nil {
+			continue
+		}
+		if q := r.planes[p]; q != nil && q.kind == homeOnly {
+			return true
+		}
+		if q := r.defaults[p]; q != nil && q.kind == homeOnly {
+			return true
+		}
+	}
+	return false
+}
+
+// With is the same law under other flags (dpf_valid); a flag not named is off,
+// whatever its default: what nobody asserts is false.
+func (l *Law) With(flags map[string]bool) *Law {
+	n := *l
+	n.flags = maps.Clone(flags)
+	return &n
+}
