@@ -1,0 +1,241 @@
+// Package consul is the Store on a Consul datacenter, through the HTTP API of one
+// agent, and the only package that imports Consul's client.
+//
+// Keys are Consul's keys and Entry.Rev is ModifyIndex, so that `consul kv put`
+// and the UI are part of the control plane. It is not a cache and answers nothing
+// from memory: what survives a lost Consul is its caller's business.
+//
+// The traps of the API that it stands over:
+//
+//   - An empty answer proves nothing. A token that may not read gets "200 []" or
+//     404, told only by X-Consul-Results-Filtered-By-ACLs, and a request without
+//     any token not even by that. Both are errors here, and so is an answer
+//     without an index, which no Consul gave.
+//   - A server that is behind (a follower that lags, or that was cut off before it
+//     heard that a write was committed) gives a stale answer in which keys are
+//     missing. The first answer of a watch, and each one older than what was
+//     delivered, is therefore asked for in the consistent mode, in which only a
+//     leader that has caught up answers.
+//   - After that watches allow stale answers, which go on when the leader is lost.
+//     Such an answer comes without a known leader and counts as a failure to up.
+//   - An index can move with nothing changed, and go back after a restore. Values
+//     are compared, and an answer that goes back is believed of a leader only.
+//   - A blocking query has no deadline of its own and hangs on a stopped agent.
+//   - Writing what is already there does not raise ModifyIndex; PUT does not say
+//     which index it wrote; a CAS that the cluster retried after losing its leader
+//     reports the conflict with itself; and a transaction, which does say, takes
+//     only three quarters of MaxValue. Each write hence carries a random number in
+//     the key's Flags, by which it is found again with the next read.
+//   - A new client for each call ends in 429 for good: there is one.
+//   - Registering a service again leaves a critical check critical.
+//   - A dead instance that Consul reaps looks like one that was taken out. Reaping
+//     is put off for 72 h.
+//   - A service ID is unique on its agent only. Of two agents that hold the same
+//     ID (an edge that moved) the better status is reported, then the newer.
+//   - Consul unescapes the path of a key twice; see store.CheckKey.
+package consul
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"bailiwick/store"
+)
+
+// Store is a store.Store. It is safe for concurrent use and needs no closing.
+type Store struct {
+	addr   string
+	client *api.Client
+	token  bool          // whether requests carry one
+	wait   time.Duration // of a blocking query
+	grace  time.Duration // beyond wait and its jitter, until the agent counts as hung
+}
+
+// New returns the store behind the agent at addr: host:port, http://…, https://…
+// or unix://…. token may be empty; then CONSUL_HTTP_TOKEN and
+// CONSUL_HTTP_TOKEN_FILE apply, as do Consul's variables for TLS. It contacts
+// nobody: an unreachable agent shows in the first call.
+func New(addr, token string) (*Store, error) {
+	if addr == "" {
+		return nil, errors.New("consul: no address of an agent")
+	}
+	config := &api.Config{Address: addr, Token: token}
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("consul %s: %w", addr, err)
+	}
+	// NewClient leaves the token that it chose in config.
+	return &Store{addr: addr, client: client, token: config.Token != "", wait: 30 * time.Second, grace: 5 * time.Second}, nil
+}
+
+// Get implements store.Store. It is linearizable: a CAS loop makes progress.
+func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
+	if err := store.CheckKey(key); err != nil {
+		return store.Entry{}, err
+	}
+	pair, _, err := s.get(ctx, key)
+	if err != nil {
+		return store.Entry{}, err
+	}
+	if pair == nil {
+		return store.Entry{}, fmt.Errorf("%w: %s", store.ErrNotFound, key)
+	}
+	return entry(pair), nil
+}
+
+// get returns a nil pair and the store's index for an absent key.
+func (s *Store) get(ctx context.Context, key string) (*api.KVPair, uint64, error) {
+	q := &api.QueryOptions{RequireConsistent: true}
+	pair, meta, err := s.client.KV().Get(key, q.WithContext(ctx))
+	if err == nil {
+		err = s.trust(meta, false)
+	}
+	if err != nil {
+		return nil, 0, s.fail(ctx, "read "+key, err)
+	}
+	return pair, meta.LastIndex, nil
+}
+
+// CAS implements store.Store. After an error other than ErrConflict the write may
+// have happened.
+func (s *Store) CAS(ctx context.Context, key string, value []byte, rev uint64) (store.Entry, error) {
+	return s.write(ctx, key, value, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
+		pair.ModifyIndex = rev
+		ok, _, err := s.client.KV().CAS(pair, q)
+		return ok, err
+	})
+}
+
+// Put implements store.Store. After an error the write may have happened.
+func (s *Store) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
+	return s.write(ctx, key, value, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
+		_, err := s.client.KV().Put(pair, q)
+		return true, err
+	})
+}
+
+func (s *Store) write(ctx context.Context, key string, value []byte, put func(*api.KVPair, *api.WriteOptions) (bool, error)) (store.Entry, error) {
+	if err := errors.Join(store.CheckKey(key), store.CheckValue(key, value)); err != nil {
+		return store.Entry{}, err
+	}
+	mark := rand.Uint64() | 1 // 0 would leave Flags alone
+	q := &api.WriteOptions{}
+	ok, err := put(&api.KVPair{Key: key, Value: value, Flags: mark}, q.WithContext(ctx))
+	if err != nil {
+		return store.Entry{}, s.fail(ctx, "write "+key, err)
+	}
+	now, index, err := s.get(ctx, key)
+	switch {
+	case err != nil:
+		return store.Entry{}, err
+	case now != nil && now.Flags == mark:
+		return entry(now), nil
+	case !ok:
+		return store.Entry{}, fmt.Errorf("%w: %s", store.ErrConflict, key)
+	case now != nil:
+		// Written, and overwritten already: any revision that ours is not above
+		// and that is not the present one tells the caller so at its next CAS.
+		index = now.ModifyIndex - 1
+	}
+	return store.Entry{Key: key, Value: bytes.Clone(value), Rev: index}, nil
+}
+
+// Delete implements store.Store. Of several at once exactly one succeeds: Consul's
+// own delete-cas calls an absent key a success, a transaction with check-index
+// does not.
+func (s *Store) Delete(ctx context.Context, key string, rev uint64) error {
+	if err := store.CheckKey(key); err != nil {
+		return err
+	}
+	var failed error // of the last transaction, and at which revision
+	var failedAt uint64
+	for {
+		pair, _, err := s.get(ctx, key)
+		switch {
+		case err != nil:
+			return err
+		case pair == nil:
+			return fmt.Errorf("%w: %s", store.ErrNotFound, key)
+		case rev != 0 && pair.ModifyIndex != rev:
+			return fmt.Errorf("%w: %s", store.ErrConflict, key)
+		case failed != nil && pair.ModifyIndex == failedAt:
+			return s.fail(ctx, "delete "+key, failed) // not for its revision
+		}
+		q := &api.QueryOptions{}
+		ok, res, _, err := s.client.Txn().Txn(api.TxnOps{
+			{KV: &api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: pair.ModifyIndex}},
+			{KV: &api.KVTxnOp{Verb: api.KVDelete, Key: key}},
+		}, q.WithContext(ctx))
+		switch {
+		case err != nil:
+			return s.fail(ctx, "delete "+key, err)
+		case ok:
+			return nil
+		}
+		failed, failedAt = errors.New("transaction refused"), pair.ModifyIndex
+		if len(res.Errors) > 0 {
+			failed = errors.New(res.Errors[0].What)
+		}
+	}
+}
+
+// List implements store.Store. It is linearizable.
+func (s *Store) List(ctx context.Context, prefix string) (store.Snapshot, error) {
+	if err := store.CheckPrefix(prefix); err != nil {
+		return store.Snapshot{}, err
+	}
+	q := &api.QueryOptions{RequireConsistent: true}
+	pairs, meta, err := s.client.KV().List(prefix, q.WithContext(ctx))
+	if err == nil {
+		err = s.trust(meta, true)
+	}
+	if err != nil {
+		return store.Snapshot{}, s.fail(ctx, "list "+prefix, err)
+	}
+	return snapshot(pairs), nil
+}
+
+// trust refuses an answer that may lack something, or is not Consul's at all.
+// Only a list can lack something: of one key Consul says 403.
+func (s *Store) trust(meta *api.QueryMeta, list bool) error {
+	switch {
+	case meta.LastIndex == 0:
+		return errors.New("answer without X-Consul-Index: is this address Consul's HTTP API?")
+	case list && meta.ResultsFilteredByACLs:
+		return errors.New("the token may not read everything asked for: grant key_prefix, service_prefix and node_prefix read")
+	case list && !s.token && meta.DefaultACLPolicy == "deny":
+		return errors.New("no token, and Consul's ACLs deny by default: an empty answer would prove nothing; give a token")
+	}
+	return nil
+}
+
+// fail says which agent failed at what. The client's errors hold no token.
+func (s *Store) fail(ctx context.Context, doing string, err error) error {
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return fmt.Errorf("consul %s: %s: %w", s.addr, doing, err)
+}
+
+func entry(pair *api.KVPair) store.Entry {
+	return store.Entry{Key: pair.Key, Value: bytes.Clone(pair.Value), Rev: pair.ModifyIndex}
+}
+
+// snapshot leaves out the empty keys ending in a slash by which Consul's UI marks
+// a folder.
+func snapshot(pairs api.KVPairs) store.Snapshot {
+	snap := store.Snapshot{Entries: make([]store.Entry, 0, len(pairs))}
+	for _, pair := range pairs {
+		if !strings.HasSuffix(pair.Key, "/") {
+			snap.Entries = append(snap.Entries, entry(pair))
+		}
+	}
+	return snap
+}

@@ -1,0 +1,282 @@
+package consul
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"bailiwick/store"
+)
+
+// scripted is an agent that speaks Consul's protocol from memory, for what a real
+// one does rarely or late.
+type scripted func(*http.Request) (*http.Response, error)
+
+func (f scripted) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (f scripted) store(t *testing.T) *Store {
+	t.Helper()
+	s, err := New("agent.invalid:8500", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.client, err = api.NewClient(&api.Config{Address: s.addr, HttpClient: &http.Client{Transport: f}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// answer is a key-value answer; each pair is key=value@index.
+func answer(index uint64, leader bool, pairs ...string) *http.Response {
+	list := api.KVPairs{}
+	for _, p := range pairs {
+		key, rest, _ := strings.Cut(p, "=")
+		value, rev, _ := strings.Cut(rest, "@")
+		n, _ := strconv.ParseUint(rev, 10, 64)
+		list = append(list, &api.KVPair{Key: key, Value: []byte(value), ModifyIndex: n})
+	}
+	return respond(http.StatusOK, index, leader, list)
+}
+
+func respond(status int, index uint64, leader bool, body any) *http.Response {
+	b, _ := json.Marshal(body)
+	h := http.Header{}
+	h.Set("X-Consul-Index", fmt.Sprint(index))
+	h.Set("X-Consul-LastContact", "0")
+	h.Set("X-Consul-KnownLeader", strconv.FormatBool(leader))
+	return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(string(b)))}
+}
+
+// mode is how a query was asked: "consistent", or "stale" with the index blocked on.
+func mode(r *http.Request) string {
+	q := r.URL.Query()
+	if q.Has("consistent") {
+		return "consistent" + q.Get("index")
+	}
+	if q.Has("stale") {
+		return "stale " + q.Get("index")
+	}
+	return "default"
+}
+
+func TestWatchLoop(t *testing.T) {
+	type step struct {
+		want   string // the query
+		answer *http.Response
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+		want  string // what fn and up were told; "!" is a failure, "." a contact
+	}{
+		{"the first answer is a leader's, later ones may be stale",
+			[]step{{"consistent", answer(10, true, "a=1@10")}, {"stale 10", answer(11, true, "a=2@11")}, {"stale 11", nil}},
+			"[a=1] . [a=2] ."},
+		{"an index that moves with nothing changed",
+			[]step{{"consistent", answer(10, true, "a=1@10")}, {"stale 10", answer(12, true, "a=1@10")}, {"stale 12", nil}},
+			"[a=1] . ."},
+		{"the same value written again",
+			[]step{{"consistent", answer(10, true, "a=1@10")}, {"stale 10", answer(12, true, "a=1@12")}, {"stale 12", nil}},
+			"[a=1] . [a=1] ."},
+		{"a server that lags",
+			[]step{{"consistent", answer(10, true, "a=1@10")}, {"stale 10", answer(4, true)}, {"consistent", answer(10, true, "a=1@10")}, {"stale 10", nil}},
+			"[a=1] . ."},
+		{"a server that lags, without a leader",
+			[]step{{"consistent", answer(10, true, "a=1@10")}, {"stale 10", answer(4, false)}, {"consistent", respond(500, 0, false, "no leader")},
+				{"consistent", answer(10, true, "a=1@10")}, {"stale 10", nil}},
+			"[a=1] . ! ."},
+		{"a store that was restored",
+			[]step{{"consistent", answer(10, true, "a=2@10")}, {"stale 10", answer(4, true, "a=1@4")}, {"consistent", answer(4, true, "a=1@4")}, {"stale 4", nil}},
+			"[a=2] . [a=1] ."},
+		{"an error, then a lagging server",
+			[]step{{"consistent", answer(10, true, "a=1@10")}, {"stale 10", respond(500, 0, true, "oops")}, {"stale ", answer(4, true)},
+				{"consistent", answer(10, true, "a=1@10")}, {"stale 10", nil}},
+			"[a=1] . ! ."},
+		{"an answer without an index",
+			[]step{{"consistent", answer(0, true)}, {"consistent", answer(10, true)}, {"stale 10", nil}},
+			"! [] ."},
+		{"an unknown leader", // the newest word there is, but an old one
+			[]step{{"consistent", answer(10, true, "a=1@10")}, {"stale 10", answer(11, false, "a=2@11")}, {"stale 11", answer(11, true, "a=2@11")}, {"stale 11", nil}},
+			"[a=1] . [a=2] ! ."},
+		{"nothing there", // Consul answers 404
+			[]step{{"consistent", respond(404, 7, true, nil)}, {"stale 7", answer(8, true, "a=1@8")}, {"stale 8", respond(404, 9, true, nil)}, {"stale 9", nil}},
+			"[] . [a=1] . [] ."},
+		{"a folder made in the UI",
+			[]step{{"consistent", answer(10, true, "a=1@10", "b/=@9")}, {"stale 10", nil}},
+			"[a=1] ."},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				n := 0
+				s := scripted(func(r *http.Request) (*http.Response, error) {
+					step := c.steps[n]
+					if got := mode(r); got != step.want {
+						t.Errorf("query %d: got %q, want %q", n+1, got, step.want)
+					}
+					if n++; step.answer == nil {
+						cancel()
+						return nil, ctx.Err()
+					}
+					return step.answer, nil
+				}).store(t)
+				var told []string
+				err := s.Watch(ctx, "",
+					func(snap store.Snapshot) {
+						words := make([]string, len(snap.Entries))
+						for i, e := range snap.Entries {
+							words[i] = e.Key + "=" + string(e.Value)
+							e.Value[0] = 'x' // ours to spoil
+						}
+						told = append(told, fmt.Sprint(words))
+					},
+					func(err error) { told = append(told, map[bool]string{true: "!", false: "."}[err != nil]) })
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("Watch: got %v, want %v", err, context.Canceled)
+				}
+				if got := strings.Join(told, " "); got != c.want {
+					t.Errorf("told: got %s, want %s", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A hung agent is noticed after wait, jitter and grace; failures come apart by
+// random pauses that grow.
+func TestWatchTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var asked []time.Time
+		s := scripted(func(r *http.Request) (*http.Response, error) {
+			asked = append(asked, time.Now())
+			if len(asked) == 1 {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			if len(asked) == 40 {
+				cancel()
+			}
+			return nil, errors.New("connection refused")
+		}).store(t)
+		began := time.Now()
+		var hung time.Duration
+		s.Watch(ctx, "a/", func(store.Snapshot) { t.Error("a snapshot out of nothing") }, func(err error) {
+			if err == nil {
+				t.Error("up(nil) without a contact")
+			}
+			if hung == 0 {
+				hung = time.Since(began)
+			}
+		})
+		if want := 30*time.Second + 30*time.Second/16 + 5*time.Second; hung != want {
+			t.Errorf("a hung agent was reported after %s, want %s", hung, want)
+		}
+		longest := time.Duration(0)
+		for i := 2; i < len(asked); i++ {
+			pause := asked[i].Sub(asked[i-1])
+			longest = max(longest, pause)
+			if bound := min(10*time.Second, 200*time.Millisecond<<min(i, 10)); pause < 200*time.Millisecond || pause > bound {
+				t.Errorf("pause after failure %d: got %s, want 200ms to %s", i, pause, bound)
+			}
+		}
+		if longest < 2*time.Second {
+			t.Errorf("longest of %d pauses: %s, want them growing to 10s", len(asked)-2, longest)
+		}
+	})
+}
+
+// What a write learns from reading back what it wrote.
+func TestWriteReadBack(t *testing.T) {
+	const theirs = 5
+	for _, c := range []struct {
+		name    string
+		put     bool // Consul's answer to the PUT
+		ours    bool // whether the key read back is the one written
+		present bool
+		index   uint64 // of the key, or of the store when it is absent
+		rev     uint64 // of the entry returned; 0 for a conflict
+	}{
+		{"written", true, true, true, 20, 20},
+		{"written and overwritten", true, false, true, 20, 19},
+		{"written and deleted", true, false, false, 20, 20},
+		{"refused", false, false, true, 20, 0},
+		{"refused and deleted", false, false, false, 20, 0},
+		{"written, then refused to the cluster's own retry", false, true, true, 20, 20},
+	} {
+		var flags uint64
+		s := scripted(func(r *http.Request) (*http.Response, error) {
+			switch {
+			case r.Method == http.MethodPut:
+				flags, _ = strconv.ParseUint(r.URL.Query().Get("flags"), 10, 64)
+				return respond(http.StatusOK, 0, true, c.put), nil
+			case mode(r) != "consistent":
+				t.Errorf("%s: read back in mode %q, want consistent", c.name, mode(r))
+			case !c.present:
+				return respond(http.StatusNotFound, c.index, true, nil), nil
+			case !c.ours:
+				flags = theirs
+			}
+			return respond(http.StatusOK, c.index, true, api.KVPairs{{Key: "a", Value: []byte("1"), ModifyIndex: c.index, Flags: flags}}), nil
+		}).store(t)
+		e, err := s.CAS(t.Context(), "a", []byte("1"), 3)
+		if c.rev == 0 {
+			if !errors.Is(err, store.ErrConflict) {
+				t.Errorf("%s: got %+v, %v, want %v", c.name, e, err, store.ErrConflict)
+			}
+			continue
+		}
+		if err != nil || e.Rev != c.rev || string(e.Value) != "1" {
+			t.Errorf("%s: got %+v, %v, want revision %d", c.name, e, err, c.rev)
+		}
+	}
+}
+
+// The one status and the one instance of an ID that several agents may report.
+func TestInstances(t *testing.T) {
+	entry := func(id, addr string, index uint64, statuses ...string) *api.ServiceEntry {
+		e := &api.ServiceEntry{Node: &api.Node{Address: "192.0.2.99"}, Service: &api.AgentService{ID: id, Address: addr, Port: 80, ModifyIndex: index}}
+		for _, s := range statuses {
+			e.Checks = append(e.Checks, &api.HealthCheck{CheckID: s, Status: s})
+		}
+		return e
+	}
+	maintained := entry("a", "192.0.2.1", 1, api.HealthPassing)
+	maintained.Checks = append(maintained.Checks, &api.HealthCheck{CheckID: api.NodeMaint, Status: api.HealthCritical})
+	for _, c := range []struct {
+		name string
+		list []*api.ServiceEntry
+		want string
+	}{
+		{"none", nil, "[]"},
+		{"passing", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, api.HealthPassing, api.HealthPassing)}, "[a 192.0.2.1:80 passing]"},
+		{"a warning passes", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, api.HealthPassing, api.HealthWarning)}, "[a 192.0.2.1:80 passing]"},
+		{"one check of two critical", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, api.HealthPassing, api.HealthCritical)}, "[a 192.0.2.1:80 critical]"},
+		{"maintenance", []*api.ServiceEntry{maintained}, "[a 192.0.2.1:80 critical]"},
+		{"a status of the future", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, "splendid")}, "[a 192.0.2.1:80 critical]"},
+		{"the node's address", []*api.ServiceEntry{entry("a", "", 1, api.HealthPassing)}, "[a 192.0.2.99:80 passing]"},
+		{"a host name", []*api.ServiceEntry{entry("a", "edge.example", 1, api.HealthPassing)}, "[a invalid AddrPort passing]"},
+		{"moved: the passing one", []*api.ServiceEntry{entry("a", "192.0.2.1", 9, api.HealthCritical), entry("a", "192.0.2.2", 5, api.HealthPassing)}, "[a 192.0.2.2:80 passing]"},
+		{"moved: the newer one", []*api.ServiceEntry{entry("a", "192.0.2.1", 5, api.HealthPassing), entry("a", "192.0.2.2", 9, api.HealthPassing)}, "[a 192.0.2.2:80 passing]"},
+		{"ordered", []*api.ServiceEntry{entry("b", "192.0.2.2", 1, api.HealthPassing), entry("a", "192.0.2.1", 2, api.HealthPassing)}, "[a 192.0.2.1:80 passing b 192.0.2.2:80 passing]"},
+	} {
+		var words []string
+		for _, in := range instances(c.list) {
+			words = append(words, fmt.Sprint(in.ID, " ", in.Addr, " ", in.Status))
+		}
+		if got := fmt.Sprint(words); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,145 @@
+// Package consultest runs real Consul servers for tests: alone or as a cluster,
+// to be killed, paused and restarted at will.
+//
+// The binary is $BAILIWICK_CONSUL, else consul-1.22.7/consul in the bailiwick
+// folder of the user's cache directory, built once in tools/consul with
+//
+//	go build -o ~/.cache/bailiwick/consul-1.22.7/consul github.com/hashicorp/consul
+//
+// Without it tests are skipped, except under CI=true, where they fail.
+//
+// On Linux each server has a loopback address of its own, drawn at random, with
+// Consul's usual ports: packages tested in parallel do not meet, a restarted
+// server gets its ports back, and no ephemeral port is in the way. Elsewhere it
+// is 127.0.0.1 with free ports.
+package consultest
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"testing"
+)
+
+// Version is the Consul that the tests are written against.
+const Version = "1.22.7"
+
+// Binary returns the path of the consul program, or ends the test.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, from := os.Getenv("BAILIWICK_CONSUL"), "$BAILIWICK_CONSUL"
+	if path == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatalf("consultest: no cache directory to look for consul in: %v", err)
+		}
+		path, from = filepath.Join(cache, "bailiwick", "consul-"+Version, "consul"), "build it from tools/consul, or set $BAILIWICK_CONSUL"
+	}
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("consultest: no consul to test against: %v (%s)", err, from)
+		}
+		t.Skipf("consultest: no consul to test against: %v (%s)", err, from)
+	}
+	return path
+}
+
+// Start runs one server, with the settings of config (HCL) besides its own, and
+// returns once it takes writes. It is killed when the test ends.
+func Start(t testing.TB, config ...string) *Server {
+	t.Helper()
+	s := newServer(t, config)
+	s.join = []*Server{s}
+	s.start()
+	s.ready()
+	return s
+}
+
+// StartCluster runs n servers of one datacenter and returns once each of them
+// takes writes.
+func StartCluster(t testing.TB, n int, config ...string) []*Server {
+	t.Helper()
+	servers := make([]*Server, n)
+	for i := range servers {
+		servers[i] = newServer(t, config)
+	}
+	for _, s := range servers {
+		s.join = servers
+		s.start()
+	}
+	for _, s := range servers {
+		s.ready()
+	}
+	return servers
+}
+
+// Leader returns the server that the cluster follows, as the first of the
+// servers that knows says; it waits for an election.
+func Leader(t testing.TB, servers []*Server) *Server {
+	t.Helper()
+	var leader *Server
+	poll(t, "a leader", func() error {
+		for _, s := range servers {
+			raft, err := s.leader()
+			if err != nil {
+				continue
+			}
+			for _, l := range servers {
+				if l.running() && raft == net.JoinHostPort(l.ip, strconv.Itoa(l.ports.server)) {
+					leader = l
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("none known among the running servers")
+	})
+	return leader
+}
+
+type ports struct{ http, server, serf int }
+
+// address draws a loopback address and ports that nobody listens on.
+func address(t testing.TB) (string, ports) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return "127.0.0.1", ports{freePort(t), freePort(t), freePort(t)}
+	}
+	usual := ports{http: 8500, server: 8300, serf: 8301}
+	for range 20 {
+		// 127.0 and 127.1 are left to people and to other tests.
+		ip := fmt.Sprintf("127.%d.%d.%d", 16+rand.IntN(200), rand.IntN(256), 1+rand.IntN(254))
+		if free(ip, usual) == nil {
+			return ip, usual
+		}
+	}
+	err := free("127.16.0.1", usual)
+	t.Fatalf("consultest: no loopback address with free ports: %v", err)
+	return "", ports{}
+}
+
+func free(ip string, p ports) error {
+	var errs [3]error
+	for i, port := range []int{p.http, p.server, p.serf} {
+		l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
+		if err == nil {
+			l.Close()
+		}
+		errs[i] = err
+	}
+	return cmp.Or(errs[:]...)
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("consultest: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

@@ -1,0 +1,230 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Memory is a Store in this process: one global revision, lost with the process.
+// It is always reachable, so its watches never report a failure.
+//
+// The entries are one immutable sorted slice that each write replaces. A snapshot
+// is a part of it, a writer waits for no reader, and a watcher that was busy
+// finds the newest slice: conflation needs no queue.
+type Memory struct {
+	writing sync.Mutex // held over a whole write, a disk's fsync included; taken before mu
+	// save keeps the next state before anybody sees it; nil keeps nothing.
+	// Guarded by writing.
+	save func(rev uint64, entries []Entry) error
+
+	mu       sync.Mutex // held briefly, never over a callback or a disk
+	rev      uint64
+	entries  []Entry // ordered by key; neither the slice nor a value ever changes
+	services map[string]map[string]*registration
+	changed  chan struct{} // closed and replaced by whatever a watcher could see
+}
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory {
+	return &Memory{
+		services: make(map[string]map[string]*registration),
+		changed:  make(chan struct{}),
+	}
+}
+
+// Get implements Store.
+func (m *Memory) Get(ctx context.Context, key string) (Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return Entry{}, err
+	}
+	if err := CheckKey(key); err != nil {
+		return Entry{}, err
+	}
+	m.mu.Lock()
+	entries := m.entries
+	m.mu.Unlock()
+	i, found := find(entries, key)
+	if !found {
+		return Entry{}, fmt.Errorf("%w: %s", ErrNotFound, key)
+	}
+	return entries[i].clone(), nil
+}
+
+// CAS implements Store.
+func (m *Memory) CAS(ctx context.Context, key string, value []byte, rev uint64) (Entry, error) {
+	return m.set(ctx, key, value, func(current uint64) error {
+		if current != rev {
+			return fmt.Errorf("%w: %s", ErrConflict, key)
+		}
+		return nil
+	})
+}
+
+// Put implements Store.
+func (m *Memory) Put(ctx context.Context, key string, value []byte) (Entry, error) {
+	return m.set(ctx, key, value, func(uint64) error { return nil })
+}
+
+// set writes one key if allow likes its current revision, 0 for an absent one.
+func (m *Memory) set(ctx context.Context, key string, value []byte, allow func(current uint64) error) (Entry, error) {
+	if err := CheckKey(key); err != nil {
+		return Entry{}, err
+	}
+	if err := CheckValue(key, value); err != nil {
+		return Entry{}, err
+	}
+	var written Entry
+	err := m.write(ctx, func(entries []Entry, rev uint64) ([]Entry, error) {
+		i, found := find(entries, key)
+		var current uint64
+		if found {
+			current = entries[i].Rev
+		}
+		if err := allow(current); err != nil {
+			return nil, err
+		}
+		written = Entry{Key: key, Value: bytes.Clone(value), Rev: rev}
+		next := make([]Entry, 0, len(entries)+1)
+		next = append(append(next, entries[:i]...), written)
+		if found {
+			i++
+		}
+		return append(next, entries[i:]...), nil
+	})
+	if err != nil {
+		return Entry{}, err
+	}
+	return written.clone(), nil
+}
+
+// Delete implements Store.
+func (m *Memory) Delete(ctx context.Context, key string, rev uint64) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	return m.write(ctx, func(entries []Entry, _ uint64) ([]Entry, error) {
+		i, found := find(entries, key)
+		if !found {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, key)
+		}
+		if rev != 0 && rev != entries[i].Rev {
+			return nil, fmt.Errorf("%w: %s", ErrConflict, key)
+		}
+		return slices.Concat(entries[:i], entries[i+1:]), nil
+	})
+}
+
+// write makes one change: edit gets the entries and the revision of this write
+// and returns the next entries, in a slice of their own.
+func (m *Memory) write(ctx context.Context, edit func(entries []Entry, rev uint64) ([]Entry, error)) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	entries, rev := m.entries, m.rev+1
+	m.mu.Unlock()
+	next, err := edit(entries, rev)
+	if err != nil {
+		return err
+	}
+	if m.save != nil {
+		if err := m.save(rev, next); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	m.entries, m.rev = next, rev
+	m.wakeLocked()
+	m.mu.Unlock()
+	return nil
+}
+
+// List implements Store.
+func (m *Memory) List(ctx context.Context, prefix string) (Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return Snapshot{}, err
+	}
+	if err := CheckPrefix(prefix); err != nil {
+		return Snapshot{}, err
+	}
+	m.mu.Lock()
+	entries := m.entries
+	m.mu.Unlock()
+	return snapshot(under(entries, prefix)), nil
+}
+
+// Watch implements Store.
+func (m *Memory) Watch(ctx context.Context, prefix string, fn func(Snapshot), up func(error)) error {
+	if err := CheckPrefix(prefix); err != nil {
+		return err
+	}
+	return follow(ctx, m,
+		func() []Entry { return under(m.entries, prefix) },
+		func(a, b []Entry) bool {
+			return slices.EqualFunc(a, b, func(a, b Entry) bool { return a.Key == b.Key && a.Rev == b.Rev })
+		},
+		func(entries []Entry) { fn(snapshot(entries)) }, up)
+}
+
+// follow calls deliver with what readLocked returns, now and whenever it changed,
+// until ctx ends. It never keeps what deliver was given, nor a lock while it runs.
+func follow[T any](ctx context.Context, m *Memory, readLocked func() T, same func(a, b T) bool, deliver func(T), up func(error)) error {
+	var last T
+	for first := true; ; {
+		m.mu.Lock()
+		now, changed := readLocked(), m.changed
+		m.mu.Unlock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if first || !same(last, now) {
+			deliver(now)
+			up(nil)
+			last, first = now, false
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+func (m *Memory) wakeLocked() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// find returns where key is, or where it would go.
+func find(entries []Entry, key string) (int, bool) {
+	return slices.BinarySearchFunc(entries, key, func(e Entry, key string) int { return strings.Compare(e.Key, key) })
+}
+
+// under returns the entries whose keys begin with prefix.
+func under(entries []Entry, prefix string) []Entry {
+	from, _ := find(entries, prefix)
+	to := from
+	for to < len(entries) && strings.HasPrefix(entries[to].Key, prefix) {
+		to++
+	}
+	return entries[from:to]
+}
+
+func snapshot(entries []Entry) Snapshot {
+	s := Snapshot{Entries: make([]Entry, len(entries))}
+	for i, e := range entries {
+		s.Entries[i] = e.clone()
+	}
+	return s
+}
+
+func (e Entry) clone() Entry {
+	e.Value = bytes.Clone(e.Value)
+	return e
+}

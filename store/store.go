@@ -1,0 +1,107 @@
+// Package store is the control plane's contract: a small key-value store with
+// compare-and-swap and watches, and instances that live as long as their lease.
+//
+// It is not a database and not on any hot path: no packet, query or join waits
+// for it. Every implementation passes the one suite in storetest.
+//
+// Watches are level-triggered and conflated: a watcher always gets the newest
+// full snapshot and never a queue of deltas. An empty snapshot means that the
+// store positively holds nothing; an unreachable store delivers nothing at all.
+package store
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+var (
+	// ErrNotFound is returned by Get and Delete for a key that does not exist.
+	ErrNotFound = errors.New("store: no such key")
+	// ErrConflict is returned by CAS and Delete when the revision moved on.
+	ErrConflict = errors.New("store: revision conflict")
+)
+
+// MaxValue is the largest value in bytes that every implementation takes
+// (Consul's own limit).
+const MaxValue = 512 << 10
+
+// Entry is one key as read. Value is the caller's own copy.
+type Entry struct {
+	Key   string
+	Value []byte
+	Rev   uint64 // opaque, larger after each write of this key; never 0
+}
+
+// Snapshot is every entry under a prefix at one instant, ordered by key.
+type Snapshot struct {
+	Entries []Entry
+}
+
+// Status is what the store (not the observer) says of an instance.
+type Status string
+
+const (
+	Passing  Status = "passing"  // the lease is being renewed and every check passes
+	Critical Status = "critical" // the lease ran out or a check fails; the instance is still registered
+)
+
+// Instance is one registered process. Meta holds the words of docs/protocol.md
+// and is at most 64 pairs of at most 512 bytes.
+type Instance struct {
+	ID      string // unique in the service: the edge ID
+	Service string
+	Addr    netip.AddrPort // its HTTP address
+	Meta    map[string]string
+	Status  Status // set by the store, ignored by Register
+}
+
+// Store is safe for concurrent use. Every method returns ctx.Err() promptly when
+// its context ends, and an error (never a made-up empty answer) when the store
+// cannot be reached.
+type Store interface {
+	// Get returns ErrNotFound for an absent key. It may be stale by the time it
+	// takes a write to reach a watcher.
+	Get(ctx context.Context, key string) (Entry, error)
+
+	// CAS writes value if the key's revision is still rev; rev 0 means that the
+	// key must not exist. It returns the entry as written, or ErrConflict.
+	CAS(ctx context.Context, key string, value []byte, rev uint64) (Entry, error)
+
+	// Put writes value whatever is there.
+	Put(ctx context.Context, key string, value []byte) (Entry, error)
+
+	// Delete removes the key if its revision is still rev; rev 0 removes whatever
+	// is there. ErrNotFound when there is nothing.
+	Delete(ctx context.Context, key string, rev uint64) error
+
+	// List returns everything under prefix at one instant.
+	List(ctx context.Context, prefix string) (Snapshot, error)
+
+	// Watch calls fn with the current snapshot and then with each newer one until
+	// ctx ends, whose error it returns. Calls are sequential; a slow fn misses
+	// snapshots, never the newest. It retries for ever by itself; each failure
+	// and each recovery is told to up (nil after a successful contact), so that
+	// an observer knows how old its word is.
+	Watch(ctx context.Context, prefix string, fn func(Snapshot), up func(error)) error
+
+	// Register announces the instance for as long as the lease is renewed. A
+	// registration of the same ID is replaced.
+	Register(ctx context.Context, in Instance, ttl time.Duration) (Lease, error)
+
+	// WatchInstances is Watch for the instances of one service, critical ones
+	// included, ordered by ID.
+	WatchInstances(ctx context.Context, service string, fn func([]Instance), up func(error)) error
+}
+
+// Lease keeps one instance registered.
+type Lease interface {
+	// Renew must be called at least every ttl/3; a lease that the store forgot
+	// (a restart) is registered again.
+	Renew(ctx context.Context) error
+	// Update replaces the instance's Addr and Meta.
+	Update(ctx context.Context, in Instance) error
+	// Close deregisters at once: the instance was taken out, it did not fail.
+	Close(ctx context.Context) error
+}

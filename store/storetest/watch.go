@@ -1,0 +1,184 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"bailiwick/store"
+)
+
+func testWatch(t *testing.T, s store.Store) {
+	p := unique() + "/"
+	w := watchKeys(t, s, p)
+	if got := w.until("the first snapshot", anything); len(got.Entries) != 0 {
+		t.Errorf("first snapshot: got %s, want an empty one", brief(p, got))
+	}
+	select {
+	case err := <-w.up:
+		want(t, "up after the first snapshot", err, nil)
+	case <-time.After(patience):
+		t.Error("up was not told of the first contact")
+	}
+	is := func(want string) func(store.Snapshot) bool {
+		return func(s store.Snapshot) bool { return brief(p, s) == want }
+	}
+	put(t, s, p+"b", "1")
+	w.until("a new key", is("[b=1]"))
+	e := put(t, s, p+"a", "1")
+	got := w.until("a second key", is("[a=1 b=1]"))
+	if got.Entries[0].Rev != e.Rev {
+		t.Errorf("revision in a snapshot: got %d, want the written %d", got.Entries[0].Rev, e.Rev)
+	}
+	put(t, s, p+"a", "2")
+	w.until("a new value", is("[a=2 b=1]"))
+	want(t, "Delete", s.Delete(t.Context(), p+"b", 0), nil)
+	w.until("a key's end", is("[a=2]"))
+	want(t, "Delete", s.Delete(t.Context(), p+"a", 0), nil)
+	w.until("the last key's end", is("[]"))
+	put(t, s, p+"a", "3")
+	w.until("a key after none", is("[a=3]"))
+
+	late := watchKeys(t, s, p)
+	if got := late.until("the first snapshot", anything); brief(p, got) != "[a=3]" {
+		t.Errorf("first snapshot of a later watch: got %s, want [a=3]", brief(p, got))
+	}
+}
+
+// A write beside the prefix is no news. The write under it that follows proves
+// that the watch is past it.
+func testWatchPrefix(t *testing.T, s store.Store) {
+	p := unique()
+	put(t, s, p+"/a/1", "x")
+	w := watchKeys(t, s, p+"/a/")
+	w.until("the first snapshot", anything)
+	put(t, s, p+"/ab", "x")
+	put(t, s, p+"/b/1", "x")
+	want(t, "Delete", s.Delete(t.Context(), p+"/b/1", 0), nil)
+	put(t, s, p+"/a/1", "y")
+	if got := w.until("the next snapshot", anything); brief(p, got) != "[/a/1=y]" {
+		t.Errorf("next snapshot: got %s, want [/a/1=y]", brief(p, got))
+	}
+}
+
+func testConflation(t *testing.T, s store.Store) {
+	p := unique() + "/"
+	const writes = 1000
+	held, release := make(chan struct{}), make(chan struct{})
+	calls, newest := 0, uint64(0)
+	last := fmt.Sprint(writes)
+	w := watch(t, func(ctx context.Context, fn func(string), up func(error)) error {
+		return s.Watch(ctx, p, func(s store.Snapshot) {
+			calls++
+			if calls == 1 {
+				close(held)
+				<-release // asleep through every write
+			}
+			for _, e := range s.Entries {
+				if e.Rev < newest {
+					t.Errorf("a snapshot went back from revision %d to %d", newest, e.Rev)
+				}
+				newest = e.Rev
+				fn(value(e))
+			}
+		}, up)
+	})
+	select {
+	case <-held:
+	case <-time.After(patience):
+		t.Fatal("no first snapshot")
+	}
+	// Had a writer to wait for the watcher, this would not end.
+	for i := range writes {
+		put(t, s, p+"a", fmt.Sprint(i+1))
+	}
+	close(release)
+	w.until("the newest value", func(v string) bool { return v == last })
+	w.end()
+	// One call would do; a server that lags catches up in a few.
+	if most := writes / 20; calls > most {
+		t.Errorf("a watcher asleep during %d writes was called %d times, want at most %d", writes, calls, most)
+	}
+}
+
+func testWatchers(t *testing.T, s store.Store) {
+	p := unique() + "/"
+	release := make(chan struct{})
+	defer close(release)
+	held := make(chan struct{})
+	go s.Watch(t.Context(), p, func(store.Snapshot) { close(held); <-release }, func(error) {})
+	select {
+	case <-held:
+	case <-time.After(patience):
+		t.Fatal("no first snapshot")
+	}
+	a, b := watchKeys(t, s, p), watchKeys(t, s, p)
+	put(t, s, p+"k", "v")
+	for _, w := range []*watching[store.Snapshot]{a, b} {
+		w.until("the key, while another watcher sleeps", func(s store.Snapshot) bool { return brief(p, s) == "[k=v]" })
+	}
+	a.end()
+	put(t, s, p+"k", "w")
+	b.until("the value, after another watch ended", func(s store.Snapshot) bool { return brief(p, s) == "[k=w]" })
+}
+
+func testWatchesEnd(t *testing.T, s store.Store) {
+	p := unique()
+	keys, instances := watchKeys(t, s, p+"/"), watchInstances(t, s, p)
+	keys.until("the first snapshot", anything)
+	instances.until("the first list", anything)
+	began := time.Now()
+	want(t, "Watch after its context", keys.end(), context.Canceled)
+	want(t, "WatchInstances after its context", instances.end(), context.Canceled)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("watches ended %s after their contexts", took)
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(50*time.Millisecond))
+	defer cancel()
+	err := s.Watch(ctx, p+"/", func(store.Snapshot) {}, func(error) {})
+	want(t, "Watch after its deadline", err, context.DeadlineExceeded)
+}
+
+func testCancelled(t *testing.T, s store.Store) {
+	p := unique()
+	key := p + "/a"
+	e := put(t, s, key, "1")
+	in := edge(p, "a")
+	l, err := s.Register(t.Context(), in, time.Minute)
+	want(t, "Register", err, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name string
+		call func() error
+	}{
+		{"Get", func() error { _, err := s.Get(ctx, key); return err }},
+		{"CAS", func() error { _, err := s.CAS(ctx, key, nil, e.Rev); return err }},
+		{"Put", func() error { _, err := s.Put(ctx, key, nil); return err }},
+		{"Delete", func() error { return s.Delete(ctx, key, 0) }},
+		{"List", func() error { _, err := s.List(ctx, key); return err }},
+		{"Watch", func() error { return s.Watch(ctx, key, func(store.Snapshot) {}, func(error) {}) }},
+		{"Register", func() error { _, err := s.Register(ctx, edge(p, "b"), time.Minute); return err }},
+		{"WatchInstances", func() error { return s.WatchInstances(ctx, p, func([]store.Instance) {}, func(error) {}) }},
+		{"Renew", func() error { return l.Renew(ctx) }},
+		{"Update", func() error { return l.Update(ctx, in) }},
+		{"Close", func() error { return l.Close(ctx) }},
+	} {
+		began := time.Now()
+		if err := c.call(); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with a cancelled context: got %v, want %v", c.name, err, context.Canceled)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s with a cancelled context took %s", c.name, took)
+		}
+	}
+	if got, err := s.Get(t.Context(), key); err != nil || got.Rev != e.Rev {
+		t.Errorf("Get after cancelled writes: got %+v, %v, want %+v", got, err, e)
+	}
+	w := watchInstances(t, s, p)
+	w.until("the one instance that stayed", lists("a passing"))
+	want(t, "Close after a cancelled one", l.Close(t.Context()), nil)
+	w.until("its end", lists(""))
+}
