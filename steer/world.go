@@ -1,0 +1,118 @@
+// Package steer is the one ranking: which edge may and should serve this client.
+//
+// DNS answers, consult placement, TURN, failover, simulation, `bailiwick why` and
+// the console all call [Rank]; there is no second ranking anywhere. It is pure:
+// the world and the client are its only inputs, time is the world's. Damping and
+// hysteresis live in package health, never here.
+//
+// Precedence: residency > operator's mode > panic > damped health > load >
+// distance. Residency fails closed, distance fails open.
+package steer
+
+import (
+	"net/netip"
+	"time"
+
+	"bailiwick/region"
+	"bailiwick/residency"
+)
+
+// World is everything that a decision depends on, folded by one writer (package
+// steer/world) and immutable from then on. A reader loads it once per request and
+// passes it down.
+type World struct {
+	Generation uint64    // grows by one each time this node folds a change
+	Applied    uint64    // the store revision of the region modes folded in
+	At         time.Time // when it was folded: facts and agreements expire against it
+	Law        *residency.Law
+	Map        *region.Map
+	Regions    []Region // parallel to Map.Regions
+	Keys       map[string]JoinKey
+	StoreUp    bool // false: the store's word is frozen at last known good
+}
+
+// Region is one region of the map as it is now.
+type Region struct {
+	*region.Region
+	Hop    residency.Hop
+	Mode   Mode
+	Reason string // the operator's, for the mode
+	Edges  []Edge // ordered by ID
+}
+
+// Edge is one media edge as it is now.
+type Edge struct {
+	ID     region.EdgeID
+	Addr4  netip.Addr // what DNS answers; invalid where the edge has none
+	Addr6  netip.Addr
+	Host   string         // base URL of its HTTP listener: "http://127.0.1.1:8080"
+	Media  netip.AddrPort // the SFU's UDP mux
+	Turn   netip.AddrPort
+	Health Health
+	Seats  int // consults it admits
+	Used   int // consults it holds
+}
+
+// JoinKey is one edge's public half for join tokens.
+type JoinKey struct {
+	Public  []byte // Ed25519, 32 bytes
+	Expires time.Time
+}
+
+// Mode is the operator's word on a region.
+type Mode uint8
+
+const (
+	Serving Mode = iota
+	Draining
+	Down
+)
+
+func (m Mode) String() string { return [...]string{"serving", "draining", "down"}[m] }
+
+// Health is the damped word on an edge.
+type Health uint8
+
+const (
+	Unknown Health = iota // not yet judged: treated as up, for a registered edge asserts itself
+	Up
+	Unhealthy
+)
+
+func (h Health) String() string { return [...]string{"unknown", "up", "down"}[h] }
+
+// fullPercent of its seats makes an edge full: it still serves what it holds, but
+// gets nothing new.
+const fullPercent = 95
+
+func (e *Edge) full() bool { return e.Seats > 0 && e.Used*100 >= e.Seats*fullPercent }
+
+// RegionIndex is the index of id in w.Regions, or -1.
+func (w *World) RegionIndex(id region.ID) int {
+	for i := range w.Regions {
+		if w.Regions[i].ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// Edge finds an edge by ID; both results are nil when it is not in this world.
+func (w *World) Edge(id region.EdgeID) (*Region, *Edge) {
+	for i := range w.Regions {
+		for k := range w.Regions[i].Edges {
+			if w.Regions[i].Edges[k].ID == id {
+				return &w.Regions[i], &w.Regions[i].Edges[k]
+			}
+		}
+	}
+	return nil, nil
+}
+
+// Usable tells whether a consult that is placed on the edge may stay there: the
+// edge is known and its region serves. Health is not asked while the region's
+// other edges look no better; that is [Rank]'s panic rule.
+func (w *World) Usable(id region.EdgeID) bool {
+	r, e := w.Edge(id)
+	return e != nil && r.Mode == Serving && e.Health != Unhealthy
+}

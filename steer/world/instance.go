@@ -1,0 +1,59 @@
+package world
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"bailiwick/region"
+	"bailiwick/steer"
+	"bailiwick/store"
+)
+
+// Service is the name under which edges register.
+const Service = "bailiwick-edge"
+
+// Instance is an edge as it registers (docs/protocol.md, section 5).
+func Instance(e *steer.Edge, reg region.ID, listen netip.AddrPort) store.Instance {
+	meta := map[string]string{"region": string(reg), "host": e.Host,
+		"media": e.Media.String(), "turn": e.Turn.String(),
+		"seats": strconv.Itoa(e.Seats), "used": strconv.Itoa(e.Used)}
+	if e.Addr4.IsValid() {
+		meta["addr4"] = e.Addr4.String()
+	}
+	if e.Addr6.IsValid() {
+		meta["addr6"] = e.Addr6.String()
+	}
+	return store.Instance{ID: string(e.ID), Service: Service, Addr: listen, Meta: meta}
+}
+
+// ParseInstance reads a registration back. What it returns came over the store:
+// every field is checked.
+func ParseInstance(in store.Instance) (region.ID, steer.Edge, error) {
+	e := steer.Edge{ID: region.EdgeID(in.ID), Host: in.Meta["host"]}
+	fail := func(field string, err error) (region.ID, steer.Edge, error) {
+		return "", steer.Edge{}, fmt.Errorf("instance %s: meta %s: %w", in.ID, field, err)
+	}
+	var err error
+	for field, to := range map[string]*netip.Addr{"addr4": &e.Addr4, "addr6": &e.Addr6} {
+		if s := in.Meta[field]; s != "" {
+			if *to, err = netip.ParseAddr(s); err != nil {
+				return fail(field, err)
+			}
+		}
+	}
+	for field, to := range map[string]*netip.AddrPort{"media": &e.Media, "turn": &e.Turn} {
+		if *to, err = netip.ParseAddrPort(in.Meta[field]); err != nil {
+			return fail(field, err)
+		}
+	}
+	for field, to := range map[string]*int{"seats": &e.Seats, "used": &e.Used} {
+		if *to, err = strconv.Atoi(in.Meta[field]); err != nil || *to < 0 {
+			return fail(field, fmt.Errorf("%q is not a count", in.Meta[field]))
+		}
+	}
+	if e.Host == "" || in.Meta["region"] == "" {
+		return fail("host, region", fmt.Errorf("missing"))
+	}
+	return region.ID(in.Meta["region"]), e, nil
+}
