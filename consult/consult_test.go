@@ -1,0 +1,262 @@
+package consult
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// keyPair is fixed: tests must not depend on chance.
+func keyPair(seed byte) (ed25519.PublicKey, ed25519.PrivateKey) {
+	k := ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune(seed)), ed25519.SeedSize)))
+	return k.Public().(ed25519.PublicKey), k
+}
+
+func placement() *Placement {
+	return &Placement{ID: "c1", Region: "de-fra", Edge: "de-fra-1", Standby: []region.EdgeID{"de-ber-1"}, Epoch: 3,
+		Participants: []Participant{{ID: "p1", Role: "patient", Jurisdiction: "DE"}, {ID: "p2", Role: "clinician", Jurisdiction: "CA-QC"}},
+		Priority:     Routine, Tenant: "default", Tags: []string{"my_health_record_data"}, E2EE: true, Created: now, Expires: now.Add(Life)}
+}
+
+func TestTokenRoundTrip(t *testing.T) {
+	pub, key := keyPair('a')
+	want := placement().Token(1, now)
+	s, err := want.Sign(key, "k1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Verify(s, now, func(kid string) ed25519.PublicKey {
+		if kid != "k1" {
+			t.Errorf("kid %q, want k1", kid)
+		}
+		return pub
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Expires = got.Expires.UTC()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got.Expires.Sub(now) != TokenLife {
+		t.Errorf("good for %s, want %s", got.Expires.Sub(now), TokenLife)
+	}
+}
+
+func TestTokenDoesNotOutliveTheConsult(t *testing.T) {
+	p := placement()
+	p.Expires = now.Add(time.Minute)
+	if tok := p.Token(0, now); !tok.Expires.Equal(p.Expires) {
+		t.Errorf("good until %s, want %s", tok.Expires, p.Expires)
+	}
+}
+
+func TestVerifyRefuses(t *testing.T) {
+	pub, key := keyPair('a')
+	_, other := keyPair('b')
+	tok := placement().Token(0, now)
+	sign := func(k ed25519.PrivateKey) string {
+		s, err := tok.Sign(k, "k1", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	good := sign(key)
+	parts := strings.Split(good, ".")
+	payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
+	forged := strings.Replace(string(payload), `"de-fra-1"`, `"us-iad-1"`, 1)
+	with := func(change func(jwt.MapClaims)) string {
+		c := jwt.MapClaims{}
+		if err := json.Unmarshal(payload, &c); err != nil {
+			t.Fatal(err)
+		}
+		change(c)
+		j := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
+		j.Header["kid"] = "k1"
+		s, err := j.SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	none, err := jwt.NewWithClaims(jwt.SigningMethodNone, jwt.MapClaims{"sub": "p1"}).SignedString(jwt.UnsafeAllowNoneSignatureType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hmac, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "p1"}).SignedString([]byte(pub))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, token string
+		at          time.Time
+		want        error
+	}{
+		{"another edge's key under this kid", sign(other), now, ErrTokenInvalid},
+		{"claims changed after signing", parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(forged)) + "." + parts[2], now, ErrTokenInvalid},
+		{"alg none", none, now, ErrTokenInvalid},
+		{"alg HS256 keyed with the public key", hmac, now, ErrTokenInvalid},
+		{"not a token", "x.y", now, ErrTokenInvalid},
+		{"empty", "", now, ErrTokenInvalid},
+		{"expired", good, now.Add(TokenLife + leeway + time.Second), ErrTokenExpired},
+		{"an expired forgery is a forgery", sign(other), now.Add(TokenLife * 2), ErrTokenInvalid},
+		{"not yet valid", good, now.Add(-2*leeway - time.Second), ErrTokenInvalid},
+		{"other issuer", with(func(c jwt.MapClaims) { c["iss"] = "else" }), now, ErrTokenInvalid},
+		{"other audience", with(func(c jwt.MapClaims) { c["aud"] = "admin" }), now, ErrTokenInvalid},
+		{"no expiry", with(func(c jwt.MapClaims) { delete(c, "exp") }), now, ErrTokenInvalid},
+		{"no jurisdiction", with(func(c jwt.MapClaims) { delete(c, "jur") }), now, ErrTokenInvalid},
+		{"no epoch", with(func(c jwt.MapClaims) { delete(c, "ep") }), now, ErrTokenInvalid},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := Verify(tt.token, tt.at, func(string) ed25519.PublicKey { return pub }); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+	if _, err := Verify(good, now, func(string) ed25519.PublicKey { return nil }); !errors.Is(err, ErrTokenInvalid) {
+		t.Errorf("unknown kid: got %v", err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	tok := placement().Token(0, now)
+	for edge, want := range map[region.EdgeID]bool{"de-fra-1": true, "de-ber-1": true, "us-iad-1": false} {
+		if got := tok.Names(edge); got != want {
+			t.Errorf("%s: got %v, want %v", edge, got, want)
+		}
+	}
+}
+
+func testMap() *region.Map {
+	return &region.Map{Tenants: map[string]*residency.Tenant{"default": {ID: "default"}, "clinic": {ID: "clinic"}}}
+}
+
+func TestParseRequest(t *testing.T) {
+	body := `{"tenant":"clinic","e2ee":true,"participants":[
+		{"role":"clinician","country":"de"},{"role":"patient","country":"CA","subdivision":"qc","at":[45.5,-73.6]},
+		{"role":"companion","country":"CA","subdivision":"CA-QC"}]}`
+	p, err := ParseRequest([]byte(body), testMap())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Priority != Routine || p.Tenant != "clinic" || !p.E2EE {
+		t.Errorf("got %+v", p)
+	}
+	c := p.Client(testMap())
+	if want := []residency.Jurisdiction{"DE", "CA-QC", "CA-QC"}; !reflect.DeepEqual(c.Participants, want) {
+		t.Errorf("jurisdictions %v, want %v", c.Participants, want)
+	}
+	if c.Patient != 1 || c.Places[1].Point.Lat != 45.5 || !c.Places[0].Located {
+		t.Errorf("patient %d at %+v", c.Patient, c.Places)
+	}
+	if c.Tenant.ID != "clinic" {
+		t.Errorf("tenant %v", c.Tenant)
+	}
+}
+
+func TestParseRequestSaysEveryFault(t *testing.T) {
+	two := `{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}`
+	tests := []struct {
+		name, body string
+		want       []string
+	}{
+		{"not json", `{`, []string{"body"}},
+		{"unknown field", `{"prio":"urgent"}`, []string{"prio"}},
+		{"two objects", `{"participants":[` + two + `]}{}`, []string{"more follows"}},
+		{"nobody", `{}`, []string{"participants: 0, want 2 to 6"}},
+		{"seven", `{"participants":[` + two + "," + two + "," + two + `,{"role":"patient","country":"DE"}]}`, []string{"participants: 7"}},
+		{"all at once", `{"priority":"asap","tenant":"x","participants":[{"role":"doctor","country":"Germany"},{"role":"patient","country":"DE","at":[91,0]}]}`,
+			[]string{"priority", "tenant", "participants[0]", "role", "GERMANY", "participants[1]", "at:"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := ParseRequest([]byte(tt.body), testMap())
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, w := range tt.want {
+				if !strings.Contains(strings.ToUpper(err.Error()), strings.ToUpper(w)) {
+					t.Errorf("%q does not say %q", err, w)
+				}
+			}
+		})
+	}
+}
+
+func TestPlacementRoundTrip(t *testing.T) {
+	want := placement()
+	b, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParsePlacement(b)
+	if err != nil || !reflect.DeepEqual(&got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "down", `{}`, `{"id":"c","edge":"e"}`} {
+		if _, err := ParsePlacement([]byte(bad)); err == nil {
+			t.Errorf("%q was taken for a placement", bad)
+		}
+	}
+}
+
+func TestPlaceRaisesTheEpoch(t *testing.T) {
+	r := region.Region{ID: "de-fra"}
+	w := &steer.World{Regions: []steer.Region{{Region: &r, Edges: []steer.Edge{{ID: "de-fra-1"}, {ID: "de-fra-2"}}}}}
+	p := placement()
+	p.Place(&steer.Decision{World: w, Candidates: []steer.Candidate{{Region: 0, Edge: 1}, {Region: 0, Edge: 0}}})
+	if p.Epoch != 4 || p.Edge != "de-fra-2" || len(p.Standby) != 1 || p.Standby[0] != "de-fra-1" {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	pub, key := keyPair('a')
+	tok := placement().Token(0, now)
+	s, err := tok.Sign(key, "k1", now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(s)
+	f.Add("a.b.c")
+	f.Fuzz(func(t *testing.T, token string) {
+		got, err := Verify(token, now, func(string) ed25519.PublicKey { return pub })
+		if err == nil && (got.Consult == "" || got.Edge == "" || len(got.Jurisdictions) == 0) {
+			t.Errorf("%q was accepted as %+v", token, got)
+		}
+	})
+}
+
+func FuzzParseRequest(f *testing.F) {
+	f.Add([]byte(`{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"CA","subdivision":"QC","at":[1,2]}]}`))
+	f.Add([]byte(`{"participants":[{},{}],"tags":["x"]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		p, err := ParseRequest(body, testMap())
+		if err != nil {
+			return
+		}
+		if n := len(p.Participants); n < MinParticipants || n > MaxParticipants {
+			t.Errorf("%d participants", n)
+		}
+		for _, who := range p.Participants {
+			if _, err := residency.ParseJurisdiction(string(who.Jurisdiction)); err != nil {
+				t.Errorf("jurisdiction %q got through", who.Jurisdiction)
+			}
+		}
+	})
+}

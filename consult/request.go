@@ -1,0 +1,109 @@
+package consult
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"bailiwick/region"
+	"bailiwick/residency"
+)
+
+// Request is the body of POST /v1/consults.
+type Request struct {
+	Priority     Priority    `json:"priority"`
+	E2EE         bool        `json:"e2ee"`
+	Tenant       string      `json:"tenant"`
+	Tags         []string    `json:"tags"`
+	Participants []Requested `json:"participants"`
+}
+
+// Requested is one participant as a backend declares it.
+type Requested struct {
+	Role        Role      `json:"role"`
+	Country     string    `json:"country"`
+	Subdivision string    `json:"subdivision"`
+	At          []float64 `json:"at"` // latitude, longitude in degrees; optional
+}
+
+// ParseRequest reads and checks a request; its error lists every fault at once.
+// The map decides which tenants exist.
+func ParseRequest(body []byte, m *region.Map) (*Placement, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	var q Request
+	if err := d.Decode(&q); err != nil {
+		return nil, fmt.Errorf("body: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("body: one JSON object is wanted, more follows it")
+	}
+	p := &Placement{Priority: q.Priority, E2EE: q.E2EE, Tenant: q.Tenant, Tags: q.Tags}
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+
+	if p.Priority == "" {
+		p.Priority = Routine
+	}
+	if !slices.Contains(priorities, p.Priority) {
+		fault("priority %.32q: want one of %v", p.Priority, priorities)
+	}
+	if p.Tenant == "" {
+		p.Tenant = "default"
+	}
+	if _, ok := m.Tenants[p.Tenant]; !ok {
+		fault("tenant %.64q: not in regions.yaml", p.Tenant)
+	}
+	if len(p.Tags) > 8 {
+		fault("tags: %d, limit 8", len(p.Tags))
+	}
+	for _, t := range p.Tags {
+		if len(t) > 64 {
+			fault("tags: %.16q… is longer than 64 bytes", t)
+		}
+	}
+	if n := len(q.Participants); n < MinParticipants || n > MaxParticipants {
+		fault("participants: %d, want %d to %d", n, MinParticipants, MaxParticipants)
+		return nil, errors.Join(faults...)
+	}
+	for i, r := range q.Participants {
+		who, err := r.participant()
+		if err != nil {
+			fault("participants[%d]: %w", i, err)
+		}
+		p.Participants = append(p.Participants, who)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (r *Requested) participant() (Participant, error) {
+	p := Participant{Role: r.Role}
+	var faults []error
+	if !slices.Contains(roles, r.Role) {
+		faults = append(faults, fmt.Errorf("role %.32q: want one of %v", r.Role, roles))
+	}
+	j := r.Country
+	if sub := r.Subdivision; sub != "" {
+		// Both spellings are in use: "QC" and "CA-QC".
+		j += "-" + strings.TrimPrefix(strings.ToUpper(sub), strings.ToUpper(r.Country)+"-")
+	}
+	var err error
+	if p.Jurisdiction, err = residency.ParseJurisdiction(j); err != nil {
+		faults = append(faults, err)
+	}
+	if at := r.At; at != nil {
+		if len(at) != 2 || !(at[0] >= -90 && at[0] <= 90) || !(at[1] >= -180 && at[1] <= 180) {
+			faults = append(faults, errors.New("at: want [latitude, longitude] in degrees"))
+		} else {
+			p.At = &region.Point{Lat: at[0], Lon: at[1]}
+		}
+	}
+	return p, errors.Join(faults...)
+}

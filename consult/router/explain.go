@@ -1,0 +1,81 @@
+package router
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+// Locator places an address as DNS does: its place, and the prefix all of which
+// has that place. The zero place is unknown.
+type Locator func(netip.Addr) (region.Place, netip.Prefix)
+
+// Explanation is a decision in words with the question it answers.
+type Explanation struct {
+	Prefix string `json:"prefix,omitempty"` // for a question by address
+	steer.Explanation
+}
+
+// explain answers GET /v1/explain?ip= or ?country=, with &overlay= and &e2ee=1.
+func (r *Router) explain(w http.ResponseWriter, q *http.Request) {
+	x, bad := Explain(r.World(), r.Locate, q.FormValue("ip"), q.FormValue("country"), q.Form["overlay"], q.FormValue("e2ee") == "1")
+	if bad != nil {
+		bad.Write(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, x)
+}
+
+// Explain ranks for an address or a country as DNS and the router do and words
+// the decision; exactly one of ip and country must be set.
+func Explain(w *steer.World, locate Locator, ip, country string, overlays []string, e2ee bool) (*Explanation, *Problem) {
+	c := &steer.Client{E2EE: e2ee}
+	x := &Explanation{}
+	switch {
+	case (ip == "") == (country == ""):
+		return nil, NewProblem("bad_request", "give one of ip and country")
+	case country != "":
+		j, err := residency.ParseJurisdiction(country)
+		if err != nil {
+			return nil, NewProblem("bad_request", err.Error())
+		}
+		at, ok := region.Locate(j)
+		c.Participants = []residency.Jurisdiction{j}
+		c.Places = []region.Place{{Jurisdiction: j, Point: at, Located: ok}}
+		c.Key = steer.Key(string(j))
+	default:
+		addr, err := netip.ParseAddr(ip)
+		if err != nil {
+			return nil, NewProblem("bad_request", "ip: "+err.Error())
+		}
+		if locate == nil {
+			return nil, NewProblem("bad_request", "this node has no geo database: ask by country, or start it with --geo")
+		}
+		place, prefix := locate(addr)
+		x.Prefix = prefix.String()
+		c.Participants = []residency.Jurisdiction{place.Jurisdiction}
+		c.Places = []region.Place{place}
+		c.Key = steer.Key(prefix.String())
+	}
+	if len(overlays) > 0 {
+		for _, o := range overlays {
+			if !slices.Contains(w.Law.Overlays(), o) {
+				return nil, NewProblem("bad_request", "overlay "+o+" is not in the law catalogue")
+			}
+		}
+		t := residency.Tenant{}
+		if d := w.Map.Tenants["default"]; d != nil {
+			t = *d
+		}
+		t.Overlays = append(slices.Clone(t.Overlays), overlays...)
+		c.Tenant = &t
+	}
+	var d steer.Decision
+	steer.Rank(w, c, &d)
+	x.Explanation = steer.Explain(&d)
+	return x, nil
+}

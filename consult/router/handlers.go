@@ -1,0 +1,173 @@
+package router
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"bailiwick/consult"
+	"bailiwick/region"
+	"bailiwick/store"
+)
+
+// maxBody is the largest request body in bytes.
+const maxBody = 64 << 10
+
+// ReadBody reads a bounded body; a fault is a *Problem.
+func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Problem) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, NewProblem("body_too_large", "send at most 65536 bytes")
+	case err != nil:
+		return nil, NewProblem("bad_request", "body: "+err.Error())
+	}
+	return b, nil
+}
+
+// reply is a consult as the API shows it.
+type reply struct {
+	ID           consult.ID `json:"id"`
+	Placement    placed     `json:"placement"`
+	Priority     string     `json:"priority"`
+	Ended        bool       `json:"ended,omitempty"`
+	Participants []seatOf   `json:"participants"`
+	Expires      time.Time  `json:"expires"`
+}
+
+type placed struct {
+	Region  region.ID       `json:"region"`
+	Edge    region.EdgeID   `json:"edge"`
+	Standby []region.EdgeID `json:"standby"`
+	Epoch   uint64          `json:"epoch"`
+}
+
+type seatOf struct {
+	ID    consult.ParticipantID `json:"id"`
+	Role  consult.Role          `json:"role"`
+	URL   string                `json:"url,omitempty"`
+	Token string                `json:"token,omitempty"`
+}
+
+func replyOf(p *consult.Placement) reply {
+	r := reply{ID: p.ID, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
+		Placement: placed{Region: p.Region, Edge: p.Edge, Standby: p.Standby, Epoch: p.Epoch}}
+	if r.Placement.Standby == nil {
+		r.Placement.Standby = []region.EdgeID{}
+	}
+	for _, who := range p.Participants {
+		r.Participants = append(r.Participants, seatOf{ID: who.ID, Role: who.Role})
+	}
+	return r
+}
+
+func (r *Router) create(w http.ResponseWriter, q *http.Request) {
+	body, bad := ReadBody(w, q)
+	if bad != nil {
+		bad.Write(w)
+		return
+	}
+	world := r.World()
+	p, err := consult.ParseRequest(body, world.Map)
+	if err != nil {
+		NewProblem("bad_request", err.Error()).Write(w)
+		return
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	p.ID = consult.ID(newID("c"))
+	p.Created, p.Expires = now, now.Add(consult.Life)
+	for i := range p.Participants {
+		p.Participants[i].ID = consult.ParticipantID(newID("p"))
+	}
+	if refused := r.Place(p); refused != nil {
+		r.Log.Info("consult refused", "code", refused.Code, "problem", refused.ID)
+		refused.Write(w)
+		return
+	}
+	out, err := r.mint(p, now)
+	if err != nil {
+		r.fail(w, "consult: mint tokens", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
+	defer cancel()
+	if err := r.save(ctx, p, 0); err != nil {
+		r.fail(w, "consult: write placement", err)
+		return
+	}
+	r.Log.Info("consult placed", "consult", p.ID, "region", p.Region, "edge", p.Edge, "generation", world.Generation)
+	writeJSON(w, http.StatusCreated, out)
+}
+
+// mint signs one token a participant and words the reply.
+func (r *Router) mint(p *consult.Placement, now time.Time) (reply, error) {
+	out := replyOf(p)
+	_, edge := r.World().Edge(p.Edge)
+	for i := range p.Participants {
+		t := p.Token(i, now)
+		token, err := r.Signer.Sign(&t, now)
+		if err != nil {
+			return reply{}, err
+		}
+		out.Participants[i].Token = token
+		if edge != nil {
+			out.Participants[i].URL = JoinURL(edge.Host, p.ID, token)
+		}
+	}
+	return out, nil
+}
+
+func (r *Router) get(w http.ResponseWriter, q *http.Request) {
+	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
+	defer cancel()
+	p, _, err := r.load(ctx, consult.ID(q.PathValue("id")))
+	if err != nil {
+		r.fail(w, "consult: read placement", err)
+		return
+	}
+	writeJSON(w, http.StatusOK, replyOf(&p))
+}
+
+func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
+	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
+	defer cancel()
+	for {
+		p, rev, err := r.load(ctx, consult.ID(q.PathValue("id")))
+		if err == nil && !p.Ended {
+			p.Ended = true
+			if err = r.save(ctx, &p, rev); errors.Is(err, store.ErrConflict) {
+				continue
+			}
+		}
+		if err != nil {
+			r.fail(w, "consult: end", err)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+}
+
+// fail answers an error of the store or of this process; only the log has the cause.
+func (r *Router) fail(w http.ResponseWriter, what string, err error) {
+	p := NewProblem("store_unavailable", "try again; running calls are not affected")
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		p = NewProblem("not_found", "no consult of that id is on record: it was never made, or it has expired")
+		p.Write(w)
+		return
+	}
+	r.Log.Error("request failed", "what", what, "err", err, "problem", p.ID)
+	p.Write(w)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}

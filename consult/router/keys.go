@@ -1,0 +1,74 @@
+package router
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"bailiwick/consult"
+	"bailiwick/steer"
+	"bailiwick/store"
+)
+
+// Signer holds one process's key pair for join tokens. The private half never
+// leaves it; the public half goes to the store, where every edge finds it.
+type Signer struct {
+	KID string
+	key ed25519.PrivateKey
+}
+
+// NewSigner draws a key pair.
+func NewSigner() (*Signer, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("join key: %w", err)
+	}
+	return &Signer{KID: newID("k"), key: key}, nil
+}
+
+// Sign makes the JWT of a token.
+func (s *Signer) Sign(t *consult.Token, now time.Time) (string, error) {
+	return t.Sign(s.key, s.KID, now)
+}
+
+// publicKey is the value under bailiwick/keys/KID.
+type publicKey struct {
+	X       string    `json:"x"` // base64url, 32 bytes (RFC 8037 section 2)
+	Node    string    `json:"node"`
+	Expires time.Time `json:"expires"`
+}
+
+// KeysPrefix is where public halves live in the store.
+const KeysPrefix = "bailiwick/keys/"
+
+// ParseKey reads a published key.
+func ParseKey(value []byte) (steer.JoinKey, error) {
+	var k publicKey
+	if err := json.Unmarshal(value, &k); err != nil {
+		return steer.JoinKey{}, fmt.Errorf("join key: parse: %w", err)
+	}
+	x, err := base64.RawURLEncoding.DecodeString(k.X)
+	if err != nil || len(x) != ed25519.PublicKeySize {
+		return steer.JoinKey{}, fmt.Errorf("join key: x: want 32 bytes of base64url")
+	}
+	return steer.JoinKey{Public: x, Expires: k.Expires}, nil
+}
+
+// Publish puts the public half into the store, good for a token's life and a day.
+func (s *Signer) Publish(ctx context.Context, st store.Store, node string, now time.Time) error {
+	b, err := json.Marshal(publicKey{X: base64.RawURLEncoding.EncodeToString(s.key.Public().(ed25519.PublicKey)),
+		Node: node, Expires: now.Add(consult.TokenLife + 24*time.Hour).UTC().Truncate(time.Second)})
+	if err != nil {
+		return err
+	}
+	_, err = st.Put(ctx, KeysPrefix+s.KID, b)
+	return err
+}
+
+// Public is the key itself, for a process that verifies its own tokens before
+// the store has told it.
+func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }

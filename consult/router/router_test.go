@@ -1,0 +1,327 @@
+package router
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"crypto/ed25519"
+
+	"bailiwick/consult"
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+	"bailiwick/store"
+)
+
+// asserted are all facts of one scope.
+func asserted(scope string) residency.Facts {
+	f := residency.Facts{}
+	for name, r := range residency.Shipped().Facts() {
+		if r.Scope == scope {
+			f[name] = residency.Record{ID: "test", Date: time.Unix(1, 0)}
+		}
+	}
+	return f
+}
+
+func testWorld() *steer.World {
+	m := &region.Map{Zone: "media.example", Operator: region.Operator{Facts: asserted("operator")},
+		Providers: map[region.ProviderID]*region.Provider{"p": {Facts: asserted("provider")}},
+		Tenants:   map[string]*residency.Tenant{"default": {Facts: asserted("tenant")}}}
+	for _, r := range []struct {
+		id       region.ID
+		at       residency.Jurisdiction
+		lat, lon float64
+	}{{"de-ber", "DE", 52.5, 13.4}, {"de-fra", "DE", 50.1, 8.7}, {"us-iad", "US-VA", 39, -77.5}} {
+		m.Regions = append(m.Regions, region.Region{ID: r.id, Provider: "p", Place: region.Place{Jurisdiction: r.at, Point: region.Point{Lat: r.lat, Lon: r.lon}, Located: true}})
+	}
+	w := &steer.World{Generation: 7, At: time.Now(), Law: residency.Shipped(), Map: m}
+	for i := range m.Regions {
+		r := &m.Regions[i]
+		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{ID: region.EdgeID(r.ID + "-1"), Host: "http://" + string(r.ID), Health: steer.Up, Seats: 10}}})
+	}
+	return w
+}
+
+type fixture struct {
+	*Router
+	*httptest.Server
+	world atomic.Pointer[steer.World]
+}
+
+func start(t *testing.T, st store.Store) *fixture {
+	t.Helper()
+	signer, err := NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{}
+	f.world.Store(testWorld())
+	f.Router = New(Config{World: f.world.Load, Store: st, Signer: signer, APIKeys: []string{"secret", "other"}, Node: "n", Log: slog.New(slog.DiscardHandler),
+		Locate: func(a netip.Addr) (region.Place, netip.Prefix) {
+			p, _ := a.Prefix(24)
+			return region.Place{Jurisdiction: "DE", Point: region.Point{Lat: 50, Lon: 8}, Located: true}, p
+		}})
+	mux := http.NewServeMux()
+	f.Register(mux)
+	f.Server = httptest.NewServer(mux)
+	t.Cleanup(f.Server.Close)
+	return f
+}
+
+// call makes a request with a key and decodes the answer into out.
+func (f *fixture) call(t *testing.T, method, path, key, body string, out any) int {
+	t.Helper()
+	q, err := http.NewRequest(method, f.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		q.Header.Set("Authorization", "Bearer "+key)
+	}
+	r, err := f.Client().Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, _ := io.ReadAll(r.Body)
+	if out != nil {
+		if err := json.Unmarshal(b, out); err != nil {
+			t.Fatalf("%s %s: %v in %q", method, path, err, b)
+		}
+	}
+	if r.StatusCode >= 400 && r.Header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("%s %s: %d is no problem document but %s", method, path, r.StatusCode, r.Header.Get("Content-Type"))
+	}
+	return r.StatusCode
+}
+
+func two(a, b string) string {
+	return fmt.Sprintf(`{"participants":[{"role":"patient","country":%q},{"role":"clinician","country":%q}]}`, a, b)
+}
+
+func TestCreateReadDelete(t *testing.T) {
+	f := start(t, store.NewMemory())
+	var c reply
+	if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated {
+		t.Fatalf("status %d", code)
+	}
+	if c.Placement.Region != "de-ber" || len(c.Placement.Standby) != 1 || c.Placement.Standby[0] != "de-fra-1" || c.Placement.Epoch != 1 {
+		t.Errorf("placement %+v", c.Placement)
+	}
+	for i, p := range c.Participants {
+		tok, err := consult.Verify(p.Token, time.Now(), func(string) ed25519.PublicKey { return f.Signer.Public() })
+		if err != nil || tok.Participant != p.ID || tok.Consult != c.ID || tok.Edge != "de-ber-1" {
+			t.Errorf("token %d: %+v, %v", i, tok, err)
+		}
+		if want := "http://de-ber/c/" + string(c.ID) + "#" + p.Token; p.URL != want {
+			t.Errorf("url %s, want %s", p.URL, want)
+		}
+	}
+	var again reply
+	if code := f.call(t, "GET", "/v1/consults/"+string(c.ID), "other", "", &again); code != http.StatusOK {
+		t.Errorf("read: status %d", code)
+	}
+	if again.Participants[0].Token != "" || again.Placement.Edge != c.Placement.Edge {
+		t.Errorf("read gives %+v", again)
+	}
+	if code := f.call(t, "DELETE", "/v1/consults/"+string(c.ID), "secret", "", nil); code != http.StatusNoContent {
+		t.Errorf("delete: status %d", code)
+	}
+	f.call(t, "GET", "/v1/consults/"+string(c.ID), "secret", "", &again)
+	if !again.Ended {
+		t.Error("the consult did not end")
+	}
+}
+
+func TestProblems(t *testing.T) {
+	f := start(t, store.NewMemory())
+	tests := []struct {
+		name, method, path, key, body string
+		status                        int
+		code                          string
+	}{
+		{"no key", "POST", "/v1/consults", "", two("DE", "DE"), 401, "unauthorized"},
+		{"wrong key", "POST", "/v1/consults", "guess", two("DE", "DE"), 401, "unauthorized"},
+		{"not json", "POST", "/v1/consults", "secret", "hello", 400, "bad_request"},
+		{"too large", "POST", "/v1/consults", "secret", `{"tenant":"` + strings.Repeat("x", maxBody) + `"}`, 413, "body_too_large"},
+		{"home-only law", "POST", "/v1/consults", "secret", two("AE", "AE"), 422, "home_only"},
+		{"unknown country", "POST", "/v1/consults", "secret", two("ZZ", "DE"), 422, "policy_missing"},
+		{"no such consult", "GET", "/v1/consults/cnope", "secret", "", 404, "not_found"},
+		{"end no such consult", "DELETE", "/v1/consults/cnope", "secret", "", 404, "not_found"},
+		{"explain nothing", "GET", "/v1/explain", "secret", "", 400, "bad_request"},
+		{"explain both", "GET", "/v1/explain?ip=192.0.2.1&country=DE", "secret", "", 400, "bad_request"},
+		{"explain an unknown overlay", "GET", "/v1/explain?country=DE&overlay=x", "secret", "", 400, "bad_request"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var p Problem
+			if status := f.call(t, tt.method, tt.path, tt.key, tt.body, &p); status != tt.status || p.Status != tt.status || p.Code != tt.code {
+				t.Errorf("got %d %+v, want %d %s", status, p, tt.status, tt.code)
+			}
+			if p.ID == "" || p.Title == "" {
+				t.Errorf("problem %+v lacks an id or a title", p)
+			}
+		})
+	}
+}
+
+func TestRefusalNamesRuleAndCitation(t *testing.T) {
+	f := start(t, store.NewMemory())
+	var p Problem
+	f.call(t, "POST", "/v1/consults", "secret", two("AE", "DE"), &p)
+	if p.Jurisdiction != "AE" || len(p.Citation) == 0 || !strings.Contains(p.Citation[0], "Federal Law 2/2019") || p.AsOf != residency.Shipped().AsOf() {
+		t.Errorf("problem %+v does not cite the law of AE", p)
+	}
+}
+
+func TestExplainIsTheDecision(t *testing.T) {
+	f := start(t, store.NewMemory())
+	var x Explanation
+	f.call(t, "GET", "/v1/explain?country=DE", "secret", "", &x)
+	if x.Choice == nil || x.Choice.Region != "de-ber" || len(x.Regions) != 3 || x.Generation != 7 {
+		t.Errorf("got %+v", x)
+	}
+	for _, r := range x.Regions {
+		if r.Region == "us-iad" && (r.Code == "" || len(r.Citation) == 0) {
+			t.Errorf("us-iad is rejected without code and citation: %+v", r)
+		}
+	}
+	f.call(t, "GET", "/v1/explain?ip=192.0.2.77", "secret", "", &x)
+	if x.Prefix != "192.0.2.0/24" || x.Choice.Region != "de-fra" {
+		t.Errorf("by address: %+v", x)
+	}
+	f.call(t, "GET", "/v1/explain?country=DE&overlay=de_statutory", "secret", "", &x)
+	if x.Refused != "fact_missing" {
+		t.Errorf("de_statutory without E2EE: refused %q", x.Refused)
+	}
+}
+
+func place(t *testing.T, f *fixture) *consult.Placement {
+	t.Helper()
+	var c reply
+	f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c)
+	p, _, err := f.load(t.Context(), c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &p
+}
+
+func TestReplaceMovesToTheNextLawfulRegion(t *testing.T) {
+	f := start(t, store.NewMemory())
+	p := place(t, f)
+	w := testWorld()
+	w.Regions[0].Mode = steer.Down
+	f.world.Store(w)
+	moved, err := f.Replace(t.Context(), p.ID, p.Epoch)
+	if err != nil || moved.Edge != "de-fra-1" || moved.Epoch != 2 {
+		t.Fatalf("moved to %+v, %v", moved, err)
+	}
+	// Another node that still believes in epoch 1 gets the placement there is.
+	again, err := f.Replace(t.Context(), p.ID, 1)
+	if err != nil || again.Epoch != 2 || again.Edge != "de-fra-1" {
+		t.Errorf("late replace gave %+v, %v", again, err)
+	}
+	w = testWorld()
+	w.Regions[0].Mode, w.Regions[1].Mode = steer.Down, steer.Down
+	f.world.Store(w)
+	if stays, err := f.Replace(t.Context(), p.ID, 2); !errors.Is(err, ErrRefused) {
+		t.Errorf("with no lawful region left: %+v, %v; want ErrRefused, never us-iad", stays, err)
+	}
+}
+
+func TestReplaceByManyWritesOneEpoch(t *testing.T) {
+	f := start(t, store.NewMemory())
+	p := place(t, f)
+	w := testWorld()
+	w.Regions[0].Mode = steer.Down
+	f.world.Store(w)
+	got := make(chan uint64, 20)
+	for range cap(got) {
+		go func() {
+			m, err := f.Replace(context.Background(), p.ID, 1)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- m.Epoch
+		}()
+	}
+	for range cap(got) {
+		if e := <-got; e != 2 {
+			t.Errorf("epoch %d, want 2 for all", e)
+		}
+	}
+}
+
+// gone is a store that cannot be reached.
+type gone struct{ store.Store }
+
+var errGone = errors.New("connection refused")
+
+func (gone) CAS(context.Context, string, []byte, uint64) (store.Entry, error) {
+	return store.Entry{}, errGone
+}
+func (gone) Get(context.Context, string) (store.Entry, error) { return store.Entry{}, errGone }
+
+func TestStoreGoneIsSaidAndNothingIsPlaced(t *testing.T) {
+	f := start(t, gone{store.NewMemory()})
+	for _, q := range []struct{ method, path, body string }{{"POST", "/v1/consults", two("DE", "DE")}, {"GET", "/v1/consults/c1", ""}, {"DELETE", "/v1/consults/c1", ""}} {
+		var p Problem
+		if code := f.call(t, q.method, q.path, "secret", q.body, &p); code != 503 || p.Code != "store_unavailable" {
+			t.Errorf("%s: %d %s", q.method, code, p.Code)
+		}
+	}
+}
+
+func TestKeepPublishesAndSweeps(t *testing.T) {
+	st := store.NewMemory()
+	f := start(t, st)
+	p := place(t, f)
+	old := *p
+	old.ID, old.Expires = "cold", time.Now().Add(-time.Minute)
+	if err := f.save(t.Context(), &old, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.keep(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	e, err := st.Get(t.Context(), KeysPrefix+f.Signer.KID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k, err := ParseKey(e.Value); err != nil || string(k.Public) != string(f.Signer.Public()) {
+		t.Errorf("published key %+v, %v", k, err)
+	}
+	if _, err := st.Get(t.Context(), old.ID.Key()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the expired placement was not swept: %v", err)
+	}
+	if _, err := st.Get(t.Context(), p.ID.Key()); err != nil {
+		t.Errorf("a placement in use was swept: %v", err)
+	}
+	if err := f.keep(t.Context(), time.Now().Add(48*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Get(t.Context(), KeysPrefix+f.Signer.KID); err != nil {
+		t.Errorf("a process swept its own key: %v", err)
+	}
+}
+
+func TestParseKeyRefusesNonsense(t *testing.T) {
+	for _, bad := range []string{"", "{}", `{"x":"AAAA"}`, `{"x":"!"}`} {
+		if _, err := ParseKey([]byte(bad)); err == nil {
+			t.Errorf("%q was taken for a key", bad)
+		}
+	}
+}
