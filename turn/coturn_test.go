@@ -1,0 +1,86 @@
+package turn
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// TestCoturnClient relays with the client and the peer of coturn, an independent
+// implementation. -W has it make the REST credentials by itself.
+func TestCoturnClient(t *testing.T) {
+	for _, program := range []string{"turnutils_uclient", "turnutils_peer"} {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%v: install Debian's coturn", err)
+			}
+			t.Skipf("%v: install Debian's coturn", err)
+		}
+	}
+	user, pass := Credentials(secret, "p1", time.Now().Add(time.Hour))
+	tests := []struct {
+		name, addr string
+		args       []string
+	}{
+		{"channels", "127.0.0.1", []string{"-u", user, "-w", pass}},
+		{"indications", "127.0.0.1", []string{"-u", user, "-w", pass, "-s"}},
+		{"credentials of its own making", "127.0.0.1", []string{"-u", "p1", "-W", string(secret)}},
+		{"TCP", "127.0.0.1", []string{"-u", user, "-w", pass, "-t"}},
+		{"IPv6", "::1", []string{"-u", user, "-w", pass, "-x"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			peer := coturnPeer(t, tt.addr)
+			// It binds a channel to the next port too, though it sends no RTCP.
+			s := start(t, tt.addr, []netip.AddrPort{peer, netip.AddrPortFrom(peer.Addr(), peer.Port()+1)})
+			args := append([]string{"-n", "50", "-m", "3", "-l", "800", "-c", "-z", "5",
+				"-e", tt.addr, "-r", strconv.Itoa(int(peer.Port())), "-p", strconv.Itoa(int(s.Addr().Port()))}, tt.args...)
+			out, err := exec.CommandContext(ctx, "turnutils_uclient", append(args, tt.addr)...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("turnutils_uclient: %v\n%s", err, out)
+			}
+			lost := regexp.MustCompile(`Total lost packets (\d+)`).FindSubmatch(out)
+			if lost == nil || string(lost[1]) != "0" {
+				t.Errorf("want 0 lost packets:\n%s", out)
+			}
+			if st := s.Stats(); st.ToPeers < 3*50*800 || st.FromPeers < 3*50*800 {
+				t.Errorf("relayed %d bytes to peers and %d from them, want at least %d", st.ToPeers, st.FromPeers, 3*50*800)
+			}
+		})
+	}
+}
+
+// coturnPeer runs turnutils_peer, which echoes, until the test ends.
+func coturnPeer(t *testing.T, addr string) netip.AddrPort {
+	t.Helper()
+	// It cannot choose a port by itself: one that was free a moment ago.
+	conn, at := udp(t, addr)
+	conn.Close()
+	cmd := exec.Command("turnutils_peer", "-L", addr, "-p", strconv.Itoa(int(at.Port())))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	ask, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ask.Close()
+	for begin := time.Now(); time.Since(begin) < patience; {
+		ask.Write([]byte("there?"))
+		ask.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err := ask.Read(make([]byte, 100)); err == nil && n > 0 {
+			return at
+		}
+	}
+	t.Fatal("turnutils_peer does not answer")
+	return at
+}

@@ -1,0 +1,478 @@
+package turn
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pion/logging"
+	"github.com/pion/stun/v4"
+	pion "github.com/pion/turn/v5"
+)
+
+func TestListenRefuses(t *testing.T) {
+	taken, addr := udp(t, "127.0.0.1")
+	defer taken.Close()
+	good := Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Relay: netip.MustParseAddr("127.0.0.1"), Realm: realm,
+		Secret: secret, Permit: func(netip.AddrPort) bool { return false }}
+	tests := []struct {
+		name   string
+		break_ func(*Config)
+		want   string
+	}{
+		{"no address", func(c *Config) { c.Addr = netip.AddrPort{} }, "no address to listen on"},
+		{"no relay", func(c *Config) { c.Relay = netip.Addr{} }, "no relay address"},
+		{"relay unspecified", func(c *Config) { c.Relay = netip.IPv4Unspecified() }, "no relay address"},
+		{"relay elsewhere", func(c *Config) { c.Relay = netip.MustParseAddr("192.0.2.1") }, "must be one of this machine's"},
+		{"no realm", func(c *Config) { c.Realm = "" }, "no realm"},
+		{"no secret", func(c *Config) { c.Secret = nil }, "no secret"},
+		{"no permit", func(c *Config) { c.Permit = nil }, "no permitted peers"},
+		{"port taken", func(c *Config) { c.Addr = addr }, addr.String()},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := good
+			tt.break_(&cfg)
+			s, err := Listen(cfg)
+			if err == nil {
+				s.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestPionClient relays with a client that other people wrote.
+func TestPionClient(t *testing.T) {
+	tests := []struct{ name, transport, addr string }{
+		{"udp over IPv4", "udp", "127.0.0.1"},
+		{"udp over IPv6", "udp", "::1"},
+		{"tcp over IPv4", "tcp", "127.0.0.1"},
+		{"tcp over IPv6", "tcp", "::1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			peer := echo(t, tt.addr)
+			s := start(t, tt.addr, []netip.AddrPort{peer})
+			var conn net.PacketConn
+			if tt.transport == "tcp" {
+				c, err := net.Dial("tcp", s.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn = pion.NewSTUNConn(c)
+			} else {
+				conn, _ = udp(t, tt.addr)
+				conn.SetDeadline(time.Time{})
+			}
+			defer conn.Close()
+			user, pass := Credentials(secret, "p1", time.Now().Add(time.Hour))
+			c, err := pion.NewClient(&pion.ClientConfig{TURNServerAddr: s.Addr().String(), STUNServerAddr: s.Addr().String(), Conn: conn,
+				Username: user, Password: pass, Realm: realm, LoggerFactory: logging.NewDefaultLoggerFactory()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := c.Listen(); err != nil {
+				t.Fatal(err)
+			}
+			relay, err := c.Allocate()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := addrPort(relay.LocalAddr()).Addr().String(); got != tt.addr {
+				t.Errorf("relayed address: got %s, want one of %s", got, tt.addr)
+			}
+			relay.SetDeadline(time.Now().Add(patience))
+			buf := make([]byte, 1500)
+			for _, msg := range []string{"hello", "hello again", strings.Repeat("x", 1200)} {
+				if _, err := relay.WriteTo([]byte(msg), net.UDPAddrFromAddrPort(peer)); err != nil {
+					t.Fatal(err)
+				}
+				n, from, err := relay.ReadFrom(buf)
+				if err != nil {
+					t.Fatalf("message of %d bytes: %v", len(msg), err)
+				}
+				if string(buf[:n]) != msg || addrPort(from) != peer {
+					t.Errorf("got %d bytes from %s, want %d from %s", n, from, len(msg), peer)
+				}
+			}
+			st := s.Stats()
+			if want := uint64(5 + 11 + 1200); st.ToPeers != want || st.FromPeers != want || st.Allocations != 1 {
+				t.Errorf("got %+v, want %d bytes each way and one allocation", st, want)
+			}
+			if err := relay.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s.relays.Wait()
+			if got := s.Stats().Allocations; got != 0 {
+				t.Errorf("after the client closed: %d allocations", got)
+			}
+			refused(t, s, nil)
+		})
+	}
+}
+
+func TestClosedRelay(t *testing.T) {
+	for _, transport := range []string{"udp", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			peer, lawful := udp(t, "127.0.0.1")
+			other, wrongPort := udp(t, "127.0.0.1") // the right address, another port
+			elsewhere := netip.MustParseAddrPort("192.0.2.7:3478")
+			s := start(t, "127.0.0.1", []netip.AddrPort{lawful})
+			c := dial(t, s, transport, "p1")
+			relayed := c.mustAllocate()
+
+			permission := func(name string, want stun.ErrorCode, peers ...stun.Setter) {
+				t.Helper()
+				r, code := c.ask(stun.MethodCreatePermission, peers...)
+				c.expect("CreatePermission: "+name, code, want)
+				checkSigned(t, c, r)
+			}
+			permission("another address", 403, peerAttr(elsewhere))
+			permission("another port", 403, peerAttr(wrongPort))
+			permission("a refused peer first", 403, peerAttr(elsewhere), peerAttr(lawful))
+			permission("4-in-6 of another address", 403, mappedPeer(elsewhere))
+			permission("no peer", 400)
+			r, code := c.ask(stun.MethodChannelBind, channel(0x4000), peerAttr(elsewhere))
+			c.expect("ChannelBind: another address", code, 403)
+			checkSigned(t, c, r)
+			_, code = c.ask(stun.MethodChannelBind, channel(0x4000), peerAttr(wrongPort))
+			c.expect("ChannelBind: another port", code, 403)
+
+			// No permission yet: pion drops it, and the port was never asked.
+			c.sendTo(lawful, "too early")
+			permission("the lawful peer", 0, mappedPeer(lawful))
+			_, code = c.ask(stun.MethodChannelBind, channel(0x4001), peerAttr(lawful))
+			c.expect("ChannelBind: the lawful peer", code, 0)
+
+			// The permission is for the address; each packet is judged by its port.
+			c.sendTo(wrongPort, "leak")
+			c.sendTo(lawful, "hello")
+			c.send([]byte("\x40\x01\x00\x07channel\x00"))
+			if got := read(t, peer); got != "hello" {
+				t.Errorf("peer got %q, want hello", got)
+			}
+			if got := read(t, peer); got != "channel" {
+				t.Errorf("peer got %q, want channel", got)
+			}
+			peer.WriteToUDPAddrPort([]byte("marker"), wrongPort)
+			if got := read(t, other); got != "marker" {
+				t.Errorf("another port of the peer's address got %q", got)
+			}
+
+			other.WriteToUDPAddrPort([]byte("intruder"), relayed)
+			peer.WriteToUDPAddrPort([]byte("answer"), relayed)
+			frame := c.read()
+			if want := "\x40\x01\x00\x06answer"; !strings.HasPrefix(string(frame), want) {
+				t.Errorf("client got %q, want %q", frame, want)
+			}
+			refused(t, s, map[Reason]uint64{Peer: 6, Packet: 2})
+		})
+	}
+}
+
+// TestPermitIsAskedAgain: what ceases to be lawful ceases at once.
+func TestPermitIsAskedAgain(t *testing.T) {
+	peer, lawful := udp(t, "127.0.0.1")
+	var ended = make(chan struct{})
+	s := start(t, "127.0.0.1", nil, func(c *Config) {
+		c.Permit = func(p netip.AddrPort) bool {
+			select {
+			case <-ended:
+				return false
+			default:
+				return p == lawful
+			}
+		}
+	})
+	c := dial(t, s, "udp", "p1")
+	relayed := c.mustAllocate()
+	_, code := c.ask(stun.MethodCreatePermission, peerAttr(lawful))
+	c.expect("CreatePermission", code, 0)
+	peer.WriteToUDPAddrPort([]byte("before"), relayed)
+	if from, got := c.data(); got != "before" || from != lawful {
+		t.Errorf("got %q from %s, want before from %s", got, from, lawful)
+	}
+	close(ended)
+	c.sendTo(lawful, "after")
+	_, code = c.ask(stun.MethodCreatePermission, peerAttr(lawful))
+	c.expect("CreatePermission after the end", code, 403)
+	refused(t, s, map[Reason]uint64{Packet: 1, Peer: 1})
+}
+
+// checkSigned verifies that a response carries the client's integrity.
+func checkSigned(t *testing.T, c *client, r *stun.Message) {
+	t.Helper()
+	if err := stun.MessageIntegrity(pion.GenerateAuthKey(c.user, realm, c.pass)).Check(r); err != nil {
+		t.Errorf("%s: %v", r, err)
+	}
+}
+
+func read(t *testing.T, conn *net.UDPConn) string {
+	t.Helper()
+	buf := make([]byte, 1500)
+	n, err := conn.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(buf[:n])
+}
+
+func TestCredentials(t *testing.T) {
+	hour := time.Now().Add(time.Hour)
+	valid, validPass := Credentials(secret, "p1", hour)
+	old, oldPass := Credentials(secret, "p1", time.Now().Add(-time.Second))
+	_, forgedPass := Credentials([]byte("another secret"), "p1", hour)
+	tests := []struct {
+		name, user, pass string
+		want             stun.ErrorCode
+		reason           Reason
+	}{
+		{"valid", valid, validPass, 0, Reasons},
+		{"expired", old, oldPass, 401, Expired},
+		{"forged with another secret", valid, forgedPass, 401, Forged},
+		{"wrong password", valid, "password", 401, Forged},
+		{"expiry moved", "9" + valid, validPass, 401, Forged},
+		{"another participant", strings.Replace(valid, "p1", "p2", 1), validPass, 401, Forged},
+		{"no participant", strings.TrimSuffix(valid, "p1"), validPass, 401, UnknownUser},
+		{"no expiry", "p1", validPass, 401, UnknownUser},
+		{"expiry is no number", "soon:p1", validPass, 401, UnknownUser},
+		{"empty", "", "", 401, UnknownUser},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, "127.0.0.1", nil)
+			c := dial(t, s, "udp", "p1")
+			c.user, c.pass = tt.user, tt.pass
+			_, code := c.allocate()
+			c.expect("Allocate", code, tt.want)
+			want := map[Reason]uint64{}
+			if tt.reason != Reasons {
+				want[tt.reason] = 1
+			}
+			refused(t, s, want)
+		})
+	}
+}
+
+func TestParseUsername(t *testing.T) {
+	at := time.Unix(1764000000, 0)
+	tests := []struct {
+		name, username, participant string
+		ok                          bool
+	}{
+		{"plain", "1764000000:p7", "p7", true},
+		{"colon in the participant", "1764000000:p:7", "p:7", true},
+		{"sign", "+1764000000:p7", "", false},
+		{"leading zero", "01764000000:p7", "", false},
+		{"beyond 64 bits", "99999999999999999999:p7", "", false},
+		{"no participant", "1764000000:", "", false},
+		{"too long", "1764000000:" + strings.Repeat("p", maxUsername), "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			expires, participant, err := parseUsername(tt.username)
+			if (err == nil) != tt.ok || participant != tt.participant {
+				t.Fatalf("got %q, %v", participant, err)
+			}
+			if tt.ok && !expires.Equal(at) {
+				t.Errorf("expires %s, want %s", expires, at)
+			}
+			if tt.ok {
+				if got, _ := Credentials(secret, participant, at); got != tt.username {
+					t.Errorf("Credentials gives %q back, want %q", got, tt.username)
+				}
+			}
+		})
+	}
+}
+
+func TestQuota(t *testing.T) {
+	s := start(t, "127.0.0.1", nil, func(c *Config) { c.PerUser, c.Allocations = 2, 3 })
+	first := dial(t, s, "udp", "p1")
+	first.mustAllocate()
+	dial(t, s, "tcp", "p1").mustAllocate()
+	_, code := dial(t, s, "udp", "p1").allocate()
+	first.expect("third of one participant", code, stun.CodeAllocQuotaReached)
+	dial(t, s, "udp", "p2").mustAllocate()
+	_, code = dial(t, s, "udp", "p3").allocate()
+	first.expect("fourth of three in all", code, stun.CodeAllocQuotaReached)
+
+	// Room again once one is given up.
+	_, code = first.ask(stun.MethodRefresh, lifetime(0))
+	first.expect("Refresh with lifetime 0", code, 0)
+	dial(t, s, "udp", "p3").mustAllocate()
+	if got := s.Stats().Allocations; got != 3 {
+		t.Errorf("%d allocations, want 3", got)
+	}
+	refused(t, s, map[Reason]uint64{UserQuota: 1, TotalQuota: 1})
+}
+
+func TestUnsupportedAllocations(t *testing.T) {
+	s := start(t, "127.0.0.1", nil)
+	tests := []struct {
+		name   string
+		attrs  []stun.Setter
+		want   stun.ErrorCode
+		counts bool
+	}{
+		{"RFC 6062 TCP relay", []stun.Setter{transportAttr(6)}, 508, true},
+		{"another transport", []stun.Setter{transportAttr(132)}, 442, false},
+		{"unknown reservation", []stun.Setter{transportAttr(17), raw(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}, 508, false},
+		{"IPv6 where there is IPv4", []stun.Setter{transportAttr(17), raw(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)}, 508, true},
+		{"lifetime 0", []stun.Setter{transportAttr(17), lifetime(0)}, 508, false},
+	}
+	var want uint64
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := dial(t, s, "tcp", "p1")
+			_, code := c.allocate(tt.attrs...)
+			c.expect("Allocate", code, tt.want)
+			if tt.counts {
+				want++
+			}
+			refused(t, s, map[Reason]uint64{Unsupported: want})
+		})
+	}
+	if got := s.Stats().Allocations; got != 0 {
+		t.Errorf("%d allocations are left", got)
+	}
+}
+
+func TestEvenPort(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1", "::1"} {
+		s := start(t, addr, nil)
+		relayed, code := dial(t, s, "udp", "p1").allocate(transportAttr(17), raw(stun.AttrEvenPort, 0x80))
+		if code != 0 || relayed.Port()%2 != 0 {
+			t.Errorf("%s: got %s, %d; want an even port", addr, relayed, code)
+		}
+		if got := s.Stats().Allocations; got != 1 {
+			t.Errorf("%s: %d allocations, want 1", addr, got)
+		}
+	}
+}
+
+func TestLostAllocationIsAnswered(t *testing.T) {
+	for _, transport := range []string{"udp", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			s := start(t, "127.0.0.1", nil)
+			c := dial(t, s, transport, "p1")
+			c.challenge()
+			asks := []struct {
+				method stun.Method
+				attrs  []stun.Setter
+			}{
+				{stun.MethodRefresh, []stun.Setter{lifetime(600)}},
+				{stun.MethodCreatePermission, []stun.Setter{peerAttr(s.Addr())}},
+				{stun.MethodChannelBind, []stun.Setter{channel(0x4000), peerAttr(s.Addr())}},
+			}
+			for _, a := range asks {
+				r, code := c.ask(a.method, a.attrs...)
+				c.expect(a.method.String(), code, stun.CodeAllocMismatch)
+				checkSigned(t, c, r)
+			}
+			// Somebody else's allocation is none of ours.
+			c.mustAllocate()
+			c.user, c.pass = Credentials(secret, "p2", time.Now().Add(time.Hour))
+			_, code := c.ask(stun.MethodRefresh, lifetime(0))
+			c.expect("Refresh by another participant", code, stun.CodeAllocMismatch)
+			if got := s.Stats().Allocations; got != 1 {
+				t.Errorf("%d allocations, want the one left alone", got)
+			}
+			refused(t, s, map[Reason]uint64{NoAllocation: 4})
+		})
+	}
+}
+
+func TestAllocationEndsWithItsCredential(t *testing.T) {
+	s := start(t, "127.0.0.1", nil)
+	c := dial(t, s, "udp", "p1")
+	expires := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	c.user, c.pass = Credentials(secret, "p1", expires)
+	if _, code := c.allocate(transportAttr(17), lifetime(3000)); code != 0 {
+		t.Fatalf("Allocate: got %d", code)
+	}
+	s.relays.Wait()
+	if early := time.Until(expires); early > 0 {
+		t.Errorf("ended %s before the credential", early)
+	}
+	_, code := c.ask(stun.MethodRefresh, lifetime(600))
+	c.expect("Refresh with the expired credential", code, 401)
+	refused(t, s, map[Reason]uint64{Expired: 1})
+}
+
+func TestStrangersHaveABudget(t *testing.T) {
+	s := start(t, "127.0.0.1", nil)
+	known := dial(t, s, "udp", "p1")
+	known.mustAllocate()
+
+	stranger := dial(t, s, "udp", "p2")
+	answered := 0
+	for range strangerBurst + 100 {
+		m := stranger.build(stun.NewType(stun.MethodAllocate, stun.ClassRequest), transportAttr(17))
+		stranger.send(m.Raw)
+		// Binding is answered always, and in order: it tells that m was not.
+		b := stranger.build(stun.BindingRequest)
+		stranger.send(b.Raw)
+		r := &stun.Message{Raw: stranger.read()}
+		if err := r.Decode(); err != nil {
+			t.Fatal(err)
+		}
+		if r.TransactionID == m.TransactionID {
+			answered++
+			stranger.answer(b)
+		}
+	}
+	if answered < strangerBurst-1 || answered > strangerBurst+50 {
+		t.Errorf("a stranger was answered %d times, want about %d", answered, strangerBurst)
+	}
+	if got := s.Stats().Refused[Strangers]; got != uint64(strangerBurst+100-answered) {
+		t.Errorf("counted %d, want %d", got, strangerBurst+100-answered)
+	}
+	// Guessing gets no verdict either.
+	stranger.nonce, stranger.pass = known.nonce, "guess"
+	m := stranger.build(stun.NewType(stun.MethodRefresh, stun.ClassRequest))
+	stranger.send(m.Raw)
+	b := stranger.build(stun.BindingRequest)
+	stranger.send(b.Raw)
+	if r := (&stun.Message{Raw: stranger.read()}); r.Decode() != nil || r.TransactionID != b.TransactionID {
+		t.Errorf("a forged Refresh beyond the budget got %s", r)
+	}
+	// The same source with a credential is served.
+	_, code := known.ask(stun.MethodRefresh, lifetime(600))
+	known.expect("Refresh of a known client", code, 0)
+}
+
+func TestCloseEndsEverything(t *testing.T) {
+	s := start(t, "127.0.0.1", nil)
+	relayed := dial(t, s, "udp", "p1").mustAllocate()
+	c := dial(t, s, "tcp", "p2")
+	c.mustAllocate()
+	idle := dial(t, s, "tcp", "p3")
+	if _, code := idle.ask(stun.MethodBinding); code != 0 {
+		t.Fatalf("Binding over TCP: got %d", code)
+	}
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	if st := s.Stats(); st.Allocations != 0 || st.Connections != 0 {
+		t.Errorf("after Close: %+v", st)
+	}
+	for _, conn := range []net.Conn{c.conn, idle.conn} {
+		if _, err := conn.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+			t.Errorf("a TCP connection outlived Close: %v", err)
+		}
+	}
+	again, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(relayed))
+	if err != nil {
+		t.Fatalf("the relayed address is still in use: %v", err)
+	}
+	again.Close()
+}
