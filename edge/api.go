@@ -1,0 +1,174 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"bailiwick/consult/router"
+	"bailiwick/region"
+	"bailiwick/steer"
+	"bailiwick/steer/world"
+	"bailiwick/store"
+)
+
+// API is everything that a node answers over HTTP but the join WebSocket: edges
+// serve it, and so does the console address of `bailiwick dev`.
+type API struct {
+	Node    string
+	Router  *router.Router
+	World   *world.Writer
+	Store   store.Store
+	Rooms   func(region.EdgeID) []Room // of edges in this process; nil elsewhere
+	Web     http.Handler
+	Log     *slog.Logger
+	Metrics *prometheus.Registry
+}
+
+// Handler routes docs/protocol.md section 2.
+func (a *API) Handler() *http.ServeMux {
+	mux := http.NewServeMux()
+	a.Router.Register(mux)
+	mux.HandleFunc("GET /v1/status", a.status)
+	mux.HandleFunc("GET /v1/regions", a.Router.RequireKey(a.status))
+	mux.HandleFunc("PUT /v1/regions/{id}", a.Router.RequireKey(a.setMode))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", a.ready)
+	if a.Metrics != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{}))
+	}
+	if a.Web != nil {
+		mux.Handle("GET /", a.Web)
+	}
+	return mux
+}
+
+func (a *API) ready(w http.ResponseWriter, _ *http.Request) {
+	select {
+	case <-a.World.Synced():
+		w.Write([]byte("ok\n"))
+	default:
+		http.Error(w, "no word from the store yet, and no last-known-good file", http.StatusServiceUnavailable)
+	}
+}
+
+// Room is one room as the status shows it: an ID and a count, nothing of anybody.
+type Room struct {
+	ID           string `json:"id"`
+	Participants int    `json:"participants"`
+}
+
+// Status is the answer of GET /v1/status.
+type Status struct {
+	Node       string         `json:"node"`
+	Generation uint64         `json:"generation"`
+	Store      string         `json:"store"` // live, or stale: the last known good is served
+	Regions    []RegionStatus `json:"regions"`
+}
+
+// RegionStatus is one region of it.
+type RegionStatus struct {
+	ID      region.ID    `json:"id"`
+	City    string       `json:"city"`
+	Country string       `json:"country"`
+	Mode    string       `json:"mode"`
+	Reason  string       `json:"reason,omitempty"`
+	Edges   []EdgeStatus `json:"edges"`
+}
+
+// EdgeStatus is one edge of it; Rooms only for edges of the answering process.
+type EdgeStatus struct {
+	ID     region.EdgeID `json:"id"`
+	Health string        `json:"health"`
+	Used   int           `json:"used"`
+	Seats  int           `json:"seats"`
+	Rooms  []Room        `json:"rooms,omitempty"`
+}
+
+func (a *API) status(w http.ResponseWriter, q *http.Request) {
+	if !fromLoopback(q) && !a.Router.Authorized(q) {
+		router.NewProblem("unauthorized", "from outside this machine, send an API key").Write(w)
+		return
+	}
+	cur := a.World.Current()
+	out := Status{Node: a.Node, Generation: cur.Generation, Store: "live"}
+	if !cur.StoreUp {
+		out.Store = "stale"
+	}
+	for i := range cur.Regions {
+		r := &cur.Regions[i]
+		rs := RegionStatus{ID: r.ID, City: r.City, Country: string(r.Place.Jurisdiction.Country()), Mode: r.Mode.String(),
+			Reason: r.Reason, Edges: []EdgeStatus{}}
+		for _, e := range r.Edges {
+			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Used: e.Used, Seats: e.Seats}
+			if a.Rooms != nil {
+				if es.Rooms = a.Rooms(e.ID); es.Rooms != nil {
+					es.Used = len(es.Rooms) // this process knows better than its lease
+				}
+			}
+			rs.Edges = append(rs.Edges, es)
+		}
+		out.Regions = append(out.Regions, rs)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	json.NewEncoder(w).Encode(out)
+}
+
+func fromLoopback(q *http.Request) bool {
+	ap, err := netip.ParseAddrPort(q.RemoteAddr)
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}
+
+// setMode writes an operator's word on a region.
+func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
+	body, bad := router.ReadBody(w, q)
+	if bad != nil {
+		bad.Write(w)
+		return
+	}
+	id := region.ID(q.PathValue("id"))
+	m := a.World.Current().Map
+	if m.Region(id) == nil {
+		var known []string
+		for _, r := range m.Regions {
+			known = append(known, string(r.ID))
+		}
+		router.NewProblem("not_found", "region "+string(id)+" is not in the map; it has "+strings.Join(known, ", ")).Write(w)
+		return
+	}
+	rec, err := steer.ParseModeRecord(body)
+	if err != nil {
+		router.NewProblem("bad_request", err.Error()).Write(w)
+		return
+	}
+	if !rec.ExpiresAt.IsZero() && !rec.ExpiresAt.After(time.Now()) {
+		router.NewProblem("bad_request", "expires_at is in the past").Write(w)
+		return
+	}
+	if rec.Actor == "" {
+		rec.Actor = "api"
+	}
+	if err := world.SetMode(q.Context(), a.Store, id, rec); err != nil {
+		p := router.NewProblem("store_unavailable", "the mode was not written; steering goes on as before")
+		a.Log.Error("mode not written", "region", id, "err", err, "problem", p.ID)
+		p.Write(w)
+		return
+	}
+	a.Log.Info("mode written", "region", id, "mode", rec.Mode, "actor", rec.Actor)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// ErrPortInUse tells a busy port from other faults of listening.
+func ErrPortInUse(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && strings.Contains(op.Err.Error(), "address already in use")
+}

@@ -1,0 +1,238 @@
+// Package edge is the assembly of one media edge: HTTP listener, consult API,
+// signalling, SFU and TURN relay in one process.
+//
+// It connects the wires and holds what needs two of them: joining (edge/signal
+// with edge/sfu and turn) and moving rooms (consult/router with edge/sfu). The
+// law is judged again at every join, from the token and this edge's own world.
+package edge
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"bailiwick/consult/router"
+	"bailiwick/edge/sfu"
+	"bailiwick/region"
+	"bailiwick/steer"
+	"bailiwick/steer/world"
+	"bailiwick/store"
+	"bailiwick/turn"
+)
+
+// Lease of an edge's registration: renewed each third of it.
+const leaseTTL = 15 * time.Second
+
+// Config describes one edge. Ports of 0 are chosen by the system.
+type Config struct {
+	ID     region.EdgeID
+	Region region.ID
+	HTTP   netip.AddrPort
+	Media  netip.AddrPort // UDP
+	Turn   netip.AddrPort // UDP and TCP
+	// Public is the address that DNS answers and ICE offers; the zero value takes
+	// HTTP's address.
+	Public netip.Addr
+	// Host is the base URL that join links carry; empty makes it from the HTTP
+	// address.
+	Host  string
+	Seats int // consults admitted
+	// Linger is how long a stopping edge waits for its rooms to move away.
+	Linger time.Duration
+
+	World   *world.Writer
+	Store   store.Store
+	APIKeys []string
+	Locate  router.Locator
+	Web     http.Handler // consult page and its files
+	Log     *slog.Logger
+	Metrics *prometheus.Registry
+}
+
+// Edge is one media edge. Its listeners are open once New returns.
+type Edge struct {
+	cfg     Config
+	self    steer.Edge
+	router  *router.Router
+	rooms   *rooms
+	leaving atomic.Bool // stopping: rooms go elsewhere
+	sfu     *sfu.SFU
+	turn    *turn.Server
+	secret  []byte // of TURN credentials
+	http    net.Listener
+	api     *API
+}
+
+// New opens every listener; a port in use is an error that names it.
+func New(cfg Config) (*Edge, error) {
+	signer, err := router.NewSigner()
+	if err != nil {
+		return nil, err
+	}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32)}
+	rand.Read(e.secret)
+	if err := e.listen(); err != nil {
+		e.close()
+		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
+	}
+	e.router = router.New(router.Config{World: cfg.World.Current, Store: cfg.Store, Signer: signer, APIKeys: cfg.APIKeys,
+		Locate: cfg.Locate, Node: string(cfg.ID), Log: cfg.Log})
+	e.rooms = newRooms(e)
+	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Store: cfg.Store, Web: cfg.Web, Log: cfg.Log,
+		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Room {
+			if id != cfg.ID {
+				return nil
+			}
+			return e.Rooms()
+		}}
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(&collector{e}); err != nil {
+			e.close()
+			return nil, fmt.Errorf("edge %s: metrics: %w", cfg.ID, err)
+		}
+	}
+	return e, nil
+}
+
+func (e *Edge) listen() (err error) {
+	cfg := &e.cfg
+	if e.http, err = net.Listen("tcp", cfg.HTTP.String()); err != nil {
+		return err
+	}
+	cfg.HTTP = e.http.Addr().(*net.TCPAddr).AddrPort()
+	if !cfg.Public.IsValid() {
+		cfg.Public = cfg.HTTP.Addr().Unmap()
+	}
+	if cfg.Host == "" {
+		cfg.Host = "http://" + netip.AddrPortFrom(cfg.Public, cfg.HTTP.Port()).String()
+	}
+	if e.sfu, err = sfu.Listen(sfu.Config{Addr: cfg.Media, Log: cfg.Log}); err != nil {
+		return err
+	}
+	// A closed relay: it reaches this edge's own SFU and nothing else, so no
+	// packet of a consult touches an edge that its placement does not name.
+	media := e.sfu.Addr()
+	e.turn, err = turn.Listen(turn.Config{Addr: cfg.Turn, Relay: cfg.Public, Realm: cfg.World.Current().Map.Zone, Secret: e.secret,
+		Permit: func(peer netip.AddrPort) bool { return peer == media }, Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+	e.self = steer.Edge{ID: cfg.ID, Host: cfg.Host, Media: media, Turn: e.turn.Addr(), Seats: cfg.Seats}
+	if cfg.Public.Is4() {
+		e.self.Addr4 = cfg.Public
+	} else {
+		e.self.Addr6 = cfg.Public
+	}
+	return nil
+}
+
+func (e *Edge) close() {
+	if e.http != nil {
+		e.http.Close()
+	}
+	if e.turn != nil {
+		e.turn.Close()
+	}
+	if e.sfu != nil {
+		e.sfu.Close()
+	}
+}
+
+// Self is the edge as it registers.
+func (e *Edge) Self() steer.Edge { return e.self }
+
+// Run serves until ctx ends; then it deregisters first, moves its rooms to lawful
+// neighbours, waits for them up to Linger, and closes.
+func (e *Edge) Run(ctx context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, gctx := errgroup.WithContext(serving)
+	mux := e.api.Handler()
+	mux.HandleFunc("GET /v1/join", e.join)
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return gctx }}
+	g.Go(func() error {
+		if err := srv.Serve(e.http); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("edge %s: http: %w", e.cfg.ID, err)
+		}
+		return nil
+	})
+	g.Go(func() error { return e.router.Run(gctx) })
+	g.Go(func() error {
+		e.announce(ctx, gctx)
+		e.rooms.leave(gctx, e.cfg.Linger)
+		stop()
+		srv.Close()
+		return nil
+	})
+	err := g.Wait()
+	e.rooms.wait()
+	e.close()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// announce keeps the edge registered until ctx ends, then takes it out. alive
+// ends only when serving itself fails.
+func (e *Edge) announce(ctx, alive context.Context) {
+	var lease store.Lease
+	used := -1
+	t := time.NewTicker(leaseTTL / 3)
+	defer t.Stop()
+	for ctx.Err() == nil && alive.Err() == nil {
+		self := e.self
+		self.Used = e.rooms.count()
+		in := world.Instance(&self, e.cfg.Region, e.cfg.HTTP)
+		var err error
+		switch {
+		case lease == nil:
+			lease, err = e.cfg.Store.Register(ctx, in, leaseTTL)
+		case used != self.Used:
+			err = lease.Update(ctx, in)
+		default:
+			err = lease.Renew(ctx)
+		}
+		if err == nil {
+			used = self.Used
+		} else if ctx.Err() == nil {
+			e.cfg.Log.Error("registration not renewed: trying again", "edge", e.cfg.ID, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-alive.Done():
+		case <-t.C:
+		}
+	}
+	if lease == nil {
+		return
+	}
+	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := lease.Close(out); err != nil {
+		e.cfg.Log.Error("not deregistered: the lease will run out", "edge", e.cfg.ID, "err", err)
+	}
+}
+
+// Close closes an edge that was never run.
+func (e *Edge) Close() { e.close() }
+
+// Rooms are the consults on this edge.
+func (e *Edge) Rooms() []Room {
+	list := []Room{}
+	for _, r := range e.sfu.Rooms() {
+		list = append(list, Room{ID: r.ID, Participants: r.Participants})
+	}
+	return list
+}

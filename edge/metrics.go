@@ -1,0 +1,51 @@
+package edge
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bailiwick/turn"
+)
+
+var (
+	consultsActive = prometheus.NewDesc("bailiwick_edge_consults", "Consults on the edge.", []string{"edge", "region"}, nil)
+	participants   = prometheus.NewDesc("bailiwick_edge_participants", "Participants seated on the edge.", []string{"edge", "region"}, nil)
+	packetsIn      = prometheus.NewDesc("bailiwick_sfu_packets_received_total", "RTP packets received from publishers.", []string{"edge", "region"}, nil)
+	packetsOut     = prometheus.NewDesc("bailiwick_sfu_packets_forwarded_total", "RTP packets forwarded to subscribers.", []string{"edge", "region"}, nil)
+	retransmitted  = prometheus.NewDesc("bailiwick_sfu_packets_retransmitted_total", "RTP packets sent again after a NACK.", []string{"edge", "region"}, nil)
+	keyframes      = prometheus.NewDesc("bailiwick_sfu_keyframe_requests_total", "Keyframes asked of publishers.", []string{"edge", "region"}, nil)
+	allocations    = prometheus.NewDesc("bailiwick_turn_allocations", "TURN allocations in force.", []string{"edge", "region"}, nil)
+	turnRefusals   = prometheus.NewDesc("bailiwick_turn_refusals_total", "TURN requests refused.", []string{"edge", "region", "reason"}, nil)
+)
+
+// collector reads an edge's counters when they are scraped.
+type collector struct{ *Edge }
+
+// Describe sends nothing: several edges of one process share these descriptions.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	labels := []string{string(c.cfg.ID), string(c.cfg.Region)}
+	gauge := func(d *prometheus.Desc, v int) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, more ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append(labels[:2:2], more...)...)
+	}
+	seated := 0
+	for _, r := range c.sfu.Rooms() {
+		seated += r.Participants
+	}
+	gauge(consultsActive, c.rooms.count())
+	gauge(participants, seated)
+	s := c.sfu.Stats()
+	count(packetsIn, s.PacketsIn)
+	count(packetsOut, s.PacketsOut)
+	count(retransmitted, s.Retransmitted)
+	count(keyframes, s.KeyframeRequests)
+	t := c.turn.Stats()
+	gauge(allocations, t.Allocations)
+	for reason, n := range t.Refused {
+		count(turnRefusals, n, turn.Reason(reason).String())
+	}
+}
