@@ -1,0 +1,211 @@
+// Package geodns is the authoritative DNS server of a Bailiwick zone: it answers
+// with the nearest lawful edge of the client's place, over UDP and TCP.
+//
+// It decides nothing. The place of an address is package geo's, every choice among
+// edges is [steer.Rank]'s; this package words decisions as DNS (docs/protocol.md,
+// section 1). It is no resolver, has no other zone, and no transfer or update.
+//
+// Invariants: no answer for a steered name holds an address of a region that is
+// unlawful for any place in the network that was asked for; where there is no lawful
+// edge the answer is NODATA with the reason (RFC 8914). The ECS scope returned never
+// spans two answers. A query waits for nothing but the one atomic World. DNS remains
+// a hint, though: the law is judged again at the join.
+package geodns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sync/errgroup"
+
+	"bailiwick/geodns/geo"
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+const (
+	// tcpIdle is how long a TCP client may take for its next whole query (RFC 7766
+	// section 6.2.3), and tcpWrite for taking an answer.
+	tcpIdle  = 10 * time.Second
+	tcpWrite = 5 * time.Second
+	// maxConns bounds the TCP connections open at once; a further one is closed.
+	maxConns = 256
+)
+
+// Config is what a server needs.
+type Config struct {
+	// Addr is where to listen, UDP and TCP; port 0 takes a free one, the same for both.
+	Addr netip.AddrPort
+	// Zone is the apex, such as "media.example".
+	Zone string
+	// NS are the addresses of ns1.ZONE. The default is Addr's; a wildcard Addr has none.
+	NS []netip.Addr
+	// Why are the networks that may ask _why, beside loopback.
+	Why []netip.Prefix
+	// World gives the newest World, as often as there is a query.
+	World func() *steer.World
+	// Geo places clients until SetGeo.
+	Geo *geo.Table
+	Log *slog.Logger // nil: none
+	// Registry takes the metrics; may be nil.
+	Registry prometheus.Registerer
+}
+
+// Server serves one zone. Its methods are safe for concurrent use.
+type Server struct {
+	apex      string // canonical, with the final dot
+	wire      []byte // the same as in a packet
+	labels    int    // how many it has
+	ns        []netip.Addr
+	why       []netip.Prefix
+	world     func() *steer.World
+	geo       atomic.Pointer[geo.Table]
+	countries map[residency.Jurisdiction]bool // ISO 3166-1
+	rankings  sync.Pool                       // of *ranking
+	log       *slog.Logger
+	metrics   *metrics
+
+	udp      *net.UDPConn
+	tcp      *net.TCPListener
+	wildcard bool          // answers must name their source address
+	idle     time.Duration // tcpIdle
+	maxConns int
+
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{} // open TCP connections
+	closed bool
+}
+
+// Listen opens both sockets, so that a busy port is told at once; [Server.Serve]
+// answers. Errors name the address.
+func Listen(c Config) (*Server, error) {
+	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]struct{}{},
+		countries: map[residency.Jurisdiction]bool{}, wildcard: c.Addr.Addr().IsUnspecified(), idle: tcpIdle, maxConns: maxConns}
+	s.rankings.New = func() any { return new(ranking) }
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	for _, j := range region.Countries() {
+		s.countries[j] = true
+	}
+	if err := s.setZone(c.Zone); err != nil {
+		return nil, err
+	}
+	if c.World == nil || c.Geo == nil {
+		return nil, errors.New("dns: no world or no geo table")
+	}
+	s.geo.Store(c.Geo)
+	for _, a := range c.NS {
+		s.ns = append(s.ns, clientAddr(a))
+	}
+	if len(s.ns) == 0 {
+		if s.wildcard {
+			return nil, fmt.Errorf("dns %s: the address of ns1.%s is not known: listen on one address, or state the name server's addresses", c.Addr, c.Zone)
+		}
+		s.ns = []netip.Addr{clientAddr(c.Addr.Addr())}
+	}
+	if err := s.bind(c.Addr); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.metrics, err = newMetrics(c.Registry, s.geo.Load); err != nil {
+		return nil, errors.Join(fmt.Errorf("dns metrics: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) setZone(zone string) error {
+	apex := dns.CanonicalName(zone)
+	wire := make([]byte, 256)
+	n, err := dns.PackDomainName(apex, wire, 0, nil, false)
+	if _, ok := dns.IsDomainName(apex); err != nil || !ok || zone == "" || apex == "." || strings.Contains(apex, `\`) {
+		return fmt.Errorf("dns: zone %.64q: want a domain name such as media.example", zone)
+	}
+	s.apex, s.wire, s.labels = apex, wire[:n], dns.CountLabel(apex)
+	return nil
+}
+
+// bind opens TCP first: with port 0 the kernel's choice is then tried for UDP, and
+// another one where that is taken.
+func (s *Server) bind(at netip.AddrPort) error {
+	tries := 1
+	if at.Port() == 0 {
+		tries = 16
+	}
+	var err error
+	for range tries {
+		if s.tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at)); err != nil {
+			break
+		}
+		if s.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), s.Addr().Port()))); err == nil {
+			break
+		}
+		s.tcp.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("dns %s: %w", at, err)
+	}
+	if s.wildcard {
+		// A host with several addresses must answer from the one that was asked. Which
+		// of the two calls works depends on the socket's family.
+		err4 := ipv4.NewPacketConn(s.udp).SetControlMessage(ipv4.FlagDst, true)
+		err6 := ipv6.NewPacketConn(s.udp).SetControlMessage(ipv6.FlagDst, true)
+		if err4 != nil && err6 != nil {
+			return errors.Join(fmt.Errorf("dns %s: destination addresses: %w: listen on one address", at, err4), s.Close())
+		}
+	}
+	return nil
+}
+
+// Addr is where the server listens, UDP and TCP.
+func (s *Server) Addr() netip.AddrPort { return s.tcp.Addr().(*net.TCPAddr).AddrPort() }
+
+// SetGeo swaps the table: the next query sees it.
+func (s *Server) SetGeo(t *geo.Table) { s.geo.Store(t) }
+
+// Serve answers until ctx ends or Close is called, which is no error, and returns
+// once nothing of it runs any more. Call it once.
+func (s *Server) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	var g errgroup.Group
+	loop := func(f func() error) {
+		g.Go(func() error {
+			defer s.Close() // one loop that fails ends all
+			return f()
+		})
+	}
+	for range runtime.GOMAXPROCS(0) {
+		loop(s.serveUDP)
+	}
+	loop(s.serveTCP)
+	return g.Wait()
+}
+
+// Close ends Serve and every TCP connection.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	for c := range s.conns {
+		c.Close()
+	}
+	return errors.Join(s.udp.Close(), s.tcp.Close())
+}

@@ -1,0 +1,241 @@
+package geodns
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/miekg/dns"
+)
+
+// query is what is read of a packet. Names are compared as labels, never in
+// presentation form, where an escaped dot looks like a label's end.
+type query struct {
+	id     uint16
+	opcode int
+	rd     bool
+
+	asked  bool     // there is a question, to be echoed
+	end    int      // where it ends in the packet
+	name   string   // its name in presentation form, letter case as it came (0x20)
+	lower  []byte   // the same as in the packet, in lower case
+	starts []int    // where each label begins in lower
+	rel    []string // the labels before the zone's, leftmost first; at most three
+	inZone bool
+	qtype  uint16
+	class  uint16
+
+	edns    bool // an OPT record was there (RFC 6891)
+	version uint8
+	size    uint16
+	do      bool
+	ecs     subnet
+}
+
+// subnet is an ECS option (RFC 7871); its zero value is none.
+type subnet struct {
+	raw     []byte       // as it came, without code and length
+	network netip.Prefix // invalid for a source prefix length of 0; mapped IPv4 is IPv4
+	mapped  bool
+}
+
+const headerLen = 12
+
+// parse reads a packet. drop: it deserves no answer at all. Otherwise rcode tells
+// what is wrong, and q holds as much as the answer to that must echo.
+func (s *Server) parse(p []byte, q *query) (rcode int, drop bool) {
+	if len(p) < headerLen || p[2]&0x80 != 0 { // an answer is never answered: no loops
+		return 0, true
+	}
+	q.id = binary.BigEndian.Uint16(p)
+	q.opcode = int(p[2]>>3) & 0xf
+	q.rd = p[2]&1 != 0
+	if q.opcode != dns.OpcodeQuery {
+		return dns.RcodeNotImplemented, false
+	}
+	count := func(i int) int { return int(binary.BigEndian.Uint16(p[i:])) }
+	questions, answers, authority, additional := count(4), count(6), count(8), count(10)
+	if questions != 1 || answers != 0 {
+		return dns.RcodeFormatError, false
+	}
+	off, ok := s.question(p, q)
+	if !ok {
+		return dns.RcodeFormatError, false
+	}
+	// IXFR carries a SOA in the authority section (RFC 1995 section 3).
+	if authority > 1 || authority == 1 && q.qtype != dns.TypeIXFR {
+		return dns.RcodeFormatError, false
+	}
+	var opts int
+	for i := range authority + additional {
+		var r record
+		if r, off, ok = readRecord(p, off); !ok {
+			return dns.RcodeFormatError, false
+		}
+		if r.rtype != dns.TypeOPT {
+			continue
+		}
+		if opts++; i < authority || opts > 1 || !r.root { // RFC 6891 section 6.1.1
+			q.edns = true
+			return dns.RcodeFormatError, false
+		}
+		if rcode := q.opt(r); rcode != dns.RcodeSuccess {
+			return rcode, false
+		}
+	}
+	return dns.RcodeSuccess, false
+}
+
+// question reads the one question after the header.
+func (s *Server) question(p []byte, q *query) (off int, ok bool) {
+	off = headerLen
+	q.lower, q.starts = q.lower[:0], q.starts[:0]
+	for {
+		if off >= len(p) || p[off] > 63 { // a pointer has nothing to point at yet
+			return 0, false
+		}
+		n := int(p[off])
+		if off+1+n > len(p) || len(q.lower)+1+n > 255 {
+			return 0, false
+		}
+		if n == 0 {
+			q.lower = append(q.lower, 0)
+			off++
+			break
+		}
+		q.starts = append(q.starts, len(q.lower))
+		q.lower = append(q.lower, p[off])
+		for _, c := range p[off+1 : off+1+n] {
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			q.lower = append(q.lower, c)
+		}
+		off += 1 + n
+	}
+	if off+4 > len(p) {
+		return 0, false
+	}
+	q.qtype, q.class = binary.BigEndian.Uint16(p[off:]), binary.BigEndian.Uint16(p[off+2:])
+	name, _, err := dns.UnpackDomainName(p, headerLen)
+	if err != nil {
+		return 0, false
+	}
+	q.name, q.end, q.asked = name, off+4, true
+	s.locate(q)
+	return q.end, true
+}
+
+// locate finds the name's place in the zone.
+func (s *Server) locate(q *query) {
+	left := len(q.starts) - s.labels
+	if left < 0 {
+		return
+	}
+	at := len(q.lower) - 1 // of the final dot
+	if left < len(q.starts) {
+		at = q.starts[left]
+	}
+	if q.inZone = bytes.Equal(q.lower[at:], s.wire); !q.inZone {
+		return
+	}
+	for i := range min(left, 3) {
+		from := q.starts[i]
+		q.rel = append(q.rel, string(q.lower[from+1:from+1+int(q.lower[from])]))
+	}
+}
+
+// record is one resource record as it lies in the packet.
+type record struct {
+	root         bool // owned by the root, written in one byte
+	rtype, class uint16
+	ttl          uint32
+	data         []byte
+}
+
+func readRecord(p []byte, off int) (r record, next int, ok bool) {
+	if off >= len(p) {
+		return r, 0, false
+	}
+	r.root = p[off] == 0
+	_, off, err := dns.UnpackDomainName(p, off)
+	if err != nil || off+10 > len(p) {
+		return r, 0, false
+	}
+	r.rtype, r.class = binary.BigEndian.Uint16(p[off:]), binary.BigEndian.Uint16(p[off+2:])
+	r.ttl = binary.BigEndian.Uint32(p[off+4:])
+	n := int(binary.BigEndian.Uint16(p[off+8:]))
+	if off += 10; off+n > len(p) {
+		return r, 0, false
+	}
+	r.data = p[off : off+n]
+	return r, off + n, true
+}
+
+// opt reads the OPT record (RFC 6891 section 6.1) and the one option that matters.
+func (q *query) opt(r record) (rcode int) {
+	q.edns, q.size = true, r.class
+	q.version, q.do = uint8(r.ttl>>16), r.ttl&(1<<15) != 0
+	if q.version != 0 {
+		return dns.RcodeBadVers // of its options nothing is known
+	}
+	for d := r.data; len(d) > 0; {
+		if len(d) < 4 {
+			return dns.RcodeFormatError
+		}
+		code, n := binary.BigEndian.Uint16(d), int(binary.BigEndian.Uint16(d[2:]))
+		if len(d) < 4+n {
+			return dns.RcodeFormatError
+		}
+		if code == dns.EDNS0SUBNET {
+			if q.ecs.raw != nil || !q.ecs.parse(d[4:4+n:4+n]) {
+				q.ecs = subnet{}
+				return dns.RcodeFormatError
+			}
+		}
+		d = d[4+n:]
+	}
+	return dns.RcodeSuccess
+}
+
+// parse is as strict as RFC 7871 sections 6 and 7.1.2 let a server be, so that a
+// client with a bug is told and not steered by half an address.
+func (e *subnet) parse(b []byte) bool {
+	if len(b) < 4 {
+		return false
+	}
+	family, source, scope, octets := binary.BigEndian.Uint16(b), int(b[2]), b[3], b[4:]
+	if scope != 0 || len(octets) != (source+7)/8 {
+		return false
+	}
+	var a netip.Addr
+	switch {
+	case family == 1 && source <= 32:
+		var four [4]byte
+		copy(four[:], octets)
+		a = netip.AddrFrom4(four)
+	case family == 2 && source <= 128:
+		var six [16]byte
+		copy(six[:], octets)
+		a = netip.AddrFrom16(six)
+	case family == 0 && source == 0:
+	default:
+		return false
+	}
+	e.raw = b
+	if source == 0 {
+		return true
+	}
+	e.network = netip.PrefixFrom(a, source)
+	if e.network.Masked() != e.network {
+		return false
+	}
+	if a.Is4In6() { // then source is at least 96: the bits of ::ffff are set
+		e.network, e.mapped = netip.PrefixFrom(a.Unmap(), source-96), true
+	}
+	return true
+}
+
+// clientAddr is an address without its zone, and IPv4 where it is mapped: what a
+// dual-stack socket gives.
+func clientAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -1,0 +1,126 @@
+package geodns
+
+import (
+	"net/netip"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/region"
+	"bailiwick/steer"
+)
+
+const (
+	// ttl of everything that the World decides, and of what does not exist.
+	ttl = 5
+	// ttlStatic of what only a change of the configuration changes.
+	ttlStatic = 3600
+)
+
+// answer finds the name (docs/protocol.md, section 1). client is the source address.
+func (s *Server) answer(q *query, client netip.Addr) answer {
+	w := s.world()
+	switch {
+	case !q.inZone || q.class != dns.ClassINET:
+		return refuse(dns.ExtendedErrorCodeNotAuthoritative, "")
+	case w == nil:
+		return answer{rcode: dns.RcodeServerFailure, foreign: true, ede: ede(dns.ExtendedErrorCodeNotReady, "")}
+	}
+	switch q.qtype {
+	case dns.TypeOPT: // a pseudo-record can only be carried (RFC 6891 section 6.1.1)
+		return answer{rcode: dns.RcodeFormatError, foreign: true}
+	case dns.TypeAXFR, dns.TypeIXFR:
+		return refuse(dns.ExtendedErrorCodeProhibited, "no zone transfer")
+	case dns.TypeMAILA, dns.TypeMAILB, dns.TypeTKEY, dns.TypeTSIG:
+		return answer{rcode: dns.RcodeNotImplemented, foreign: true}
+	}
+	return s.lookup(q, w, client)
+}
+
+func refuse(code uint16, text string) answer {
+	return answer{rcode: dns.RcodeRefused, foreign: true, ede: ede(code, text)}
+}
+
+func ede(code uint16, text string) *dns.EDNS0_EDE {
+	return &dns.EDNS0_EDE{InfoCode: code, ExtraText: text}
+}
+
+var nxdomain = answer{rcode: dns.RcodeNameError}
+
+func (s *Server) lookup(q *query, w *steer.World, client netip.Addr) answer {
+	rel := q.rel
+	switch {
+	case len(rel) == 0:
+		return s.atApex(q)
+	case len(rel) == 1 && rel[0] == "ns1":
+		return static(q, addresses(q.name, ttlStatic, q.qtype, s.ns...))
+	case len(rel) == 1 && rel[0] == "join":
+		return s.join(q, w, client)
+	case len(rel) == 1 && rel[0] == "edge": // an empty non-terminal exists (RFC 4592 section 2.2.2)
+		return static(q, nil)
+	case len(rel) == 2 && rel[0] == "_why" && rel[1] == "join":
+		return s.whyJoin(q, w, client)
+	case len(rel) == 2 && rel[1] == "join":
+		return s.pinned(q, w, rel[0])
+	case len(rel) == 2 && rel[1] == "edge":
+		_, e := w.Edge(region.EdgeID(rel[0]))
+		if e == nil {
+			return nxdomain
+		}
+		return static(q, addresses(q.name, ttl, q.qtype, e.Addr4, e.Addr6))
+	}
+	return nxdomain
+}
+
+func (s *Server) atApex(q *query) answer {
+	switch q.qtype {
+	case dns.TypeSOA:
+		return answer{rrs: []dns.RR{s.soa(q.name)}}
+	case dns.TypeNS:
+		ns1 := "ns1." + q.name
+		return answer{
+			rrs: []dns.RR{&dns.NS{Hdr: header(q.name, dns.TypeNS, ttlStatic), Ns: ns1}},
+			additional: append(addresses(ns1, ttlStatic, dns.TypeA, s.ns...),
+				addresses(ns1, ttlStatic, dns.TypeAAAA, s.ns...)...),
+		}
+	}
+	return static(q, nil)
+}
+
+// static is an answer that is the same for everybody: scope 0. rrs are of the type
+// asked for; none is NODATA.
+func static(q *query, rrs []dns.RR) answer {
+	if q.qtype == dns.TypeANY { // RFC 8482 section 4.2
+		return answer{rrs: []dns.RR{&dns.HINFO{Hdr: header(q.name, dns.TypeHINFO, ttlStatic), Cpu: "RFC8482"}}}
+	}
+	return answer{rrs: rrs}
+}
+
+// soa has the World's generation as its serial: nobody transfers the zone, but an
+// operator sees which change a node has folded. Its TTL is the negative TTL (RFC 2308
+// section 5).
+func (s *Server) soa(owner string) dns.RR {
+	var serial uint32
+	if w := s.world(); w != nil {
+		serial = uint32(w.Generation)
+	}
+	return &dns.SOA{Hdr: header(owner, dns.TypeSOA, ttl), Ns: "ns1." + s.apex, Mbox: "hostmaster." + s.apex,
+		Serial: serial, Refresh: 3600, Retry: 600, Expire: 604800, Minttl: ttl}
+}
+
+func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
+}
+
+// addresses are the records of the one type; addresses of the other family, and
+// invalid ones, are left out.
+func addresses(owner string, ttl uint32, rrtype uint16, addrs ...netip.Addr) (rrs []dns.RR) {
+	for _, a := range addrs {
+		switch {
+		case rrtype == dns.TypeA && a.Is4():
+			rrs = append(rrs, &dns.A{Hdr: header(owner, rrtype, ttl), A: a.AsSlice()})
+		case rrtype == dns.TypeAAAA && a.Is6():
+			rrs = append(rrs, &dns.AAAA{Hdr: header(owner, rrtype, ttl), AAAA: a.AsSlice()})
+		}
+	}
+	return rrs
+}

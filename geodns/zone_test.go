@@ -1,0 +1,307 @@
+package geodns
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+const (
+	noerror  = dns.RcodeSuccess
+	formerr  = dns.RcodeFormatError
+	nxdom    = dns.RcodeNameError
+	notimp   = dns.RcodeNotImplemented
+	refused  = dns.RcodeRefused
+	berlin   = "192.0.2.1"
+	dubai    = "203.0.113.193"
+	quito    = "198.51.100.225"
+	nowhere  = "9.9.9.9"
+	soaWords = "SOA ns1.media.example. hostmaster.media.example. 812 3600 600 604800 5"
+)
+
+func TestNames(t *testing.T) {
+	s := listen(t, func(c *Config) {
+		c.NS = []netip.Addr{netip.MustParseAddr("198.18.99.1"), netip.MustParseAddr("2001:db8:ffff::53")}
+	})
+	hinfo := []string{`HINFO "RFC8482" ""`}
+	for _, r := range []struct {
+		name  string
+		query string
+		qtype uint16
+		src   string
+		rcode int
+		want  []string // empty: none, with the SOA
+	}{
+		{"apex SOA, serial is the generation (RFC 1035)", "media.example.", dns.TypeSOA, berlin, noerror, []string{soaWords}},
+		{"apex NS", "media.example.", dns.TypeNS, berlin, noerror, []string{"NS ns1.media.example."}},
+		{"apex A is NODATA (RFC 2308)", "media.example.", dns.TypeA, berlin, noerror, nil},
+		{"ns1 A", "ns1.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.99.1"}},
+		{"ns1 AAAA", "ns1.media.example.", dns.TypeAAAA, berlin, noerror, []string{"AAAA 2001:db8:ffff::53"}},
+		{"join from Berlin: both edges of de-ber, the emptier first", "join.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}},
+		{"join from Berlin, AAAA", "join.media.example.", dns.TypeAAAA, berlin, noerror, []string{"AAAA 2001:db8:ffff:3::1", "AAAA 2001:db8:ffff:3::2"}},
+		{"join from Munich", "join.media.example.", dns.TypeA, "192.0.2.33", noerror, []string{"A 198.18.4.1", "A 198.18.4.2"}},
+		{"join from Paris", "join.media.example.", dns.TypeA, "192.0.2.65", noerror, []string{"A 198.18.5.1", "A 198.18.5.2"}},
+		{"join from Paris, whose edges have no IPv6", "join.media.example.", dns.TypeAAAA, "192.0.2.65", noerror, nil},
+		{"join from New York", "join.media.example.", dns.TypeA, "198.51.100.1", noerror, []string{"A 198.18.7.1", "A 198.18.7.2"}},
+		{"join from Montréal", "join.media.example.", dns.TypeA, "198.51.100.97", noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
+		{"join over IPv6 from Sydney", "join.media.example.", dns.TypeA, "2001:db8:1000::1", noerror, []string{"A 198.18.0.1", "A 198.18.0.2"}},
+		{"join from a mapped address", "join.media.example.", dns.TypeA, "::ffff:192.0.2.1", noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}},
+		{"join from Dubai: no lawful edge", "join.media.example.", dns.TypeA, dubai, noerror, nil},
+		{"join from nowhere", "join.media.example.", dns.TypeA, nowhere, noerror, nil},
+		{"join TXT is NODATA", "join.media.example.", dns.TypeTXT, berlin, noerror, nil},
+		{"join HTTPS is NODATA (RFC 9460)", "join.media.example.", dns.TypeHTTPS, berlin, noerror, nil},
+		{"an unknown type is NODATA (RFC 3597)", "join.media.example.", 65280, berlin, noerror, nil},
+		{"DS of a name in the zone is NODATA", "join.media.example.", dns.TypeDS, berlin, noerror, nil},
+		{"pinned to Germany, from Dubai", "de.join.media.example.", dns.TypeA, dubai, noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}},
+		{"pinned to Québec, from nowhere", "ca-qc.join.media.example.", dns.TypeA, nowhere, noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
+		{"pinned in any letter case (RFC 4343)", "CA-Qc.JOIN.Media.Example.", dns.TypeA, nowhere, noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
+		{"pinned to a state without law of its own", "us-nv.join.media.example.", dns.TypeA, nowhere, noerror, []string{"A 198.18.7.1", "A 198.18.7.2"}},
+		{"pinned to the Emirates: NODATA", "ae.join.media.example.", dns.TypeA, berlin, noerror, nil},
+		{"pinned to a country without law on file: NODATA", "ec.join.media.example.", dns.TypeA, berlin, noerror, nil},
+		{"pinned TXT is NODATA", "de.join.media.example.", dns.TypeTXT, berlin, noerror, nil},
+		{"EU is no participant", "eu.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"US-MEDICAID is none", "us-medicaid.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"UK is no ISO 3166 code", "uk.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"a state that is mistyped", "us-tz.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"a subdivision that nobody tabled", "de-by.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"below a pinned name (RFC 8020)", "www.de.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"an escaped dot is no label's end (RFC 1035 section 5.1)", `de\.join.media.example.`, dns.TypeA, berlin, nxdom, nil},
+		{"a name that only looks like the zone's", `x\.media.example.`, dns.TypeA, berlin, refused, nil},
+		{"edge is an empty non-terminal (RFC 4592)", "edge.media.example.", dns.TypeA, berlin, noerror, nil},
+		{"one edge", "de-fra-2.edge.media.example.", dns.TypeA, dubai, noerror, []string{"A 198.18.4.2"}},
+		{"one edge, AAAA", "de-fra-2.edge.media.example.", dns.TypeAAAA, dubai, noerror, []string{"AAAA 2001:db8:ffff:4::2"}},
+		{"one edge without IPv6", "fr-par-1.edge.media.example.", dns.TypeAAAA, dubai, noerror, nil},
+		{"an edge in capitals", "DE-FRA-2.EDGE.media.example.", dns.TypeA, dubai, noerror, []string{"A 198.18.4.2"}},
+		{"no such edge", "de-fra-9.edge.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"no such name", "www.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"no such name, whatever the type", "www.media.example.", dns.TypeANY, berlin, nxdom, nil},
+		{"below ns1", "a.ns1.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"ANY at the apex (RFC 8482)", "media.example.", dns.TypeANY, berlin, noerror, hinfo},
+		{"ANY at join", "join.media.example.", dns.TypeANY, berlin, noerror, hinfo},
+		{"ANY at a pinned name", "de.join.media.example.", dns.TypeANY, berlin, noerror, hinfo},
+		{"ANY at an empty non-terminal", "edge.media.example.", dns.TypeANY, berlin, noerror, hinfo},
+		{"another zone", "example.", dns.TypeSOA, berlin, refused, nil},
+		{"the root", ".", dns.TypeNS, berlin, refused, nil},
+		{"a zone with our letters", "xmedia.example.", dns.TypeA, berlin, refused, nil},
+		{"AXFR (RFC 5936)", "media.example.", dns.TypeAXFR, berlin, refused, nil},
+		{"IXFR (RFC 1995)", "media.example.", dns.TypeIXFR, berlin, refused, nil},
+		{"MAILB is obsolete", "media.example.", dns.TypeMAILB, berlin, notimp, nil},
+		{"OPT is no type to ask for (RFC 6891)", "media.example.", dns.TypeOPT, berlin, formerr, nil},
+	} {
+		q := ask(r.query, r.qtype)
+		m := exchange(t, s, pack(t, q), r.src, overUDP)
+		if got := show(m.Answer); m.Rcode != r.rcode || !slices.Equal(got, r.want) {
+			t.Errorf("%s: %s: got %s %q, want %s %q", r.name, r.query, dns.RcodeToString[m.Rcode], got, dns.RcodeToString[r.rcode], r.want)
+		}
+		ours := r.rcode == noerror || r.rcode == nxdom
+		if m.Authoritative != ours {
+			t.Errorf("%s: AA is %v, want %v", r.name, m.Authoritative, ours)
+		}
+		if got := show(m.Ns); ours && r.want == nil && !slices.Equal(got, []string{soaWords}) {
+			t.Errorf("%s: authority %q, want the SOA (RFC 2308)", r.name, got)
+		}
+		if len(m.Question) != 1 || m.Question[0].Name != r.query {
+			t.Errorf("%s: question %v, want it byte for byte (0x20)", r.name, m.Question)
+		}
+		if m.Id != q.Id || !m.Response || m.RecursionAvailable || m.AuthenticatedData {
+			t.Errorf("%s: header %+v", r.name, m.MsgHdr)
+		}
+		for _, rr := range m.Answer {
+			if h := rr.Header(); h.Name != r.query {
+				t.Errorf("%s: owner %s, want the question's %s", r.name, h.Name, r.query)
+			}
+		}
+	}
+}
+
+func TestTTLs(t *testing.T) {
+	s := listen(t)
+	for _, r := range []struct {
+		name  string
+		qtype uint16
+		want  uint32
+	}{
+		{"join.media.example.", dns.TypeA, 5}, {"de.join.media.example.", dns.TypeA, 5}, {"de-fra-1.edge.media.example.", dns.TypeA, 5},
+		{"media.example.", dns.TypeSOA, 5}, {"media.example.", dns.TypeNS, 3600}, {"_why.join.media.example.", dns.TypeTXT, 0},
+		{"www.media.example.", dns.TypeA, 5}, {"edge.media.example.", dns.TypeA, 5},
+	} {
+		m := exchange(t, s, pack(t, ask(r.name, r.qtype)), "127.0.0.1", overTCP)
+		all := append(m.Answer, m.Ns...)
+		if len(all) == 0 || all[0].Header().Ttl != r.want {
+			t.Errorf("%s: got %v, want TTL %d", r.name, all, r.want)
+		}
+	}
+	m := exchange(t, s, pack(t, ask("media.example.", dns.TypeNS)), berlin, overUDP)
+	if got := show(m.Extra); got[0] != "A 127.0.0.1" {
+		t.Errorf("glue: got %q, want the listen address", got)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	all := func(w *steer.World, f func(*steer.Region)) *steer.World {
+		for i := range w.Regions {
+			f(&w.Regions[i])
+		}
+		return w
+	}
+	empty := demo()
+	empty.Regions, empty.Map.Regions = nil, nil
+	for _, r := range []struct {
+		name, query, src string
+		world            *steer.World
+		ede              uint16
+		text             []string // all in it
+	}{
+		{"home only, and no home", "join.media.example.", dubai, demo(), 18, []string{"home_only: ", "Law"}},
+		{"the same, pinned", "ae.join.media.example.", berlin, demo(), 18, []string{"home_only: "}},
+		{"no law on file", "join.media.example.", quito, demo(), 18, []string{"policy_missing: ", "default_for_unknown"}},
+		{"no law on file, pinned", "ec.join.media.example.", berlin, demo(), 18, []string{"policy_missing: "}},
+		{"unknown place", "join.media.example.", nowhere, demo(), 18, []string{"policy_missing: ", "ask CC.join.media.example"}},
+		{"all down", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Mode = steer.Down }), 22, []string{"region_down"}},
+		{"all draining", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Mode = steer.Draining }), 22, []string{"region_draining"}},
+		{"no edge registered", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Edges = nil }), 22, []string{"region_unhealthy"}},
+		{"all full", "join.media.example.", berlin, all(demo(), func(r *steer.Region) {
+			for k := range r.Edges {
+				r.Edges[k].Used = r.Edges[k].Seats
+			}
+		}), 22, []string{"region_full"}},
+		{"no region", "join.media.example.", berlin, empty, 22, []string{"no_region"}},
+		{"no region, unknown place", "join.media.example.", nowhere, empty, 22, []string{"no_region"}},
+	} {
+		s := listen(t, world(r.world))
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			m := exchange(t, s, pack(t, ask(r.query, qtype)), r.src, overUDP)
+			code, text := edeOf(m)
+			if m.Rcode != noerror || len(m.Answer) != 0 || len(m.Ns) != 1 || code != int(r.ede) {
+				t.Errorf("%s: got %s, answer %v, EDE %d %q; want NODATA with the SOA and EDE %d", r.name, dns.RcodeToString[m.Rcode], m.Answer, code, text, r.ede)
+			}
+			for _, want := range r.text {
+				if !strings.Contains(text, want) {
+					t.Errorf("%s: EDE text %q, want %q in it", r.name, text, want)
+				}
+			}
+			if len(text) > maxText {
+				t.Errorf("%s: EDE text of %d bytes, want at most %d", r.name, len(text), maxText)
+			}
+		}
+		if m := exchange(t, s, pack(t, ask(r.query, dns.TypeA, noEDNS)), r.src, overUDP); m.IsEdns0() != nil || len(m.Answer) != 0 || len(m.Ns) != 1 {
+			t.Errorf("%s: without EDNS: got %v, want NODATA without OPT", r.name, m)
+		}
+	}
+}
+
+// TestStandbyIsOfTheSameRegion: an answer never mixes regions.
+func TestStandbyIsOfTheSameRegion(t *testing.T) {
+	w := demo()
+	ber := &w.Regions[w.RegionIndex("de-ber")]
+	ber.Edges = ber.Edges[:1]
+	s := listen(t, world(w))
+	got := show(exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP).Answer)
+	if want := []string{"A 198.18.3.1"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q alone", got, want)
+	}
+	ber.Mode = steer.Draining
+	got = show(exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP).Answer)
+	if want := []string{"A 198.18.4.1", "A 198.18.4.2"}; !slices.Equal(got, want) {
+		t.Errorf("draining: got %q, want the next lawful region's %q", got, want)
+	}
+}
+
+func TestSetGeo(t *testing.T) {
+	s := listen(t)
+	q := pack(t, ask("join.media.example.", dns.TypeA))
+	if m := exchange(t, s, q, nowhere, overUDP); len(m.Answer) != 0 {
+		t.Errorf("before: got %v, want none", m.Answer)
+	}
+	s.SetGeo(table(t, over("9.9.9.0/24", "CH")))
+	if m := exchange(t, s, q, nowhere, overUDP); len(m.Answer) == 0 {
+		t.Error("after: got none, want an edge")
+	}
+}
+
+func TestWhy(t *testing.T) {
+	s := listen(t, func(c *Config) { c.Why = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")} })
+	why := func(src string, alter ...func(*dns.Msg)) *dns.Msg {
+		return exchange(t, s, pack(t, ask("_why.join.media.example.", dns.TypeTXT, alter...)), src, overTCP)
+	}
+	text := func(m *dns.Msg) []string {
+		if len(m.Answer) != 1 {
+			return nil
+		}
+		return m.Answer[0].(*dns.TXT).Txt
+	}
+	for _, r := range []struct {
+		name, src string
+		alter     []func(*dns.Msg)
+		want      []string // all of them, in this order
+		scope     int
+	}{
+		{"loopback", "127.0.0.1", nil, []string{"generation=812", "prefix=127.0.0.0/8", "jurisdiction=DE", "choice=de-ber/de-ber-1", "reject=us-iad condition_unmet", "reject=au-syd not_adequate"}, -1},
+		{"loopback, IPv6", "::1", nil, []string{"prefix=::1/128", "choice=de-ber/de-ber-1"}, -1},
+		{"for another network", "127.0.0.1", []func(*dns.Msg){ecs("192.0.2.64/32")}, []string{"prefix=192.0.2.64/27", "jurisdiction=FR", "choice=fr-par/fr-par-1"}, 27},
+		{"an allowed network", "10.1.2.3", []func(*dns.Msg){ecs("198.51.100.0/27")}, []string{"prefix=198.51.100.0/27", "jurisdiction=US-NY", "choice=us-iad/us-iad-1"}, 27},
+		{"a refusal", "127.0.0.1", []func(*dns.Msg){ecs("203.0.113.192/27")}, []string{"jurisdiction=AE", "refused=home_only", "citation=", "reject="}, 27},
+		{"an unknown place", "127.0.0.1", []func(*dns.Msg){ecs("9.9.9.0/24")}, []string{"prefix=0.0.0.0/2", "jurisdiction=unknown", "refused=policy_missing"}, 8},
+		{"a network of two places", "127.0.0.1", []func(*dns.Msg){ecs("192.0.2.0/25")}, []string{"prefix=192.0.2.0/25", "jurisdiction=DE", "jurisdiction=FR", "jurisdiction=GB"}, 27},
+	} {
+		m := why(r.src, r.alter...)
+		got := text(m)
+		rest := got
+		for _, want := range r.want {
+			i := slices.IndexFunc(rest, func(s string) bool { return s == want || strings.HasSuffix(want, "=") && strings.HasPrefix(s, want) })
+			if i < 0 {
+				t.Fatalf("%s: got %q, want %q in this order", r.name, got, r.want)
+			}
+			rest = rest[i+1:]
+		}
+		if scopeOf(m) != r.scope {
+			t.Errorf("%s: scope %d, want %d", r.name, scopeOf(m), r.scope)
+		}
+		for _, s := range got {
+			if len(s) > 255 {
+				t.Errorf("%s: string of %d bytes", r.name, len(s))
+			}
+		}
+	}
+	for _, src := range []string{berlin, "10.2.0.1", "2001:db8::1", "::ffff:192.0.2.1"} {
+		m := why(src, ecs("127.0.0.0/8"))
+		if code, _ := edeOf(m); m.Rcode != refused || m.Authoritative || len(m.Answer) != 0 || code != int(dns.ExtendedErrorCodeProhibited) {
+			t.Errorf("from %s: got %s, %v, want REFUSED, EDE 18", src, dns.RcodeToString[m.Rcode], m.Answer)
+		}
+	}
+	if m := exchange(t, s, pack(t, ask("_why.join.media.example.", dns.TypeA)), "127.0.0.1", overUDP); m.Rcode != noerror || len(m.Ns) != 1 {
+		t.Errorf("type A: got %v, want NODATA", m)
+	}
+	short := exchange(t, s, pack(t, ask("_why.join.media.example.", dns.TypeTXT, noEDNS, func(m *dns.Msg) {})), "127.0.0.1", overUDP)
+	if short.Truncated || len(short.Answer) != 1 {
+		t.Errorf("512 octets: got %v, want it whole", short)
+	}
+}
+
+func TestWordsAreBounded(t *testing.T) {
+	x := steer.Explanation{Generation: 1, Refused: string(residency.HomeOnly), Citation: []string{strings.Repeat("§", 200), `a \ backslash`}}
+	for range 5000 {
+		x.Regions = append(x.Regions, steer.RegionWord{Region: "a-region", Code: "not_adequate"})
+	}
+	list := words(netip.MustParsePrefix("2001:db8::/32"), x)
+	rr := &dns.TXT{Hdr: header("_why.join.media.example.", dns.TypeTXT, 0), Txt: list}
+	b := make([]byte, 1<<17)
+	n, err := dns.PackRR(rr, b, 0, nil, false)
+	if err != nil || n > maxWhy+256 {
+		t.Fatalf("packed: %d bytes, %v; want at most %d", n, err, maxWhy+256)
+	}
+	back, _, err := dns.UnpackRR(b, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := back.(*dns.TXT).Txt
+	if !slices.Contains(got, `citation=a \\ backslash`) {
+		t.Errorf("got %q, want the backslash once (shown escaped)", got[:6])
+	}
+}
