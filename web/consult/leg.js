@@ -1,0 +1,192 @@
+// One leg of a call: a WebSocket of docs/protocol.md section 3 and its
+// RTCPeerConnection. The edge offers, this side answers; m-lines 0 and 1 carry
+// what is sent here, `tracks` says whom every other one shows.
+
+/** @typedef {import("./types.js").Event} Event */
+/** @typedef {import("./types.js").Address} Address */
+/** @typedef {{participant: string, kind: string, track: MediaStreamTrack}} Remote */
+
+/** A voice counts as heard this long after its last packet, ms: Opus sends one
+ * packet in 400 ms of silence. */
+const HEARD = 1_000;
+/** How often a leg looks at its counters, ms: the one being built waits for its
+ * first packet, the running one for the lack of them. */
+const POLL = {next: 50, current: 250};
+
+/**
+ * @param {number} leg
+ * @param {Address} address
+ * @param {object} options
+ * @param {string} options.session
+ * @param {boolean} options.relay               TURN only, by `?relay=1`
+ * @param {() => Record<"audio"|"video", MediaStreamTrack|null>} options.local  what is sent
+ * @param {() => {mic: boolean, camera: boolean, receive_video: boolean}} options.wanted
+ * @param {(event: Event) => void} options.emit
+ */
+export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
+  const ws = new WebSocket(address.url, "bailiwick.v1");
+  /** @type {RTCPeerConnection|null} */
+  let pc = null;
+  /** @type {Remote[]} */
+  let remotes = [];
+  /** @type {Record<"audio"|"video", RTCRtpSender|null>} */
+  const senders = {audio: null, video: null};
+  let state = "";
+  let expects = false;
+  let current = false;
+  let closed = false;
+  let work = Promise.resolve();
+  const pulse = counters();
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  let poll;
+  /** @type {(remotes: Remote[]) => void} */
+  let onRemotes = () => {};
+
+  /** @param {object} message */
+  const send = (message) => {
+    if (ws.readyState === WebSocket.OPEN) ws.send(JSON.stringify(message));
+  };
+  /** @param {Event} event */
+  const tell = (event) => {
+    if (!closed) emit(event);
+  };
+  const lost = () => tell({type: "closed", leg, dice: Math.random()});
+
+  const look = async () => {
+    clearTimeout(poll);
+    if (closed || !pc) return;
+    const {grew, heard} = pulse(await pc.getStats(), remotes, performance.now());
+    const alive = grew || (!expects && pc.connectionState === "connected");
+    tell({type: "pulse", leg, alive, heard});
+    if (!closed) poll = setTimeout(look, current ? POLL.current : POLL.next);
+  };
+
+  /** @param {any} m */
+  const welcome = (m) => {
+    pc = new RTCPeerConnection({
+      iceServers: m.ice_servers ?? [],
+      iceTransportPolicy: relay ? "relay" : "all",
+      bundlePolicy: "max-bundle",
+    });
+    // The first packet ends the wait for the next poll.
+    pc.ontrack = ({track}) => { track.onunmute = () => void look(); };
+    pc.onconnectionstatechange = () => void look();
+    tell({
+      type: "welcome", leg, session: m.session, place: m.place,
+      standby: (m.standby ?? []).map((/** @type {{url: string}} */ s) => s.url),
+    });
+    sync();
+    void look();
+  };
+
+  // Level-triggered: brings the senders and the edge's view to what is wanted now.
+  const sync = () => {
+    for (const kind of /** @type {const} */ (["audio", "video"])) {
+      const sender = senders[kind];
+      const track = local()[kind];
+      if (sender && sender.track !== track) sender.replaceTrack(track).catch((err) => console.error(kind, err));
+    }
+    const message = JSON.stringify({type: "state", ...wanted()});
+    if (!pc || message === state) return;
+    state = message;
+    if (ws.readyState === WebSocket.OPEN) ws.send(message);
+  };
+
+  /** @param {{sdp: string, seq: number, tracks?: {mid: string, participant: string, kind: string}[]}} m */
+  const answer = async (m) => {
+    if (closed || !pc) return;
+    await pc.setRemoteDescription({type: "offer", sdp: m.sdp});
+    const lines = pc.getTransceivers();
+    await attach(lines);
+    remotes = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
+      const line = lines.find((t) => t.mid === mid);
+      return line ? [{participant, kind, track: line.receiver.track}] : [];
+    });
+    await pc.setLocalDescription(await pc.createAnswer());
+    send({type: "answer", sdp: pc.localDescription?.sdp, seq: m.seq});
+    onRemotes(remotes);
+  };
+
+  // The m-lines stay sendonly without a track, so that a device that is switched
+  // on later needs no new offer.
+  const attach = async (/** @type {RTCRtpTransceiver[]} */ lines) => {
+    for (const [i, kind] of /** @type {const} */ (["audio", "video"]).entries()) {
+      if (senders[kind] || !lines[i]) continue;
+      lines[i].direction = "sendonly";
+      senders[kind] = lines[i].sender;
+      await lines[i].sender.replaceTrack(local()[kind]);
+    }
+  };
+
+  ws.onopen = () => send({type: "hello", token: address.token, ...(session && {session})});
+  ws.onclose = lost;
+  ws.onmessage = ({data}) => {
+    const m = JSON.parse(data);
+    switch (m.type) {
+      case "welcome": return welcome(m);
+      case "offer":
+        // One at a time: an offer may arrive while the last one is being answered.
+        work = work.then(() => answer(m)).catch((err) => {
+          if (closed) return;
+          console.error("offer", err);
+          ws.close();
+        });
+        return;
+      case "peers":
+        expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
+        return tell({type: "peers", leg, peers: m.peers});
+      case "move": return tell({type: "move", leg, url: m.url, token: m.token});
+      case "ended": return tell({type: "ended", leg, reason: m.reason});
+      case "refused": {
+        const {code = "internal", jurisdiction = "", citation = [], id = ""} = m;
+        return tell({type: "refused", leg, refusal: {code, jurisdiction, citation, id}, dice: Math.random()});
+      }
+    }
+  };
+
+  return {
+    sync,
+    /** This leg is heard from now on. @param {(remotes: Remote[]) => void} show */
+    adopt(show) {
+      current = true;
+      onRemotes = show;
+      show(remotes);
+    },
+    leave() {
+      send({type: "leave"});
+      this.close();
+    },
+    close() {
+      closed = true;
+      clearTimeout(poll);
+      ws.close();
+      pc?.close();
+    },
+  };
+}
+
+/** Watches growth between two looks at the counters. Any byte from the edge says
+ * that the own connection lives: a peer that went silent is not our loss.
+ * (WebRTC statistics: candidate-pair bytesReceived holds RTP and RTCP, not STUN.) */
+export function counters() {
+  let bytes = 0;
+  /** @type {Map<string, {packets: number, at: number}>} */
+  const voices = new Map();
+  return (/** @type {Iterable<[string, any]>} */ stats, /** @type {Remote[]} */ remotes, /** @type {number} */ now) => {
+    let received = 0;
+    for (const [, s] of stats) {
+      if (s.type === "candidate-pair") received += s.bytesReceived ?? 0;
+      if (s.type !== "inbound-rtp") continue;
+      const of = remotes.find((r) => r.track.id === s.trackIdentifier)?.participant;
+      if (!of) continue;
+      const key = `${of} ${s.kind}`;
+      const last = voices.get(key);
+      if (s.packetsReceived > (last?.packets ?? 0)) voices.set(key, {packets: s.packetsReceived, at: now});
+    }
+    const grew = received > bytes;
+    bytes = received;
+    const heard = new Set();
+    for (const [key, {at}] of voices) if (now - at < HEARD) heard.add(key.split(" ")[0]);
+    return {grew, heard: heard.size};
+  };
+}

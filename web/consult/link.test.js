@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import {test} from "node:test";
+import {claims, joinURL, keepSeat, seatOf} from "./link.js";
+
+const token = (payload) => `e30.${Buffer.from(JSON.stringify(payload)).toString("base64url")}.c2ln`;
+const TOKEN = token({role: "clinician", sub: "pé"});
+
+function storage() {
+  const map = new Map();
+  return {
+    getItem: (k) => map.get(k) ?? null, setItem: (k, v) => void map.set(k, v), removeItem: (k) => void map.delete(k),
+  };
+}
+const at = (hash) => ({pathname: "/c/c7", origin: "https://de-fra-1.edge.media.example", hash});
+
+test("claims are read, never trusted to be there", () => {
+  assert.deepEqual(claims(TOKEN), {role: "clinician", sub: "pé"});
+  for (const bad of ["", "a.b", "a.b.c.d", "a.!!.c", `a.${btoa("[1")}.c`, `a.${btoa("null")}.c`, `a.${btoa("\xff")}.c`]) {
+    assert.equal(claims(bad), null, JSON.stringify(bad));
+  }
+});
+
+test("the join URL of a page, a base or itself", () => {
+  assert.equal(joinURL("https://e.example"), "wss://e.example/v1/join");
+  assert.equal(joinURL("http://127.0.3.1:8080/"), "ws://127.0.3.1:8080/v1/join");
+  assert.equal(joinURL("wss://e.example/v1/join?x=1#y"), "wss://e.example/v1/join");
+});
+
+test("the fragment is a fresh seat; without it the kept one", () => {
+  const s = storage();
+  assert.equal(seatOf(at(""), s), null);
+  assert.equal(seatOf(at("#not-a-token"), s), null);
+  const fresh = seatOf(at(`#${TOKEN}`), s);
+  assert.deepEqual(fresh, {token: TOKEN, session: "", addresses: [{url: "wss://de-fra-1.edge.media.example/v1/join", token: TOKEN}], sound: false});
+  keepSeat("/c/c7", {...fresh, session: "s1"}, s);
+  assert.equal(seatOf(at(""), s).session, "s1");
+  assert.equal(seatOf({...at(""), pathname: "/c/other"}, s), null);
+  assert.equal(seatOf(at(`#${TOKEN}`), s).session, "");
+  keepSeat("/c/c7", null, s);
+  assert.equal(seatOf(at(""), s), null);
+});
+
+test("a kept seat that cannot be read is no seat", () => {
+  const s = storage();
+  for (const bad of ["{", "1", "{}", JSON.stringify({token: TOKEN, addresses: []})]) {
+    s.setItem("bailiwick:/c/c7", bad);
+    assert.equal(seatOf(at(""), s), null, bad);
+  }
+});

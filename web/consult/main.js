@@ -1,0 +1,200 @@
+// The wires of the consult page: events of the DOM, devices and legs go into the
+// machine, its effects come out here.
+//
+// `?relay=1` in the page's address forces media through TURN: for support, and for
+// tests of the relay.
+
+import {byId} from "../shared/dom.js";
+import {i18n} from "../shared/i18n.js";
+import {sayer} from "../shared/say.js";
+import {deviceForm} from "./devices.js";
+import {makeLeg} from "./leg.js";
+import {claims, keepSeat, seatOf} from "./link.js";
+import {cameraOn, initial, micOn, step} from "./machine.js";
+import {isGranted, makeMedia, problemOf} from "./media.js";
+import {makePage} from "./page.js";
+import {tileStage} from "./tiles.js";
+import {message} from "./view.js";
+
+/** @typedef {import("./types.js").Event} Event */
+/** @typedef {import("./types.js").Effect} Effect */
+
+const say = sayer(byId("say"), byId("alert"));
+const relay = new URLSearchParams(location.search).get("relay") === "1";
+// The deployment's telephone numbers are not configurable yet: their sentences are left out.
+const texts = i18n(await (await fetch("/web/i18n/en.json")).json(), {contact: undefined, emergency: undefined});
+
+let state = initial;
+/** @type {Map<number, ReturnType<typeof makeLeg>>} */
+const legs = new Map();
+/** @type {Map<string, ReturnType<typeof setTimeout>>} */
+const timers = new Map();
+
+/** @param {Event} event */
+function dispatch(event) {
+  const result = step(state, event, performance.now());
+  state = result.state;
+  for (const effect of result.effects) perform(effect);
+  page.render(state, stage);
+}
+
+const media = makeMedia({
+  change: () => {
+    for (const leg of legs.values()) leg.sync();
+    preview();
+    void listDevices();
+  },
+  trouble: (key, params) => dispatch({type: "trouble", key, params}),
+  calm: (key) => dispatch({type: "calm", key}),
+});
+const stage = tileStage(byId("tiles"), {
+  blocked: () => dispatch({type: "trouble", key: "no.sound"}),
+  playing: () => {
+    if (state.troubles.some((t) => t.key === "no.sound")) dispatch({type: "calm", key: "no.sound"});
+  },
+});
+const page = makePage(texts, act);
+
+/** @param {Effect} fx */
+function perform(fx) {
+  switch (fx.do) {
+    case "devices": return void openDevices(fx.video);
+    case "stop":
+      media.stop();
+      stage.clear();
+      return;
+    case "send":
+      media.apply(fx);
+      for (const leg of legs.values()) leg.sync();
+      return;
+    case "connect": return connect(fx);
+    case "adopt": return legs.get(fx.leg)?.adopt(stage.show);
+    case "drop": case "leave":
+      legs.get(fx.leg)?.[fx.do === "leave" ? "leave" : "close"]();
+      legs.delete(fx.leg);
+      return;
+    case "save": return keep(state.session);
+    case "forget": return fx.token ? keepSeat(location.pathname, null, sessionStorage) : keep("");
+    case "cancel": return clearTimeout(timers.get(fx.name));
+    case "timer":
+      clearTimeout(timers.get(fx.name));
+      timers.set(fx.name, setTimeout(() => dispatch({type: "timer", name: fx.name, dice: Math.random()}), fx.ms));
+      return;
+    case "say": {
+      const params = fx.who ? {who: fx.who} : fx.params;
+      return say(message(state, {key: fx.key, params}, texts).sentences.join(" "), fx.loud);
+    }
+  }
+}
+
+/** @param {Extract<Effect, {do: "connect"}>} fx */
+function connect({leg, address, session}) {
+  legs.set(leg, makeLeg(leg, address, {
+    session, relay, emit: dispatch,
+    local: () => media.tracks,
+    wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound}),
+  }));
+}
+
+/** @param {boolean} video */
+async function openDevices(video) {
+  const failure = await media.open({video});
+  void listDevices();
+  dispatch({type: "devices", mic: media.tracks.audio !== null, camera: media.tracks.video !== null, failure});
+}
+
+/** @param {string} session */
+function keep(session) {
+  const {addresses, wish} = state;
+  if (addresses.length === 0) return;
+  keepSeat(location.pathname, {token: addresses[0].token, session, addresses, sound: wish.sound}, sessionStorage);
+}
+
+function preview() {
+  const track = media.tracks.video;
+  for (const id of ["preview", "self-video"]) {
+    const el = /** @type {HTMLVideoElement} */ (byId(id));
+    el.srcObject = track ? new MediaStream([track]) : null;
+  }
+}
+
+let speaker = "";
+const forms = ["link-devices", "call-devices"].map((id) => deviceForm(/** @type {HTMLFormElement} */ (byId(id)), {
+  texts,
+  list: media.list,
+  choose: async (slot, device) => {
+    if (slot === "audiooutput") {
+      speaker = device;
+      stage.speak(device);
+      return;
+    }
+    const failure = await media.choose(slot === "audioinput" ? "audio" : "video", device);
+    dispatch({type: "devices", mic: media.tracks.audio !== null, camera: media.tracks.video !== null, failure});
+  },
+}));
+
+async function listDevices() {
+  const used = {
+    audioinput: media.tracks.audio?.getSettings().deviceId ?? "",
+    videoinput: media.tracks.video?.getSettings().deviceId ?? "",
+    audiooutput: speaker,
+  };
+  for (const refresh of forms) await refresh(used);
+}
+
+/** @param {string} action */
+function act(action) {
+  switch (action) {
+    case "ask": return dispatch({type: "ask", sound: false});
+    case "ask-sound": return dispatch({type: "ask", sound: true});
+    case "join": case "again": case "rejoin": case "retry": case "leave":
+    case "mic": case "camera": case "sound":
+      return dispatch({type: action});
+    case "hear": return stage.play();
+    case "reopen": return void media.choose("audio", media.tracks.audio?.getSettings().deviceId ?? "");
+    case "reload": return location.reload();
+    case "copy": return void copyLink();
+  }
+}
+
+/** The address goes to the clipboard, or back into the address bar for copying by hand. */
+async function copyLink() {
+  const token = seat?.token ?? "";
+  try {
+    await navigator.clipboard.writeText(`${location.origin}${location.pathname}#${token}`);
+  } catch {
+    history.replaceState(null, "", `#${token}`);
+  }
+}
+
+const seat = seatOf(location, sessionStorage);
+if (location.hash !== "") history.replaceState(null, "", location.pathname + location.search);
+if (seat) keepSeat(location.pathname, seat, sessionStorage);
+// Clinicians see a refusal's support line at once.
+/** @type {HTMLDetailsElement} */ (byId("message-details")).open = claims(seat?.token ?? "")?.role === "clinician";
+
+/** A duplicated tab has a copy of the seat. One page at a time may resume it, or two
+ * would take it from each other for ever.
+ * @param {string} name @returns {Promise<boolean>} */
+const holds = (name) => new Promise((resolve) => {
+  if (!navigator.locks) return resolve(true);
+  // A page that is being reloaded lets go in a moment.
+  navigator.locks.request(name, {signal: AbortSignal.timeout(500)}, () => {
+    resolve(true);
+    return new Promise(() => {});
+  }).catch(() => resolve(false));
+});
+
+navigator.mediaDevices?.addEventListener("devicechange", () => void listDevices());
+addEventListener("online", () => dispatch({type: "retry"}));
+addEventListener("hashchange", () => location.reload());
+
+const mine = await holds(`bailiwick:${location.pathname}:${claims(seat?.token ?? "")?.sub}`);
+const problem = problemOf(globalThis) || (seat ? "" : "link.bad");
+dispatch({
+  type: "open", problem,
+  granted: problem === "" && await isGranted(),
+  addresses: seat?.addresses ?? [],
+  session: mine && seat?.session || "",
+  sound: seat?.sound ?? false,
+});

@@ -1,0 +1,167 @@
+// The page's DOM: a state in, elements out. Focus goes to the heading of a new page;
+// banners push content and never take focus (WCAG 2.4.3, 2.4.11).
+
+import {byId, make, setText} from "../shared/dom.js";
+import {toolbar} from "./toolbar.js";
+import {banners, message, support, tiles, view} from "./view.js";
+
+/** @typedef {import("./types.js").State} State */
+/** @typedef {import("./view.js").Message} Message */
+/** @typedef {import("./view.js").Texts} Texts */
+
+/** @param {Texts} texts @param {(action: string) => void} act */
+export function makePage(texts, act) {
+  let shown = "";
+  fillWords(texts);
+  wireKeys(act);
+
+  return {
+    /** @param {State} s @param {ReturnType<typeof import("./tiles.js").tileStage>} stage */
+    render(s, stage) {
+      const v = view(s);
+      document.title = texts.t("title.page", {state: texts.t(v.title)});
+      document.documentElement.dataset.state = s.name;
+      for (const id of ["message", "link", "call"]) byId(id).hidden = id !== v.page;
+      if (v.page === "message") renderMessage(s, message(s, {key: v.text}, texts), texts);
+      if (v.page === "link") renderLink(s, texts);
+      if (v.page === "call") renderCall(s, texts, stage);
+      renderSwitches(v);
+      const now = `${v.page} ${v.page === "message" ? v.text : ""} ${v.page === "link" ? s.step : ""}`;
+      if (shown !== "" && shown !== now) byId(`${v.page}-title`).focus();
+      shown = now;
+    },
+  };
+}
+
+/** @param {Texts} texts */
+function fillWords(texts) {
+  setText(byId("link-title"), texts.t("check.title"));
+  setText(byId("join"), texts.buttons("check.join")[0]);
+  setText(byId("link-sound"), texts.t("control.sound"));
+  setText(byId("joining"), texts.t("check.joining"));
+  setText(byId("alone"), texts.t("call.alone"));
+  setText(byId("self-name"), texts.t("self"));
+  setText(byId("self-move"), texts.t("self.move"));
+  byId("self-move").setAttribute("aria-label", texts.t("self.move.label"));
+  for (const id of ["self-off", "preview-off"]) setText(byId(id), texts.t("peer.camera"));
+  setText(byId("panel-title"), texts.t("device.title"));
+  setText(byId("panel-close"), texts.t("device.close"));
+  setText(byId("message-summary"), texts.t("refused.details"));
+  byId("toolbar").setAttribute("aria-label", texts.t("control.label"));
+  for (const id of ["mic", "camera", "sound", "more", "leave"]) {
+    setText(/** @type {Element} */ (byId(id).querySelector(".word")), texts.t(`control.${id}`));
+  }
+  for (const id of ["mic", "camera", "sound"]) {
+    const mode = /** @type {HTMLElement} */ (byId(id).querySelector(".mode"));
+    mode.append(make("span", {class: "is-on", text: texts.t("control.on")}), make("span", {class: "is-off", text: texts.t("control.off")}));
+  }
+}
+
+/** @param {(action: string) => void} act */
+function wireKeys(act) {
+  document.addEventListener("click", (e) => {
+    const target = /** @type {Element} */ (e.target).closest?.("[data-do]");
+    if (target instanceof HTMLElement && target.dataset.do) act(target.dataset.do);
+  });
+  const bar = toolbar(byId("toolbar"));
+  byId("more").addEventListener("click", () => openPanel(byId("panel").hidden !== false));
+  byId("panel-close").addEventListener("click", () => openPanel(false));
+  byId("self-move").addEventListener("click", () => {
+    const self = byId("self");
+    self.className = `corner-${(Number(self.className.slice(-1)) + 1) % 4}`;
+  });
+  document.addEventListener("keydown", (e) => {
+    if (byId("call").hidden) return;
+    if (e.key === "Escape" && !byId("panel").hidden) openPanel(false);
+    else if (e.key === "F2" && e.shiftKey) byId("leave").focus();
+    else if (e.key === "F2") bar.focus();
+    else return;
+    e.preventDefault();
+  });
+}
+
+/** @param {boolean} open */
+function openPanel(open) {
+  byId("panel").hidden = !open;
+  byId("more").setAttribute("aria-expanded", String(open));
+  byId(open ? "panel-title" : "more").focus();
+}
+
+/** @param {State} s @param {Message} m @param {Texts} texts */
+function renderMessage(s, m, texts) {
+  const [title = "", ...rest] = m.sentences;
+  setText(byId("message-title"), title);
+  setText(byId("message-text"), rest.join(" "));
+  byId("message-text").hidden = rest.length === 0;
+  buttons(byId("message-buttons"), m);
+  const line = s.name === "refused" || m.key === "lost.failed" ? support(s, texts) : "";
+  const details = byId("message-details");
+  details.hidden = line === "";
+  setText(byId("message-support"), line);
+}
+
+/** @param {State} s @param {Texts} texts */
+function renderLink(s, texts) {
+  const asks = s.step === "ask";
+  byId("ask").hidden = !asks;
+  if (asks) {
+    const m = message(s, {key: "check.ask"}, texts);
+    setText(byId("ask-text"), m.sentences.join(" "));
+    buttons(byId("ask-buttons"), m);
+  }
+  byId("ready").hidden = s.step === "ask" || s.step === "opening";
+  byId("join-buttons").hidden = byId("link-devices").hidden = s.step !== "ready";
+  byId("joining").hidden = s.step !== "joining";
+  renderBanners(byId("link-banners"), banners(s).map((b) => message(s, b, texts)));
+}
+
+/** @param {State} s @param {Texts} texts @param {ReturnType<typeof import("./tiles.js").tileStage>} stage */
+function renderCall(s, texts, stage) {
+  setText(byId("call-title"), texts.t(`title.${s.name}`));
+  setText(byId("call-place"), message(s, {key: "check.place"}, texts).sentences.join(" "));
+  renderBanners(byId("banners"), banners(s).map((b) => message(s, b, texts)));
+  const list = tiles(s, texts);
+  byId("alone").hidden = list.length > 0;
+  stage.render(list);
+}
+
+/** @param {ReturnType<typeof view>} v */
+function renderSwitches(v) {
+  const {mic, camera, sound} = v;
+  for (const [id, on] of Object.entries({mic, camera, sound, "link-sound": sound})) {
+    byId(id).setAttribute("aria-checked", String(on));
+  }
+  for (const [picture, off] of [["self-video", "self-off"], ["preview", "preview-off"]]) {
+    byId(picture).hidden = !v.camera;
+    byId(off).hidden = v.camera;
+  }
+}
+
+/** Banners are kept while their text stands, so that a button keeps its focus.
+ * @param {HTMLElement} box @param {Message[]} list */
+function renderBanners(box, list) {
+  const want = list.map((m) => ({m, id: JSON.stringify(m)}));
+  const old = /** @type {HTMLElement[]} */ ([...box.children]);
+  for (const el of old) if (!want.some((w) => w.id === el.dataset.id)) el.remove();
+  for (const {m, id} of want) {
+    const el = old.find((o) => o.dataset.id === id) ?? banner(m, id);
+    box.append(el);
+  }
+}
+
+/** @param {Message} m @param {string} id */
+function banner(m, id) {
+  const row = make("div", {class: "buttons"});
+  buttons(row, m);
+  return make("div", {class: "banner", attrs: {"data-id": id, "data-key": m.key}}, [make("p", {text: m.sentences.join(" ")}), row]);
+}
+
+/** @param {HTMLElement} box @param {Message} m */
+function buttons(box, m) {
+  const id = JSON.stringify(m.buttons);
+  if (box.dataset.id === id) return;
+  box.dataset.id = id;
+  box.hidden = m.buttons.length === 0;
+  box.replaceChildren(...m.buttons.map(({action, label}, i) =>
+    make("button", {class: i === 0 ? "primary" : "", text: label, attrs: {type: "button", "data-do": action}})));
+}

@@ -1,0 +1,104 @@
+// The remote tiles: one figure a participant, a muted video for the picture and an
+// audio element for the voice, so that a hidden picture silences nobody.
+
+import {make, setText} from "../shared/dom.js";
+
+/** @typedef {import("./view.js").Tile} Tile */
+/** @typedef {import("./leg.js").Remote} Remote */
+
+/**
+ * @param {HTMLElement} stage
+ * @param {object} on
+ * @param {() => void} on.blocked  the browser refuses to play sound
+ * @param {() => void} on.playing
+ */
+export function tileStage(stage, on) {
+  /** @type {Map<string, ReturnType<typeof build>>} */
+  const tiles = new Map();
+  /** @type {Remote[]} */
+  let remotes = [];
+  let speaker = "";
+
+  /** @param {HTMLAudioElement} audio */
+  const play = (audio) => audio.play().then(on.playing, (err) => {
+    // An AbortError is only a track that was replaced meanwhile.
+    if (err instanceof DOMException && err.name === "NotAllowedError") on.blocked();
+  });
+
+  const attach = () => {
+    for (const [participant, tile] of tiles) {
+      for (const kind of /** @type {const} */ (["audio", "video"])) {
+        const track = remotes.find((r) => r.participant === participant && r.kind === kind)?.track;
+        if (track === tile[kind].track) continue;
+        tile[kind].track = track;
+        tile[kind].el.srcObject = track ? new MediaStream([track]) : null;
+        if (track && kind === "audio") void play(tile.audio.el);
+      }
+    }
+  };
+
+  return {
+    /** @param {Tile[]} list */
+    render(list) {
+      for (const [participant, tile] of tiles) {
+        if (list.some((t) => t.participant === participant)) continue;
+        tile.figure.remove();
+        tiles.delete(participant);
+      }
+      for (const t of list) {
+        let tile = tiles.get(t.participant);
+        if (!tile) {
+          tile = build();
+          tiles.set(t.participant, tile);
+          stage.append(tile.figure);
+          sink(tile.audio.el, speaker);
+        }
+        tile.video.el.hidden = !t.video;
+        tile.off.hidden = t.video;
+        setText(tile.off, t.state);
+        setText(tile.name, t.name);
+        setText(tile.note, t.note);
+      }
+      stage.dataset.count = String(list.length);
+      attach();
+    },
+    /** @param {Remote[]} list */
+    show(list) {
+      remotes = list;
+      attach();
+    },
+    /** Inside a user's gesture. */
+    play() {
+      for (const tile of tiles.values()) void play(tile.audio.el);
+    },
+    /** @param {string} id */
+    speak(id) {
+      speaker = id;
+      for (const tile of tiles.values()) sink(tile.audio.el, id);
+    },
+    clear() {
+      for (const tile of tiles.values()) tile.figure.remove();
+      tiles.clear();
+      remotes = [];
+    },
+  };
+}
+
+/** @param {HTMLAudioElement} audio @param {string} id */
+function sink(audio, id) {
+  if (id !== "" && "setSinkId" in audio) audio.setSinkId(id).catch((err) => console.error("speaker", err));
+}
+
+/** @template {HTMLMediaElement} E @param {E} el @returns {{el: E, track: MediaStreamTrack|undefined}} */
+const slot = (el) => ({el, track: undefined});
+
+function build() {
+  const video = make("video", {attrs: {playsinline: "", autoplay: ""}});
+  video.muted = true;
+  const audio = make("audio", {attrs: {autoplay: ""}});
+  const off = make("p", {class: "off"});
+  const name = make("bdi", {class: "name"});
+  const note = make("span", {class: "note"});
+  const figure = make("figure", {class: "tile"}, [video, off, make("figcaption", {}, [name, note]), audio]);
+  return {figure, off, name, note, video: slot(video), audio: slot(audio)};
+}

@@ -1,0 +1,153 @@
+// What the page shows for a state: pure, so that every sentence, button and tile
+// is tested without a browser.
+
+import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
+
+/** @typedef {import("./types.js").State} State */
+/** @typedef {import("./types.js").Sentence} Sentence */
+/** @typedef {ReturnType<typeof import("../shared/i18n.js").i18n>} Texts */
+
+/** @typedef {"ask"|"ask-sound"|"join"|"again"|"rejoin"|"retry"|"sound"|"copy"|"reload"|"hear"|"reopen"} Action */
+/** @typedef {{action: Action, label: string}} Button */
+/** @typedef {{key: string, sentences: string[], buttons: Button[]}} Message */
+/** @typedef {{participant: string, name: string, state: string, video: boolean, note: string}} Tile */
+
+/** The buttons of each text, in the order of its square brackets.
+ * @type {Record<string, Action[]>} */
+export const ACTIONS = {
+  "link.elsewhere": ["rejoin"],
+  "browser.old": ["copy"], "browser.inapp": ["copy"],
+  "check.ask": ["ask", "ask-sound"], "check.join": ["join"],
+  "lost.long": ["retry", "sound"], "lost.failed": ["retry"],
+  "audio.chosen": ["sound"],
+  "ended.left": ["rejoin"], "refused.place": ["rejoin"],
+  "denied.chrome": ["again", "sound"], "denied.firefox": ["again"], "denied.safari": ["reload"],
+  "denied.ios": ["reload"], "denied.system": ["again"],
+  "none.camera": ["sound"], "none.mic": ["again", "join"], "busy": ["again", "sound"],
+  "paused": ["reopen"], "no.sound": ["hear"],
+};
+
+const ROLES = new Set(["patient", "clinician", "interpreter", "companion", "captioner"]);
+
+/** @param {State} s */
+export function view(s) {
+  /** @type {"link"|"call"|"message"} */
+  let page = "message";
+  if (s.gap < GAPS.length) {
+    if (inCall(s)) page = "call";
+    else if (s.name === "link" && s.step !== "stopped") page = "link";
+  }
+  return {
+    page,
+    text: s.gap === GAPS.length ? "lost.failed" : s.text,
+    title: titleOf(s),
+    mic: micOn(s), camera: cameraOn(s), sound: s.wish.sound,
+  };
+}
+
+/** @param {State} s */
+function titleOf(s) {
+  if (s.name !== "link") return `title.${s.name}`;
+  if (s.step === "stopped") return "title.stopped";
+  return s.step === "joining" ? "title.joining" : "title.link";
+}
+
+/** The banners, most urgent first. @param {State} s @returns {Sentence[]} */
+export function banners(s) {
+  /** @type {Sentence[]} */
+  const list = [];
+  if (s.gap === 1) list.push({key: "lost"});
+  if (s.gap === 2) list.push({key: "lost.long"});
+  if (s.moving && s.gap === 0) list.push({key: "moving"});
+  for (const who of s.away) list.push({key: "lost.peer", params: {who}});
+  list.push(...s.troubles);
+  if (s.devices.failure) list.push(s.devices.failure);
+  if (s.notice) list.push(s.notice);
+  if (inCall(s) && s.wish.sound) list.push({key: "audio.chosen"});
+  return list;
+}
+
+/** A text with its placeholders filled from the state. `who` names a participant.
+ * @param {State} s @param {Sentence} sentence @param {Texts} texts @returns {Message} */
+export function message(s, {key, params = {}}, texts) {
+  const {who, ...rest} = params;
+  const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest};
+  const buttons = texts.buttons(key).map((label, i) => ({action: ACTIONS[key][i], label}));
+  return {
+    key,
+    sentences: texts.sentences(key, filled),
+    buttons: buttons.filter(({action}) => offered(s, key, action)),
+  };
+}
+
+/** A button that would undo what is chosen, or join who has joined, is left out.
+ * @param {State} s @param {string} key @param {Action} action */
+function offered(s, key, action) {
+  if (action === "join") return s.name === "link" && s.step !== "joining";
+  return action !== "sound" || key === "audio.chosen" || !s.wish.sound;
+}
+
+/** @param {State} s @param {string} key @returns {Record<string, string|undefined>} */
+function placeOf(s, key) {
+  if (key.startsWith("refused.")) {
+    const r = s.refusal;
+    return {country: country(r?.jurisdiction ?? ""), code: r?.code, id: r?.id};
+  }
+  if (!s.place) return {};
+  // A move inside a country is said by country: the city did change.
+  const land = country(s.place.country);
+  return {place: key === "moved" || !s.place.city ? land : `${s.place.city}, ${land}`};
+}
+
+/** @param {string} code ISO 3166-1 or -2 @returns {string|undefined} */
+function country(code) {
+  if (!/^[A-Za-z]{2}(-|$)/.test(code)) return undefined;
+  return new Intl.DisplayNames(["en"], {type: "region"}).of(code.slice(0, 2).toUpperCase());
+}
+
+/** The people of the room: those who are there and those who were lost.
+ * @param {State} s @param {Texts} texts @returns {Tile[]} */
+export function tiles(s, texts) {
+  const shown = s.peers.filter((p) => p.connected || s.seen.includes(p.participant));
+  return shown.map((p) => {
+    let state = "";
+    if (s.gap > 0) state = texts.t("title.reconnecting");
+    else if (!p.connected) state = texts.t("peer.lost");
+    else if (s.wish.sound) state = texts.t("control.sound");
+    else if (!p.camera) state = texts.t("peer.camera");
+    return {
+      participant: p.participant,
+      name: labelOf(s, p.participant, texts),
+      state,
+      video: state === "",
+      note: p.connected && !p.mic ? texts.t("peer.mic") : "",
+    };
+  });
+}
+
+/** The support line of a refusal. @param {State} s @param {Texts} texts @returns {string} */
+export function support(s, texts) {
+  if (!s.refusal) return "";
+  const none = texts.t("none");
+  const {code, citation, id} = s.refusal;
+  return texts.t("refused.support", {code, citation: citation.join("; ") || none, id: id || none});
+}
+
+/** @param {State} s @param {string} participant @returns {{role: string, number: number}} */
+function personOf(s, participant) {
+  const role = s.peers.find((p) => p.participant === participant)?.role ?? "";
+  const same = s.seen.filter((id) => s.peers.find((p) => p.participant === id)?.role === role);
+  return {role: ROLES.has(role) ? role : "other", number: same.indexOf(participant) + 1};
+}
+
+/** @param {State} s @param {string} participant @param {Texts} texts */
+function labelOf(s, participant, texts) {
+  const {role, number} = personOf(s, participant);
+  return number > 1 ? `${texts.t(`role.${role}`)} ${number}` : texts.t(`role.${role}`);
+}
+
+/** @param {State} s @param {string} participant @param {Texts} texts */
+function nameOf(s, participant, texts) {
+  const {role, number} = personOf(s, participant);
+  return number > 1 ? labelOf(s, participant, texts) : texts.t(`name.${role}`);
+}

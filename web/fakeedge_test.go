@@ -1,0 +1,254 @@
+package web_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+
+	"bailiwick/edge/signal"
+	"bailiwick/web"
+)
+
+var (
+	frankfurt = signal.Place{Region: "de-fra", City: "Frankfurt am Main", Country: "DE"}
+	berlin    = signal.Place{Region: "de-ber", City: "Berlin", Country: "DE"}
+	paris     = signal.Place{Region: "fr-par", City: "Paris", Country: "FR"}
+	clinician = signal.Peer{Participant: "p2", Role: "clinician", Mic: true, Camera: true, Connected: true}
+)
+
+// fakeEdge serves the pages and speaks the join protocol as its test tells it to:
+// for the states that need a fault. The calls of e2e have the real edge.
+type fakeEdge struct {
+	*httptest.Server
+	seats chan *seat // one for each hello
+	// status answers GET /v1/status.
+	status func() (int, string)
+}
+
+// newEdge starts an edge whose pages may connect to it and to the others.
+func newEdge(t *testing.T, others ...*fakeEdge) *fakeEdge {
+	t.Helper()
+	e := &fakeEdge{seats: make(chan *seat, 64)}
+	mux := http.NewServeMux()
+	var connect []string
+	for _, o := range others {
+		connect = append(connect, o.URL, o.ws())
+	}
+	mux.Handle("/", web.Handler(connect))
+	mux.HandleFunc("GET /v1/join", e.join)
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+		code, body := e.status()
+		w.WriteHeader(code)
+		fmt.Fprint(w, body)
+	})
+	e.Server = httptest.NewServer(mux)
+	t.Cleanup(func() {
+		e.CloseClientConnections()
+		e.Close()
+	})
+	return e
+}
+
+func (e *fakeEdge) ws() string { return strings.Replace(e.URL, "http", "ws", 1) }
+
+// link is the consult page of one consult, for a participant of that role.
+func (e *fakeEdge) link(consult, role string) string {
+	claims, _ := json.Marshal(map[string]string{"role": role, "cst": consult})
+	b64 := base64.RawURLEncoding.EncodeToString
+	return fmt.Sprintf("%s/c/%s#%s.%s.%s", e.URL, consult, b64([]byte("{}")), b64(claims), b64([]byte("sig")))
+}
+
+// seat is one WebSocket of the page, welcomed by nobody yet.
+type seat struct {
+	t      *testing.T
+	ws     *websocket.Conn
+	hello  signal.Hello
+	states chan signal.State
+	left   chan struct{} // closed by a leave
+	gone   chan struct{} // closed when the socket ends
+	silent chan struct{} // closed when the page ends the media
+	answer chan signal.Answer
+	pc     *webrtc.PeerConnection
+}
+
+func (e *fakeEdge) join(w http.ResponseWriter, r *http.Request) {
+	// The page may come from the other edge's origin.
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{signal.Subprotocol}, InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(signal.MaxMessage)
+	s := &seat{
+		ws: ws, states: make(chan signal.State, 64), left: make(chan struct{}),
+		gone: make(chan struct{}), silent: make(chan struct{}), answer: make(chan signal.Answer, 4),
+	}
+	defer close(s.gone)
+	for {
+		_, frame, err := ws.Read(r.Context())
+		if err != nil {
+			return
+		}
+		// The real decoder: the page's own messages are held to the protocol.
+		m, err := signal.Decode(frame)
+		if err != nil {
+			ws.Close(websocket.StatusPolicyViolation, err.Error())
+			return
+		}
+		switch m.Type {
+		case signal.TypeHello:
+			s.hello = *m.Hello
+			e.seats <- s
+		case signal.TypeState:
+			s.states <- *m.State
+		case signal.TypeAnswer:
+			s.answer <- *m.Answer
+		case signal.TypeLeave:
+			close(s.left)
+		}
+	}
+}
+
+// seat waits for the page's next hello.
+func (e *fakeEdge) seat(t *testing.T) *seat {
+	t.Helper()
+	select {
+	case s := <-e.seats:
+		s.t = t
+		return s
+	case <-time.After(20 * time.Second):
+		t.Fatal("edge: no hello")
+		return nil
+	}
+}
+
+func (s *seat) send(message any) {
+	s.t.Helper()
+	if err := wsjson.Write(s.t.Context(), s.ws, message); err != nil {
+		s.t.Errorf("edge: send %T: %v", message, err)
+	}
+}
+
+func (s *seat) welcome(place signal.Place, standby ...signal.Standby) {
+	s.t.Helper()
+	s.send(signal.Welcome{
+		Type: signal.TypeWelcome, Participant: "p1", Session: "session-" + place.Region, Consult: "c1", Epoch: 1,
+		Place: place, ICEServers: []signal.ICEServer{}, Standby: standby,
+	})
+}
+
+func (s *seat) peers(peers ...signal.Peer) {
+	s.t.Helper()
+	s.send(signal.Peers{Type: signal.TypePeers, Peers: peers})
+}
+
+func (s *seat) refuse(code, jurisdiction string, citation ...string) {
+	s.t.Helper()
+	s.send(signal.Refused{Type: signal.TypeRefused, Code: code, Title: code, Jurisdiction: jurisdiction, Citation: citation, ID: "3f2a"})
+}
+
+// wait fails the test unless the channel closes.
+func (s *seat) wait(what string, c <-chan struct{}) {
+	s.t.Helper()
+	select {
+	case <-c:
+	case <-time.After(10 * time.Second):
+		s.t.Errorf("edge: no %s", what)
+	}
+}
+
+// media offers a connection and sends the page's own sound and picture back as
+// those of p2, until the test ends or mute is called.
+func (s *seat) media() {
+	s.t.Helper()
+	if err := s.offer(); err != nil {
+		s.t.Fatalf("edge: media: %v", err)
+	}
+	s.t.Cleanup(s.mute)
+}
+
+// mute closes the media as a killed edge would: without a word to the page.
+func (s *seat) mute() { s.pc.Close() }
+
+func (s *seat) offer() error {
+	var engine webrtc.SettingEngine
+	engine.SetLite(true)
+	engine.SetIncludeLoopbackCandidate(true)
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(engine)).NewPeerConnection(webrtc.Configuration{})
+	if err != nil {
+		return err
+	}
+	s.pc = pc
+	echo, err := echoes(pc)
+	if err != nil {
+		return err
+	}
+	var once sync.Once
+	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
+		if state == webrtc.PeerConnectionStateClosed || state == webrtc.PeerConnectionStateFailed {
+			once.Do(func() { close(s.silent) })
+		}
+	})
+	pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) {
+		if track.Kind() == webrtc.RTPCodecTypeVideo {
+			pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(track.SSRC())}})
+		}
+		for {
+			packet, _, err := track.ReadRTP()
+			if err != nil {
+				return
+			}
+			if err := echo[track.Kind()].WriteRTP(packet); err != nil {
+				return
+			}
+		}
+	})
+	offer, err := pc.CreateOffer(nil)
+	if err != nil {
+		return err
+	}
+	gathered := webrtc.GatheringCompletePromise(pc)
+	if err := pc.SetLocalDescription(offer); err != nil {
+		return err
+	}
+	<-gathered
+	s.send(signal.Offer{Type: signal.TypeOffer, Seq: 1, SDP: pc.LocalDescription().SDP, Tracks: []signal.Track{
+		{MID: "2", Participant: "p2", Kind: "audio"}, {MID: "3", Participant: "p2", Kind: "video"},
+	}})
+	answer := <-s.answer
+	return pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.SDP})
+}
+
+// echoes lays out the m-lines: 0 and 1 receive, 2 and 3 send.
+func echoes(pc *webrtc.PeerConnection) (map[webrtc.RTPCodecType]*webrtc.TrackLocalStaticRTP, error) {
+	mime := map[webrtc.RTPCodecType]string{webrtc.RTPCodecTypeAudio: webrtc.MimeTypeOpus, webrtc.RTPCodecTypeVideo: webrtc.MimeTypeVP8}
+	kinds := []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo}
+	echo := map[webrtc.RTPCodecType]*webrtc.TrackLocalStaticRTP{}
+	for _, kind := range kinds {
+		if _, err := pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
+			return nil, err
+		}
+	}
+	for _, kind := range kinds {
+		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime[kind]}, kind.String(), "p2")
+		if err != nil {
+			return nil, err
+		}
+		echo[kind] = track
+		if _, err := pc.AddTransceiverFromTrack(track, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly}); err != nil {
+			return nil, err
+		}
+	}
+	return echo, nil
+}

@@ -1,0 +1,225 @@
+package web_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"bailiwick/edge/signal"
+	"bailiwick/web/webtest"
+)
+
+func TestRefused(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	refuse := func(consult, role, code string) {
+		p.open(e.link(consult, role))
+		p.click("#join")
+		e.seat(t).refuse(code, "AE", "Federal Law 2/2019 Art. 13")
+		p.state("refused")
+	}
+	const line = "For support: home_only, Federal Law 2/2019 Art. 13, reference 3f2a."
+	refuse("r1", "patient", "home_only")
+	p.shows("We cannot start this call.")
+	p.shows("The rules for United Arab Emirates need a server that is not available now. No sound or video was sent.")
+	webtest.Wait(t, p.ctx, `document.getElementById("alert").textContent.startsWith("We cannot start this call.")`)
+	p.focused("message-title")
+	p.hides(line)
+	p.click("summary")
+	p.shows(line)
+	p.judge("refused-place")
+
+	refuse("r2", "clinician", "home_only")
+	p.shows(line)
+
+	refuse("r3", "patient", "denied_country")
+	p.shows("The rules for this appointment do not let you join from United Arab Emirates.")
+	p.hides("Call ")
+	p.judge("refused-person")
+}
+
+func TestElsewhere(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	s := p.call(e, "elsewhere")
+	s.send(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
+	p.shows("You are already in this call on another device.")
+	p.judge("ended-elsewhere")
+	p.click(`[data-do="rejoin"]`)
+	if again := e.seat(t); again.hello.Session != "" {
+		t.Errorf("hello: session %q, want none: it takes the seat over", again.hello.Session)
+	}
+}
+
+func TestMoving(t *testing.T) {
+	there := newEdge(t)
+	e := newEdge(t, there)
+	p := tab{t, webtest.Browser(t)}
+	s := p.call(e, "move")
+	token := strings.Split(e.link("move2", "patient"), "#")[1]
+	s.send(signal.Move{Type: signal.TypeMove, URL: there.ws() + "/v1/join", Token: token, Epoch: 2, Reason: "drain", Place: berlin})
+	next := there.seat(t)
+	if next.hello.Token != token {
+		t.Error("hello: not the token of the move")
+	}
+	next.welcome(berlin)
+	next.peers(clinician)
+	p.state("moving")
+	p.shows("Moving your call to another server. Stay here.")
+	p.shows("Frankfurt am Main")
+	webtest.Wait(t, p.ctx, `[...document.querySelectorAll(".tile video")].some((v) => v.videoWidth > 0)`)
+	next.media()
+	p.state("call")
+	p.shows("Your call moved. It is still handled in Germany.")
+	p.shows("Your call is handled in Berlin, Germany.")
+	s.wait("hang-up of the old leg", s.gone)
+	p.judge("moved")
+
+	next.send(signal.Move{Type: signal.TypeMove, URL: e.ws() + "/v1/join", Token: token, Epoch: 3, Reason: "drain", Place: paris})
+	back := e.seat(t)
+	back.welcome(paris)
+	p.state("moving")
+	back.peers(clinician)
+	back.media()
+	p.shows("Your call moved to Paris, France. The rules allow this.")
+}
+
+func TestReconnecting(t *testing.T) {
+	standby := newEdge(t)
+	e := newEdge(t, standby)
+	p := tab{t, webtest.Browser(t)}
+	webtest.Script(t, p.ctx, skipping)
+	s := p.call(e, "lost", signal.Standby{Edge: "de-ber-1", URL: standby.ws() + "/v1/join"})
+
+	// The socket goes, media flows on: nothing is shown, and a new leg takes over.
+	s.ws.CloseNow()
+	quiet := e.seat(t)
+	if quiet.hello.Session != "session-de-fra" {
+		t.Errorf("hello: session %q, want the one welcomed", quiet.hello.Session)
+	}
+	p.state("call")
+	quiet.welcome(frankfurt, signal.Standby{Edge: "de-ber-1", URL: standby.ws() + "/v1/join"})
+	quiet.peers(clinician)
+	quiet.media()
+	s.wait("end of the old leg's media", s.silent)
+	p.state("call")
+	if n := webtest.Eval[int](t, p.ctx, `document.querySelectorAll(".banner").length`); n != 0 {
+		t.Errorf("after a quiet resumption: %d banners, want 0", n)
+	}
+
+	// The edge dies whole, and nobody welcomes the page: banner, help, failure page.
+	quiet.mute()
+	quiet.ws.CloseNow()
+	p.state("reconnecting")
+	p.shows("Your connection dropped. We are reconnecting you. You do not need to do anything.")
+	p.title("Reconnecting")
+	p.judge("lost")
+	p.shows("Still trying.")
+	webtest.Wait(t, p.ctx, `document.getElementById("alert").textContent.startsWith("Still trying.")`)
+	p.judge("lost-long")
+	webtest.Eval[any](t, p.ctx, `skip(60000), 0`)
+	p.shows("We could not reconnect you.")
+	p.judge("lost-failed")
+
+	// Attempts went to both addresses; one that is welcomed at last is the call again.
+	p.click(`[data-do="retry"]`)
+	if len(standby.seats) == 0 {
+		t.Error("standby: no attempt reached it")
+	}
+	rescue(t, p, standby)
+	p.state("call")
+	p.shows("Your call is handled in Berlin, Germany.")
+}
+
+// rescue welcomes the first hello that is still on the line.
+func rescue(t *testing.T, p tab, e *fakeEdge) {
+	t.Helper()
+	for {
+		s := e.seat(t)
+		select {
+		case <-s.gone:
+			continue
+		case <-time.After(100 * time.Millisecond): // a stale hello is one whose socket is being closed
+		}
+		s.welcome(berlin)
+		s.peers(clinician)
+		s.media()
+		return
+	}
+}
+
+// skipping lets a test jump ahead: the clock by skip(ms), and the long timers, once
+// they are due at that clock, within half a second.
+const skipping = `{
+  const now = performance.now.bind(performance), later = setTimeout;
+  let ahead = 0;
+  performance.now = () => now() + ahead;
+  globalThis.setTimeout = (f, ms, ...a) => later(f, ms > 20000 ? 500 : ms, ...a);
+  globalThis.skip = (ms) => { ahead += ms; };
+}`
+
+// device makes getUserMedia fail as a device of that state does.
+const device = `navigator.mediaDevices.getUserMedia = ((real) => async (want) => {
+    const name = want.video ? %q : %q;
+    if (name) throw new DOMException("", name);
+    return real(want);
+  })(navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices));
+  navigator.permissions.query = async () => ({state: %q});`
+
+func TestDevices(t *testing.T) {
+	e := newEdge(t)
+	rows := []struct {
+		name, both, mic, permission, want, button string
+	}{
+		{"blocked", "NotAllowedError", "NotAllowedError", "denied", "Chrome blocks your microphone or camera.", "Try again"},
+		{"stopped-by-the-system", "NotAllowedError", "NotAllowedError", "granted", "Your device settings stop Chrome.", "Try again"},
+		{"no-camera", "NotFoundError", "", "granted", "No camera found. You can join with sound only.", "Sound only"},
+		{"no-microphone", "NotFoundError", "NotFoundError", "granted", "No microphone found. Connect one, or join to listen.", "Listen"},
+		{"busy", "NotReadableError", "", "granted", "Another app uses your camera. Close it.", "Try again"},
+	}
+	p := tab{t, webtest.Browser(t)}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			ctx, cancel := chromedp.NewContext(p.ctx)
+			defer cancel()
+			p := tab{t, ctx}
+			webtest.Script(t, ctx, fmt.Sprintf(device, r.both, r.mic, r.permission))
+			p.open(e.link("d-"+r.name, "patient"))
+			if r.permission != "granted" {
+				p.click(`[data-do="ask"]`)
+			}
+			p.shows(r.want)
+			p.shows(r.button)
+			p.shows("Join now")
+			p.judge("device-" + r.name)
+		})
+	}
+}
+
+func TestConsole(t *testing.T) {
+	e := newEdge(t)
+	status := `{"node":"de-fra-1","generation":12,"store":"live","regions":[
+	  {"id":"de-fra","city":"Frankfurt am Main","country":"DE","mode":"serving","reason":"","edges":[{"id":"de-fra-1","health":"up","used":2,"seats":1600,"rooms":[{"id":"c1","participants":2}]}]},
+	  {"id":"de-ber","city":"Berlin","country":"DE","mode":"draining","reason":"kernel","edges":[{"id":"de-ber-1","health":"down","used":0,"seats":1600,"rooms":[]}]},
+	  {"id":"fr-par","city":"Paris","country":"FR","mode":"down","reason":"power","edges":[]}]}`
+	answer := make(chan func() (int, string), 1)
+	ok := func() (int, string) { return 200, status }
+	answer <- ok
+	e.status = func() (int, string) { f := <-answer; answer <- f; return f() }
+	p := tab{t, webtest.Browser(t)}
+	p.open(e.URL + "/console/")
+	p.shows("de-fra-1. Generation 12. Store live.")
+	p.shows("▼ draining (kernel)")
+	p.judge("console")
+	<-answer
+	answer <- func() (int, string) { return 503, "" }
+	p.shows("Stale since")
+	p.shows("● serving")
+	p.judge("console-stale")
+	<-answer
+	answer <- ok
+	webtest.Wait(t, p.ctx, `document.getElementById("fault").textContent === ""`)
+}

@@ -1,0 +1,163 @@
+// Package webtest drives the pages in a real Chromium and judges them by axe-core.
+// For tests only; web and e2e use it.
+package webtest
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+const (
+	// life bounds one browser, so that a page that never gets somewhere fails its
+	// test and not the whole run.
+	life = 4 * time.Minute
+	// patience bounds one Wait.
+	patience = 30 * time.Second
+)
+
+// Browser starts a Chromium of its own, with a profile of its own and fake devices
+// that are granted, and returns the context of its first tab; both end with the
+// test. flags are "name" or "name=value", or "-name" to take one of the usual ones
+// away. An uncaught exception of the page or a breach of its content security
+// policy fails the test. Without a Chromium the test is skipped, or fails where CI
+// is true.
+func Browser(t testing.TB, flags ...string) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		Absent(t, "chromium: "+err.Error())
+	}
+	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path)}
+	for name, value := range merge(flags) {
+		options = append(options, chromedp.Flag(name, value))
+	}
+	ctx, stop := context.WithTimeout(context.Background(), life)
+	ctx, stopBrowser := chromedp.NewExecAllocator(ctx, options...)
+	faults := &faults{t: t}
+	ctx, stopTab := chromedp.NewContext(ctx, chromedp.WithListener(faults.listen))
+	t.Cleanup(func() {
+		faults.end()
+		stopTab()
+		stopBrowser() // waits for the process
+		stop()
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("chromium %s: %v", path, err)
+	}
+	return ctx
+}
+
+// merge lays the caller's flags over the usual ones.
+func merge(flags []string) map[string]any {
+	set := map[string]any{
+		"headless": "new", "no-sandbox": true, "disable-gpu": true, "disable-quic": true,
+		"disable-background-networking": true, "disable-component-update": true, "disable-sync": true,
+		"no-first-run": true, "disable-dev-shm-usage": true, "disable-background-timer-throttling": true,
+		"use-fake-device-for-media-stream": true, "use-fake-ui-for-media-stream": true,
+	}
+	for _, flag := range flags {
+		if name, off := strings.CutPrefix(flag, "-"); off {
+			delete(set, name)
+			continue
+		}
+		name, value, ok := strings.Cut(flag, "=")
+		set[name] = value
+		if !ok {
+			set[name] = true
+		}
+	}
+	return set
+}
+
+// faults turns what the page must never do into failures of the test, until it ends.
+type faults struct {
+	t     testing.TB
+	mu    sync.Mutex
+	ended bool
+}
+
+func (f *faults) listen(event any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return
+	}
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		text := e.ExceptionDetails.Text
+		if e.ExceptionDetails.Exception != nil {
+			text += ": " + e.ExceptionDetails.Exception.Description
+		}
+		f.t.Errorf("page: %s", text)
+	case *log.EventEntryAdded:
+		if e.Entry.Source == log.EntrySourceSecurity {
+			f.t.Errorf("page: policy: %s", e.Entry.Text)
+		}
+	}
+}
+
+func (f *faults) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+}
+
+// Script runs source in every page that the tab loads from now on, before the
+// page's own scripts.
+func Script(t testing.TB, ctx context.Context, source string) {
+	t.Helper()
+	params := page.AddScriptToEvaluateOnNewDocumentParams{Source: source}
+	if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, params); err != nil {
+		t.Fatalf("script before the page: %v", err)
+	}
+}
+
+// Eval evaluates a JavaScript expression, and awaits it where it is a promise.
+func Eval[T any](t testing.TB, ctx context.Context, expression string) T {
+	t.Helper()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatalf("evaluate %s: %v", expression, err)
+	}
+	return v
+}
+
+// Wait waits until a JavaScript expression is true. It looks from outside, so that
+// the page may load anew meanwhile and its policy against eval stays on.
+func Wait(t testing.TB, ctx context.Context, expression string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		if err == nil && ok {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("page: not in %v: %s (last error: %v)", patience, expression, err)
+		}
+	}
+}
+
+// Absent ends the test: skipped on a developer's machine, failed where CI is true.
+func Absent(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
