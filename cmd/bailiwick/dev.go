@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bailiwick/consult/router"
+	"bailiwick/edge"
+	"bailiwick/geodns"
+	"bailiwick/geodns/geo"
+	"bailiwick/health"
+	"bailiwick/region"
+	"bailiwick/store"
+	"bailiwick/store/consul"
+)
+
+type devCmd struct {
+	mapFlags
+	Consul string `help:"Use this Consul instead of the embedded store." placeholder:"ADDR"`
+	Net    string `help:"First two octets of the loopback addresses to use; another value lets two run side by side." default:"127.0" placeholder:"127.N"`
+}
+
+func (devCmd) Help() string {
+	return `DNS listens on 127.0.0.1:8053, console and API on 127.0.0.1:8080, the edge of the
+N-th region on 127.0.N.1. The API key is "dev". Ctrl-C stops everything.
+
+Example:
+  bailiwick dev
+  dig @127.0.0.1 -p 8053 join.media.example +subnet=192.0.2.1`
+}
+
+const (
+	devKey      = "dev"
+	dnsPort     = 8053
+	httpPort    = 8080
+	turnPort    = 3478
+	mediaPort   = 7882
+	devInterval = 250 * time.Millisecond
+)
+
+// dev is one running development deployment.
+type dev struct {
+	node    *node
+	edges   []*edge.Edge
+	dns     *geodns.Server
+	console net.Listener
+	api     *edge.API
+	router  *router.Router
+	geo     atomic.Pointer[geo.Table]
+}
+
+func (c *devCmd) Run(e *env) error {
+	d, err := c.open(e)
+	if err != nil {
+		return err
+	}
+	return d.run(e)
+}
+
+// open opens every listener, so that a busy port is told before anything runs.
+func (c *devCmd) open(e *env) (*dev, error) {
+	if _, err := netip.ParseAddr(c.Net + ".0.1"); err != nil || !strings.HasPrefix(c.Net, "127.") {
+		return nil, misuse{fmt.Errorf("--net %q: want the first two octets of a loopback address, such as 127.1", c.Net)}
+	}
+	var st store.Store = store.NewMemory()
+	if c.Consul != "" {
+		var err error
+		if st, err = consul.New(c.Consul, ""); err != nil {
+			return nil, misuse{err}
+		}
+	}
+	n, err := newNode(e, "dev", c.mapFlags, st, health.Production().Scale(devInterval), "")
+	if err != nil {
+		return nil, err
+	}
+	d := &dev{node: n}
+	if c.Geo == "" {
+		n.builtin = geo.BuiltIn()
+	}
+	m := n.world.Current().Map
+	table, err := n.table(m)
+	if err != nil {
+		return nil, misuse{err}
+	}
+	d.geo.Store(table)
+	at := addresses(c.Net, m)
+	if err := d.listen(at, m); err != nil {
+		d.close()
+		return nil, listenError(err)
+	}
+	return d, nil
+}
+
+func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
+	n := d.node
+	if d.console, err = net.Listen("tcp", at.console.String()); err != nil {
+		return fmt.Errorf("console: %w", err)
+	}
+	d.dns, err = geodns.Listen(geodns.Config{Addr: at.dns, Zone: m.Zone, World: n.world.Current, Geo: d.geo.Load(), Log: n.e.log,
+		Registry: n.metrics})
+	if err != nil {
+		return fmt.Errorf("dns: %w", err)
+	}
+	pages := pages("http:", "ws:") // edges have an address of loopback each
+	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }
+	for i, r := range m.Regions {
+		ed, err := edge.New(edge.Config{ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
+			Turn: at.edges[i].turn, Seats: r.Capacity.Admission, World: n.world, Store: n.store, APIKeys: []string{devKey}, Locate: locate,
+			Web: pages, Log: n.e.log.With("edge", string(r.ID)+"-1"), Metrics: n.metrics})
+		if err != nil {
+			return err
+		}
+		d.edges = append(d.edges, ed)
+	}
+	signer, err := router.NewSigner()
+	if err != nil {
+		return err
+	}
+	d.router = router.New(router.Config{World: n.world.Current, Store: n.store, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
+		Node: "console", Log: n.e.log})
+	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Store: n.store, Web: pages, Log: n.e.log, Metrics: n.metrics,
+		Rooms: func(id region.EdgeID) []edge.Room {
+			for _, ed := range d.edges {
+				if ed.Self().ID == id {
+					return ed.Rooms()
+				}
+			}
+			return nil
+		}}
+	return nil
+}
+
+func (d *dev) close() {
+	if d.console != nil {
+		d.console.Close()
+	}
+	if d.dns != nil {
+		d.dns.Close()
+	}
+	for _, ed := range d.edges {
+		ed.Close()
+	}
+}
+
+func (d *dev) run(e *env) error {
+	g, ctx := errgroup.WithContext(e.ctx)
+	d.node.run(ctx, g, func(m *region.Map) {
+		t, err := d.node.table(m)
+		if err != nil {
+			e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
+			return
+		}
+		d.geo.Store(t)
+		d.dns.SetGeo(t)
+	})
+	g.Go(func() error { return quiet(ctx, d.dns.Serve(ctx)) })
+	g.Go(func() error { return quiet(ctx, d.router.Run(ctx)) })
+	for _, ed := range d.edges {
+		g.Go(func() error { return ed.Run(ctx) })
+	}
+	srv := &http.Server{Handler: d.api.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	g.Go(func() error {
+		if err := srv.Serve(d.console); err != http.ErrServerClosed {
+			return fmt.Errorf("console: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error { <-ctx.Done(); return srv.Close() })
+	g.Go(func() error { return d.announce(ctx, e) })
+	return g.Wait()
+}
+
+// announce prints ready once every edge is in the world and judged.
+func (d *dev) announce(ctx context.Context, e *env) error {
+	changed, cancel := d.node.world.Subscribe()
+	defer cancel()
+	for !d.ready() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+	m := d.node.world.Current().Map
+	fmt.Fprintf(e.stdout, `ready
+  dns      %s (UDP and TCP), zone %s
+  console  http://%s/console/
+  consult  http://%s/v1/consults, API key %s
+  edges    %d, one a region, from %s
+Try in another terminal:
+  dig @%s -p %d join.%s +subnet=192.0.2.1
+  curl -H 'Authorization: Bearer %s' -d '{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}' http://%s/v1/consults
+Ctrl-C stops everything.
+`, d.dns.Addr(), m.Zone, d.console.Addr(), d.console.Addr(), devKey, len(d.edges), d.edges[0].Self().Host,
+		d.dns.Addr().Addr(), d.dns.Addr().Port(), m.Zone, devKey, d.console.Addr())
+	return nil
+}
+
+// ready: each edge is registered here, its join key is known, and so is the
+// console's.
+func (d *dev) ready() bool {
+	w := d.node.world.Current()
+	for _, ed := range d.edges {
+		if _, known := w.Edge(ed.Self().ID); known == nil {
+			return false
+		}
+	}
+	return len(w.Keys) > len(d.edges)
+}
+
+// devAddresses are where everything listens.
+type devAddresses struct {
+	dns, console netip.AddrPort
+	edges        []edgeAddresses
+}
+
+type edgeAddresses struct{ http, media, turn netip.AddrPort }
+
+// addresses lays the deployment out over loopback. A system that has 127.0.0.1
+// alone (no other address of 127/8 can be bound) gets ports instead.
+func addresses(prefix string, m *region.Map) devAddresses {
+	host := netip.MustParseAddr(prefix + ".0.1")
+	at := devAddresses{dns: netip.AddrPortFrom(host, dnsPort), console: netip.AddrPortFrom(host, httpPort)}
+	single := !bindable(prefix + ".1.1")
+	for i := range m.Regions {
+		a, n := netip.MustParseAddr(fmt.Sprintf("%s.%d.1", prefix, i+1)), uint16(0)
+		if single {
+			a, n = host, uint16(10*(i+1))
+		}
+		at.edges = append(at.edges, edgeAddresses{netip.AddrPortFrom(a, httpPort+n), netip.AddrPortFrom(a, mediaPort+n), netip.AddrPortFrom(a, turnPort+n)})
+	}
+	return at
+}
+
+func bindable(addr string) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}

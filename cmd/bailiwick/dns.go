@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"bailiwick/geodns"
+	"bailiwick/region"
+	"bailiwick/store/consul"
+)
+
+type dnsCmd struct {
+	nodeFlags
+	Node   string         `help:"This node's name: its acknowledgements carry it." default:"dns-1"`
+	Listen netip.AddrPort `help:"UDP and TCP address." default:"0.0.0.0:53"`
+	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
+	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
+	Why    []netip.Prefix `help:"Networks that may ask _why.join.ZONE, beside loopback."`
+}
+
+func (dnsCmd) Help() string {
+	return `Answers for the zone of the region map, from the world that Consul and its own probes
+tell. Losing Consul changes nothing that is known.
+
+Example:
+  bailiwick dns --listen 127.0.0.1:8053 --consul 127.0.0.1:8500 --state ./state --geo country.mmdb`
+}
+
+func (c *dnsCmd) Run(e *env) error {
+	st, err := consul.New(c.Consul, "")
+	if err != nil {
+		return misuse{err}
+	}
+	n, err := newNode(e, c.Node, c.mapFlags, st, params(c.ProbeInterval), c.State)
+	if err != nil {
+		return err
+	}
+	m := n.world.Current().Map
+	table, err := n.table(m)
+	if err != nil {
+		return misuse{err}
+	}
+	srv, err := geodns.Listen(geodns.Config{Addr: c.Listen, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Geo: table,
+		Log: e.log, Registry: n.metrics})
+	if err != nil {
+		return listenError(fmt.Errorf("dns: %w", err))
+	}
+	defer srv.Close()
+	g, ctx := errgroup.WithContext(e.ctx)
+	if c.HTTP != "" {
+		l, err := net.Listen("tcp", c.HTTP)
+		if err != nil {
+			return listenError(fmt.Errorf("dns: http: %w", err))
+		}
+		web := &http.Server{Handler: n.observability(), ReadHeaderTimeout: 10 * time.Second}
+		g.Go(func() error {
+			if err := web.Serve(l); err != http.ErrServerClosed {
+				return err
+			}
+			return nil
+		})
+		g.Go(func() error { <-ctx.Done(); return web.Close() })
+	}
+	n.run(ctx, g, func(m *region.Map) {
+		t, err := n.table(m)
+		if err != nil {
+			e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
+			return
+		}
+		srv.SetGeo(t)
+	})
+	g.Go(func() error { return quiet(ctx, srv.Serve(ctx)) })
+	fmt.Fprintf(e.stdout, "ready\n  dns      %s (UDP and TCP), zone %s\n", srv.Addr(), m.Zone)
+	return g.Wait()
+}
+
+// observability serves what a DNS node says of itself.
+func (n *node) observability() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case <-n.world.Synced():
+			w.Write([]byte("ok\n"))
+		default:
+			http.Error(w, "no word from the store yet, and no last-known-good file", http.StatusServiceUnavailable)
+		}
+	})
+	return mux
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"bailiwick/consult/router"
+	"bailiwick/edge"
+	"bailiwick/geodns/geo"
+	"bailiwick/health"
+	"bailiwick/health/probe"
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+	"bailiwick/steer/world"
+	"bailiwick/store"
+	"bailiwick/web"
+)
+
+// mapFlags name the deployment's files.
+type mapFlags struct {
+	Map string `help:"The region map and legal map." default:"regions.yaml" placeholder:"FILE"`
+	Geo string `help:"Geo database; see bailiwick geo import." placeholder:"FILE.mmdb"`
+}
+
+// readMap reads and checks a map.
+func readMap(path string) (*region.Map, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, misuse{fmt.Errorf("%w; --map names another region map", err)}
+	}
+	m, err := region.Parse(path, b)
+	if err != nil {
+		return nil, misuse{err}
+	}
+	return m, nil
+}
+
+// node is what every long-running verb shares: a world, its store and its probes.
+type node struct {
+	e       *env
+	name    string
+	flags   mapFlags
+	store   store.Store
+	world   *world.Writer
+	health  health.Params
+	metrics *prometheus.Registry
+	builtin []region.Override // laid under the map's own overrides
+}
+
+// newNode folds the first world. state is a folder for the last-known-good file,
+// or empty.
+func newNode(e *env, name string, flags mapFlags, st store.Store, params health.Params, state string) (*node, error) {
+	m, err := readMap(flags.Map)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry()}
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	path := ""
+	if state != "" {
+		if err := os.MkdirAll(state, 0o700); err != nil {
+			return nil, misuse{err}
+		}
+		path = filepath.Join(state, name+".json")
+	}
+	n.world, err = world.New(world.Config{Node: name, Map: m, Law: residency.Shipped(), Store: st, Health: params, Path: path,
+		ParseKey: router.ParseKey, Log: e.log})
+	if err != nil {
+		return nil, misuse{err}
+	}
+	return n, nil
+}
+
+// table compiles the geo table for a map.
+func (n *node) table(m *region.Map) (*geo.Table, error) {
+	return geo.Load(n.flags.Geo, append(append([]region.Override{}, n.builtin...), m.Geo...))
+}
+
+// run keeps the world: store watches, probes, and reloads of the map's file.
+func (n *node) run(ctx context.Context, g *errgroup.Group, reloaded func(*region.Map)) {
+	g.Go(func() error { return quiet(ctx, n.world.Run(ctx)) })
+	g.Go(func() error {
+		return quiet(ctx, probe.Loop(ctx, n.health, n.name, func() []probe.Target { return targets(n.world.Current()) }, n.world.Observe))
+	})
+	g.Go(func() error { return n.reload(ctx, reloaded) })
+}
+
+// targets are the edges to probe: those with an HTTP address.
+func targets(w *steer.World) []probe.Target {
+	var list []probe.Target
+	for _, r := range w.Regions {
+		for _, e := range r.Edges {
+			list = append(list, probe.Target{Edge: e.ID, URL: e.Host, STUN: e.Turn})
+		}
+	}
+	return list
+}
+
+// reloadEvery is how often the files are looked at.
+const reloadEvery = time.Second
+
+// reload follows the map's and the geo database's files. A file that cannot be
+// used leaves the last good one in force and says what and where.
+func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
+	t := time.NewTicker(reloadEvery)
+	defer t.Stop()
+	seen := stamp(n.flags.Map) + stamp(n.flags.Geo)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		now := stamp(n.flags.Map) + stamp(n.flags.Geo)
+		if now == seen {
+			continue
+		}
+		seen = now
+		m, err := readMap(n.flags.Map)
+		if err != nil {
+			n.e.log.Error("region map not reloaded: the last good one stays in force", "err", err)
+			continue
+		}
+		n.world.SetMap(m)
+		if reloaded != nil {
+			reloaded(m)
+		}
+		n.e.log.Info("reloaded", "map", n.flags.Map, "regions", len(m.Regions))
+	}
+}
+
+// stamp changes when a file does.
+func stamp(path string) string {
+	if path == "" {
+		return ""
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return path + " " + err.Error()
+	}
+	return fmt.Sprint(path, st.Size(), st.ModTime().UnixNano())
+}
+
+// quiet drops the error of a context that ended as it should.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
+		return nil
+	}
+	return err
+}
+
+// pages serves the consult page and console, which may connect to edges of the
+// zone or, in dev, of loopback.
+func pages(connect ...string) http.Handler { return web.Handler(connect) }
+
+// listenError words a failure to open a port so that the next step is plain.
+func listenError(err error) error {
+	if edge.ErrPortInUse(err) {
+		return misuse{fmt.Errorf("%w: another process, perhaps another bailiwick dev, holds it: stop that one, or give this one addresses of its own with --net", err)}
+	}
+	return misuse{err}
+}
+
+// readKeys reads API keys, one a line; empty lines and lines with # are skipped.
+func readKeys(path string) ([]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, misuse{err}
+	}
+	var keys []string
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			keys = append(keys, line)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, misuse{fmt.Errorf("%s: holds no API key", path)}
+	}
+	return keys, nil
+}
+
+// params are the health parameters for a probe interval; the shipped production
+// ones at 5 s, the same counts scaled below.
+func params(interval time.Duration) health.Params {
+	if interval == health.Production().Interval {
+		return health.Production()
+	}
+	return health.Production().Scale(interval)
+}

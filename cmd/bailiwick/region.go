@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"bailiwick/consult/router"
+	"bailiwick/edge"
+	"bailiwick/region"
+	"bailiwick/steer"
+	"bailiwick/steer/world"
+	"bailiwick/store/consul"
+)
+
+// apiFlags reach a running node.
+type apiFlags struct {
+	API string `help:"Base URL of a running node." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Key string `help:"API key; better in the environment than here." env:"BAILIWICK_API_KEY" default:"dev" hidden:""`
+}
+
+// call makes one API request and decodes its answer into out, unless out is nil.
+// A problem document becomes an error in words.
+func (f *apiFlags) call(ctx context.Context, method, path string, body, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var send io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		send = bytes.NewReader(b)
+	}
+	q, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(f.API, "/")+path, send)
+	if err != nil {
+		return misuse{err}
+	}
+	q.Header.Set("Authorization", "Bearer "+f.Key)
+	r, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return fmt.Errorf("%w; is a node running there? --api names another", err)
+	}
+	defer r.Body.Close()
+	if r.StatusCode >= 400 {
+		var p router.Problem
+		if json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&p) != nil || p.Code == "" {
+			return fmt.Errorf("%s %s: %s", method, path, r.Status)
+		}
+		return fmt.Errorf("%s: %s: %s", p.Code, p.Title, p.Detail)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(r.Body).Decode(out)
+}
+
+type regionCmd struct {
+	List  regionListCmd  `cmd:"" help:"Show every region with its mode and edges."`
+	Serve regionServeCmd `cmd:"" help:"Put a region into service."`
+	Drain regionDrainCmd `cmd:"" help:"Give a region no new consult and move the running ones."`
+	Down  regionDownCmd  `cmd:"" help:"Take a region out at once; its consults move."`
+}
+
+type regionListCmd struct {
+	apiFlags
+	JSON bool `help:"Print JSON."`
+}
+
+func (regionListCmd) Help() string { return "Example:\n  bailiwick region list" }
+
+func (c *regionListCmd) Run(e *env) error {
+	var s edge.Status
+	if err := c.call(e.ctx, http.MethodGet, "/v1/status", nil, &s); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(e.stdout, s)
+	}
+	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "REGION\tMODE\tEDGES UP\tCONSULTS\tCITY\tREASON")
+	for _, r := range s.Regions {
+		up, used := 0, 0
+		for _, ed := range r.Edges {
+			used += ed.Used
+			if ed.Health != "down" {
+				up++
+			}
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%d\t%s, %s\t%s\n", r.ID, r.Mode, up, len(r.Edges), used, r.City, r.Country, r.Reason)
+	}
+	fmt.Fprintf(t, "\ngeneration %d, store %s\n", s.Generation, s.Store)
+	return t.Flush()
+}
+
+// setFlags are shared by the verbs that write a mode.
+type setFlags struct {
+	apiFlags
+	ID     string        `arg:"" help:"Region, e.g. de-fra."`
+	Reason string        `help:"Why; shown to everybody who looks."`
+	For    time.Duration `help:"Back to serving after this long, e.g. 1h; without it, until changed."`
+	Consul string        `help:"Write to this Consul instead of a node's API." placeholder:"ADDR"`
+}
+
+type regionServeCmd struct{ setFlags }
+type regionDrainCmd struct{ setFlags }
+type regionDownCmd struct{ setFlags }
+
+func (regionServeCmd) Help() string { return "Example:\n  bailiwick region serve de-fra" }
+func (regionDrainCmd) Help() string {
+	return "Example:\n  bailiwick region drain de-fra --for 1h --reason 'kernel update'"
+}
+func (regionDownCmd) Help() string {
+	return "Example:\n  bailiwick region down de-fra --reason 'fibre cut'"
+}
+
+func (c *regionServeCmd) Run(e *env) error { return c.set(e, "serving") }
+func (c *regionDrainCmd) Run(e *env) error { return c.set(e, "draining") }
+func (c *regionDownCmd) Run(e *env) error  { return c.set(e, "down") }
+
+func (c *setFlags) set(e *env, mode string) error {
+	rec := steer.ModeRecord{Mode: mode, Reason: c.Reason, Actor: actor()}
+	if c.For < 0 {
+		return misuse{fmt.Errorf("--for %s: want a time ahead", c.For)}
+	}
+	if c.For > 0 {
+		rec.ExpiresAt = time.Now().Add(c.For).UTC().Truncate(time.Second)
+	}
+	if c.Consul != "" {
+		st, err := consul.New(c.Consul, "")
+		if err != nil {
+			return misuse{err}
+		}
+		ctx, cancel := context.WithTimeout(e.ctx, 10*time.Second)
+		defer cancel()
+		if err := world.SetMode(ctx, st, region.ID(c.ID), rec); err != nil {
+			return fmt.Errorf("region %s: %w", c.ID, err)
+		}
+	} else if err := c.call(e.ctx, http.MethodPut, "/v1/regions/"+c.ID, rec, nil); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%s is %s\n", c.ID, mode)
+	return nil
+}
+
+// actor names who typed the command, for the record.
+func actor() string {
+	if u := os.Getenv("SUDO_USER"); u != "" {
+		return u
+	}
+	return os.Getenv("USER")
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
