@@ -1,0 +1,317 @@
+// Package e2e runs whole systems: the real binary, real Consul, real Chromium and
+// real resolvers, each started and stopped by its test on loopback addresses of
+// its own.
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for an event before it fails.
+const patience = 30 * time.Second
+
+// binary is the program under test, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "bailiwick-e2e-")
+	if err == nil {
+		binary = filepath.Join(dir, "bailiwick")
+		build := exec.Command("go", "build", "-o", binary, "../cmd/bailiwick")
+		build.Stdout, build.Stderr = os.Stdout, os.Stderr
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// nets hands each test loopback addresses of its own: 127.N.x.x, away from the
+// 127.0 of a developer's own `make dev`.
+var nets atomic.Int32
+
+func newNet() string { return fmt.Sprintf("127.%d", 60+nets.Add(1)) }
+
+// process is one running binary.
+type process struct {
+	t      *testing.T
+	name   string
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error
+
+	mu  sync.Mutex
+	out bytes.Buffer
+	log bytes.Buffer
+}
+
+// start runs the binary and returns once it prints ready; the test fails when it
+// does not. It is stopped with the test.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := launch(t, args...)
+	p.ready()
+	return p
+}
+
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: args[0], cmd: exec.Command(binary, args...), exited: make(chan struct{})}
+	p.cmd.Dir = ".." // regions.yaml
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = writer(func(b []byte) { p.mu.Lock(); defer p.mu.Unlock(); p.log.Write(b) })
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.mu.Lock()
+			fmt.Fprintln(&p.out, s.Text())
+			p.mu.Unlock()
+		}
+		p.err = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-p.exited:
+		case <-time.After(10 * time.Second):
+			p.cmd.Process.Kill()
+			<-p.exited
+		}
+		if t.Failed() {
+			t.Logf("%s:\n%s\n%s", p.name, p.stdout(), tail(p.stderr(), 60))
+		}
+	})
+	return p
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
+func (p *process) stdout() string { p.mu.Lock(); defer p.mu.Unlock(); return p.out.String() }
+func (p *process) stderr() string { p.mu.Lock(); defer p.mu.Unlock(); return p.log.String() }
+
+func tail(s string, n int) string {
+	lines := strings.Split(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func (p *process) ready() {
+	p.t.Helper()
+	eventually(p.t, p.name+" prints ready", func() error {
+		select {
+		case <-p.exited:
+			p.t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.stderr())
+		default:
+		}
+		if !strings.HasPrefix(p.stdout(), "ready\n") {
+			return fmt.Errorf("printed %q", p.stdout())
+		}
+		return nil
+	})
+}
+
+// stop interrupts the process and gives how long it took to end.
+func (p *process) stop() time.Duration {
+	p.t.Helper()
+	began := time.Now()
+	p.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.t.Fatalf("%s did not end on SIGINT", p.name)
+	}
+	if p.err != nil {
+		p.t.Errorf("%s: %v\n%s", p.name, p.err, tail(p.stderr(), 40))
+	}
+	return time.Since(began)
+}
+
+// eventually polls a process of its own, which has no event to wait for, until it
+// is as it should be.
+func eventually(t *testing.T, what string, f func() error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return time.Since(began)
+		}
+		if time.Since(began) > patience {
+			t.Fatalf("%s: %v", what, err)
+		}
+		<-tick.C
+	}
+}
+
+// dev is one `bailiwick dev`.
+type dev struct {
+	*process
+	net string
+}
+
+func startDev(t *testing.T, args ...string) *dev {
+	t.Helper()
+	n := newNet()
+	return &dev{start(t, append([]string{"dev", "--net", n}, args...)...), n}
+}
+
+func (d *dev) api() string { return "http://" + d.net + ".0.1:8080" }
+func (d *dev) dns() string { return d.net + ".0.1" }
+
+// run calls a verb against this deployment and gives its output and exit code.
+func (d *dev) run(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	return run(t, append(args, "--api", d.api())...)
+}
+
+func run(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	return runIn(t, "", args...)
+}
+
+func runIn(t *testing.T, stdin string, args ...string) (string, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c := exec.CommandContext(ctx, binary, args...)
+	c.Dir = ".."
+	c.Stdin = strings.NewReader(stdin)
+	out, err := c.CombinedOutput()
+	if c.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(out), c.ProcessState.ExitCode()
+}
+
+// call makes an API request and decodes its answer.
+func call(t *testing.T, method, url, body string, out any) int {
+	t.Helper()
+	q, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("Authorization", "Bearer dev")
+	r, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out != nil {
+		if err := json.Unmarshal(b, out); err != nil {
+			t.Fatalf("%s %s: %v in %q", method, url, err, b)
+		}
+	}
+	return r.StatusCode
+}
+
+// consultReply is the answer of POST /v1/consults.
+type consultReply struct {
+	ID        string
+	Placement struct {
+		Region, Edge string
+		Standby      []string
+		Epoch        int
+	}
+	Participants []struct{ ID, Role, URL, Token string }
+}
+
+func newConsult(t *testing.T, api, patient, clinician string) consultReply {
+	t.Helper()
+	var c consultReply
+	body := fmt.Sprintf(`{"participants":[{"role":"patient","country":%q},{"role":"clinician","country":%q}]}`, patient, clinician)
+	if code := call(t, "POST", api+"/v1/consults", body, &c); code != http.StatusCreated {
+		t.Fatalf("POST /v1/consults: %d", code)
+	}
+	return c
+}
+
+// status is the answer of GET /v1/status.
+type status struct {
+	Node, Store string
+	Regions     []struct {
+		ID, Mode string
+		Edges    []struct {
+			ID, Health string
+			Used       int
+			Rooms      []struct {
+				ID           string
+				Participants int
+			}
+		}
+	}
+}
+
+// rooms gives the participants of each room by edge.
+func rooms(t *testing.T, api string) map[string]map[string]int {
+	t.Helper()
+	var s status
+	if code := call(t, "GET", api+"/v1/status", "", &s); code != http.StatusOK {
+		t.Fatalf("GET /v1/status: %d", code)
+	}
+	all := map[string]map[string]int{}
+	for _, r := range s.Regions {
+		for _, e := range r.Edges {
+			for _, room := range e.Rooms {
+				if all[e.ID] == nil {
+					all[e.ID] = map[string]int{}
+				}
+				all[e.ID][room.ID] = room.Participants
+			}
+		}
+	}
+	return all
+}
+
+// dig asks a resolver for one name's answers, in +short form.
+func dig(t *testing.T, server, name, kind string, more ...string) []string {
+	t.Helper()
+	return strings.Fields(digFull(t, server, name, kind, append(more, "+short")...))
+}
+
+func digFull(t *testing.T, server, name, kind string, more ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("dig"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("dig: not installed (bind9-dnsutils)")
+		}
+		t.Skip("dig: not installed (bind9-dnsutils)")
+	}
+	out, err := exec.Command("dig", append([]string{"@" + server, "-p", "8053", "+tries=1", "+time=5", name, kind}, more...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("dig %s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}

@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"bailiwick/web/webtest"
+)
+
+// watchPeers keeps every RTCPeerConnection that the page makes, so that a test can
+// read its statistics.
+const watchPeers = `window.pcs = []; const RealPC = RTCPeerConnection;
+window.RTCPeerConnection = class extends RealPC { constructor(...a) { super(...a); window.pcs.push(this); } };
+window.flow = async () => { const sum = {audio: 0, video: 0, energy: 0, pair: "", remote: ""};
+  for (const pc of window.pcs) { if (pc.connectionState !== "connected") continue;
+    const stats = await pc.getStats();
+    for (const s of stats.values()) {
+      if (s.type === "inbound-rtp" && s.kind === "audio") { sum.audio += s.packetsReceived; sum.energy += s.totalAudioEnergy || 0; }
+      if (s.type === "inbound-rtp" && s.kind === "video") sum.video += s.framesDecoded || 0;
+      if (s.type === "candidate-pair" && s.nominated && s.state === "succeeded") {
+        sum.pair = stats.get(s.localCandidateId)?.candidateType; const r = stats.get(s.remoteCandidateId); sum.remote = r?.address + ":" + r?.port; }
+    } } return sum; };`
+
+// flow is what a page receives, summed over its connections.
+type flow struct {
+	Audio  int     `json:"audio"` // packets
+	Video  int     `json:"video"` // decoded frames
+	Energy float64 `json:"energy"`
+	Pair   string  `json:"pair"`   // type of the local candidate in use
+	Remote string  `json:"remote"` // address of the edge
+}
+
+// openPage opens a join link in a browser of its own and joins.
+func openPage(t *testing.T, url string, flags ...string) context.Context {
+	t.Helper()
+	// Two browsers on a host with no other interface still find each other.
+	ctx := webtest.Browser(t, append(flags, "allow-loopback-in-peer-connection", "autoplay-policy=no-user-gesture-required")...)
+	webtest.Script(t, ctx, watchPeers)
+	if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
+		t.Fatal(err)
+	}
+	webtest.Wait(t, ctx, `document.querySelector("#join") && document.querySelector("#join").offsetParent !== null`)
+	webtest.Wait(t, ctx, `(document.querySelector("#join").click(), !document.querySelector("#call").hidden)`)
+	t.Cleanup(func() {
+		if t.Failed() {
+			shoot(t, ctx)
+		}
+	})
+	return ctx
+}
+
+// shoot leaves a picture of a failed page in the system's temporary folder.
+func shoot(t *testing.T, ctx context.Context) {
+	b, err := chromedp.Run(ctx, chromedp.FullScreenshot(90))
+	if err != nil {
+		return
+	}
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("bailiwick-%x.png", len(b)))
+	if os.WriteFile(path, b, 0o600) == nil {
+		t.Logf("screenshot: %s", path)
+	}
+}
+
+func flowOf(t *testing.T, ctx context.Context) flow {
+	t.Helper()
+	return webtest.Eval[flow](t, ctx, "window.flow()")
+}
+
+// flows waits until a page decodes the other's voice and picture, and goes on to.
+func flows(t *testing.T, name string, ctx context.Context) flow {
+	t.Helper()
+	first := flowOf(t, ctx)
+	var now flow
+	eventually(t, name+" hears and sees the other", func() error {
+		now = flowOf(t, ctx)
+		if now.Audio < first.Audio+25 || now.Video < first.Video+5 || now.Energy <= first.Energy {
+			return fmt.Errorf("from %+v to %+v", first, now)
+		}
+		return nil
+	})
+	return now
+}
