@@ -3,7 +3,7 @@
 
 GO      ?= go
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bailiwick
-CONSUL_VERSION := $(shell sed -n 's|^\tgithub.com/hashicorp/consul v||p' tools/consul/go.mod)
+CONSUL_VERSION := $(shell sed -n "s|^.github.com/hashicorp/consul v\([0-9.]*\).*|\1|p" tools/consul/go.mod)
 CONSUL  := $(CACHE)/consul-$(CONSUL_VERSION)/consul
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.

@@ -1,22 +1,181 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
+
+	"bailiwick/store/consultest"
+	"bailiwick/web/webtest"
 )
+
+// call is one consult that two browsers are in.
+type twoPages struct {
+	consultReply
+	patient, clinician context.Context
+}
+
+// openCall places a German consult and opens both links, which carry query.
+func openCall(t *testing.T, api, query string) *twoPages {
+	t.Helper()
+	c := &twoPages{consultReply: newConsult(t, api, "DE", "DE")}
+	if c.Placement.Region != "de-ber" && c.Placement.Region != "de-fra" {
+		t.Fatalf("a German consult is placed on %s", c.Placement.Region)
+	}
+	if len(c.Placement.Standby) == 0 || !strings.HasPrefix(c.Placement.Standby[0], "de-") && !strings.HasPrefix(c.Placement.Standby[0], "fr-") {
+		t.Fatalf("standby %v is not a lawful edge", c.Placement.Standby)
+	}
+	link := func(i int) string { return strings.Replace(c.Participants[i].URL, "#", query+"#", 1) }
+	c.patient, c.clinician = openPage(t, link(0)), openPage(t, link(1))
+	return c
+}
+
+// goesOn waits until both hear and see each other.
+func (c *twoPages) goesOn(t *testing.T) (patient, clinician flow) {
+	t.Helper()
+	return flows(t, "patient", c.patient), flows(t, "clinician", c.clinician)
+}
+
+// movedTo waits until the consult runs on the edge with both in it and nobody is
+// left elsewhere, and gives the region's edge.
+func (c *twoPages) on(t *testing.T, api, edge string) {
+	t.Helper()
+	eventually(t, "the consult is on "+edge+" alone", func() error {
+		all := rooms(t, api)
+		if len(all) != 1 || all[edge][c.ID] != 2 {
+			return fmt.Errorf("rooms %v", all)
+		}
+		return nil
+	})
+}
+
+// metric sums the samples of one metric that a node shows, by its edge label.
+func metric(t *testing.T, base, name string) map[string]float64 {
+	t.Helper()
+	r, err := http.Get(base + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]float64{}
+	for _, m := range regexp.MustCompile(`(?m)^`+name+`\{.*?edge="([^"]*)".*?\} (\S+)$`).FindAllStringSubmatch(string(b), -1) {
+		v, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums[m[1]] += v
+	}
+	return sums
+}
+
+// onlyThrough fails when media crossed any other edge.
+func onlyThrough(t *testing.T, base, edge string) {
+	t.Helper()
+	for e, n := range metric(t, base, "bailiwick_sfu_packets_forwarded_total") {
+		if (n > 0) != (e == edge) {
+			t.Errorf("%s forwarded %v packets; the consult is on %s", e, n, edge)
+		}
+	}
+}
 
 // Point 2 of the main job: a consult between two real browsers, on one edge alone.
 func TestConsultBetweenTwoBrowsers(t *testing.T) {
 	d := startDev(t)
-	c := newConsult(t, d.api(), "DE", "DE")
-	if c.Placement.Region != "de-ber" && c.Placement.Region != "de-fra" {
-		t.Fatalf("a German consult is placed on %s", c.Placement.Region)
+	c := openCall(t, d.api(), "")
+	f, _ := c.goesOn(t)
+	c.on(t, d.api(), c.Placement.Edge)
+	onlyThrough(t, d.api(), c.Placement.Edge)
+	if f.Pair == "relay" {
+		t.Errorf("flow %+v goes through the relay though nothing asked for it", f)
 	}
-	patient, clinician := openPage(t, c.Participants[0].URL), openPage(t, c.Participants[1].URL)
-	f := flows(t, "patient", patient)
-	flows(t, "clinician", clinician)
-	t.Logf("patient: %+v", f)
-	all := rooms(t, d.api())
-	if len(all) != 1 || all[c.Placement.Edge][c.ID] != 2 {
-		t.Errorf("rooms %v, want the consult with 2 participants on %s and nothing else", all, c.Placement.Edge)
+	webtest.Axe(t, c.patient)
+	if code := call(t, "DELETE", d.api()+"/v1/consults/"+c.ID, "", nil); code != http.StatusNoContent {
+		t.Errorf("DELETE: %d", code)
 	}
+	webtest.Wait(t, c.patient, `document.documentElement.dataset.state === "ended"`)
+	webtest.Wait(t, c.clinician, `document.documentElement.dataset.state === "ended"`)
+	eventually(t, "the room is gone", func() error {
+		if all := rooms(t, d.api()); len(all) != 0 {
+			return fmt.Errorf("rooms %v", all)
+		}
+		return nil
+	})
+}
+
+// Point 3: the same through the edge's own TURN relay.
+func TestConsultThroughTheRelay(t *testing.T) {
+	d := startDev(t)
+	c := openCall(t, d.api(), "?relay=1")
+	patient, clinician := c.goesOn(t)
+	if patient.Pair != "relay" || clinician.Pair != "relay" {
+		t.Errorf("candidate pairs %q and %q, want relay", patient.Pair, clinician.Pair)
+	}
+	for e, n := range metric(t, d.api(), "bailiwick_turn_allocations") {
+		if (n > 0) != (e == c.Placement.Edge) {
+			t.Errorf("%s has %v allocations; the consult is on %s", e, n, c.Placement.Edge)
+		}
+	}
+	onlyThrough(t, d.api(), c.Placement.Edge)
+}
+
+// Point 4 on the embedded store: the region goes down, the call goes on elsewhere.
+func TestRegionDownMovesTheCall(t *testing.T) {
+	d := startDev(t)
+	regionDownMovesTheCall(t, d, func(region, mode string) {
+		verb := map[string]string{"down": "down", "serving": "serve"}[mode]
+		if out, code := d.run(t, "region", verb, region, "--reason", "test"); code != 0 {
+			t.Fatalf("region %s: exit %d: %s", verb, code, out)
+		}
+	})
+}
+
+// Point 4 on a real Consul, by the command that operators type.
+func TestConsulKVPutMovesTheCall(t *testing.T) {
+	server := consultest.Start(t)
+	d := startDev(t, "--consul", server.Addr())
+	regionDownMovesTheCall(t, d, func(region, mode string) {
+		consulKV(t, server.Addr(), "bailiwick/regions/"+region, mode)
+	})
+}
+
+func regionDownMovesTheCall(t *testing.T, d *dev, set func(region, mode string)) {
+	before := dig(t, d.dns(), "join.media.example", "A", "+subnet=192.0.2.1")
+	c := openCall(t, d.api(), "")
+	c.goesOn(t)
+
+	set(c.Placement.Region, "down")
+	answered := eventually(t, "the next DNS answer is another edge", func() error {
+		if now := dig(t, d.dns(), "join.media.example", "A", "+subnet=192.0.2.1"); len(now) != 1 || now[0] == before[0] {
+			return fmt.Errorf("answer %v", now)
+		}
+		return nil
+	})
+	next := newConsult(t, d.api(), "DE", "DE")
+	if next.Placement.Region == c.Placement.Region {
+		t.Errorf("the next consult is placed on %s, which is down", next.Placement.Region)
+	}
+	t.Logf("DNS answer changed %v after the word was written", answered)
+
+	c.on(t, d.api(), c.Placement.Standby[0])
+	webtest.Wait(t, c.patient, `document.documentElement.dataset.state === "call"`)
+	webtest.Wait(t, c.clinician, `document.documentElement.dataset.state === "call"`)
+	f, _ := c.goesOn(t)
+	t.Logf("media flows again on %s: %+v", c.Placement.Standby[0], f)
+
+	set(c.Placement.Region, "serving")
+	eventually(t, "DNS answers the first edge again", func() error {
+		if now := dig(t, d.dns(), "join.media.example", "A", "+subnet=192.0.2.1"); len(now) != 1 || now[0] != before[0] {
+			return fmt.Errorf("answer %v", now)
+		}
+		return nil
+	})
 }

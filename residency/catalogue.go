@@ -32,9 +32,16 @@ type Law struct {
 	same     map[Jurisdiction]Jurisdiction
 	never    map[Jurisdiction]bool // entries that are no participants: EU, US-MEDICAID
 	facts    map[Fact]FactRule
-	concern  set // deny_everywhere
+	concern  area // deny_everywhere
 	flags    map[string]bool
 	flagOf   map[Fact]string // a fact that also needs a flag: importer_is_DPF_certified → dpf_valid
+	places   [numbers]place  // by number, for Permits
+}
+
+// place is what the law knows of one country.
+type place struct {
+	law  *Row         // of a participant from there; nil for none
+	same Jurisdiction // whose law it has, else ""
 }
 
 // Row is one entry of the catalogue, an overlay included.
@@ -44,8 +51,9 @@ type Row struct {
 	Regime     string
 	Basis      []string // the citation
 	Note       string
-	Verified   string // searched or recall
-	Confidence string // high, medium or low
+	Exceptions []string // prose of the planes: shown, never applied
+	Verified   string   // searched or recall
+	Confidence string   // high, medium or low; "" for an overlay that states none
 	AsOf       string
 	Effective  string // where it differs from in force: shown, never applied
 	BreakGlass string // none, vital or contract
@@ -53,7 +61,7 @@ type Row struct {
 	planes     [3]*rule // nil: the overlay does not change the plane
 	defaults   [3]*rule // product_default
 	contract   bool     // a contract route may exist
-	require    []Fact   // of an overlay, on every plane
+	require    []need   // of an overlay, on every plane
 }
 
 type kind uint8
@@ -73,19 +81,28 @@ var kinds = map[string]kind{"home_only": homeOnly, "block": block, "adequacy_lis
 	"adequacy_or_contract": adequacyOrContract, "anywhere_with_contract": anywhereWithContract,
 	"anywhere_except": anywhereExcept, "home_copy_plus": homeCopyPlus}
 
-// set holds countries and, where a list names them, subdivisions.
-type set map[Jurisdiction]bool
-
-func (s set) has(at Jurisdiction) bool { return s[at] || s[at.Country()] }
-
 // rule is one plane of one row, its lists expanded.
 type rule struct {
 	kind    kind
-	allow   set
-	cond    map[Jurisdiction]Fact
-	deny    set
-	require []Fact
+	allow   area
+	cond    []condition
+	deny    area
+	require []need
 	tags    map[string]kind // consult tags that make this plane home_only
+}
+
+// need is one fact that a rule asks for, with what the fact list says of it.
+type need struct {
+	fact  Fact
+	scope string
+	when  When
+	flag  string // that must be on too; "" for none
+}
+
+// condition is the fact that a country of an adequacy list must assert.
+type condition struct {
+	country Jurisdiction
+	need    need
 }
 
 // FactRule is one entry of the closed fact list.
@@ -118,14 +135,14 @@ func (l *Law) Overlays() []string { return slices.Clone(l.overlaid) }
 // the EEA. False for a country without law on file and for anything that is no
 // participant.
 func (l *Law) Row(j Jurisdiction) (*Row, bool) {
-	if l.never[j] {
+	r := l.country(j)
+	if r == nil {
 		return nil, false
 	}
-	if r := l.rows[j]; r != nil && j.IsSubdivision() {
-		return r, true
+	if sub := l.rows[j]; sub != nil && j.IsSubdivision() {
+		return sub, true
 	}
-	r := l.country(j)
-	return r, r != nil
+	return r, true
 }
 
 // Maps tells whether there is law on file for a participant of j.
@@ -136,24 +153,40 @@ func (l *Law) Maps(j Jurisdiction) bool {
 
 // country is the row of j's country, nil for none.
 func (l *Law) country(j Jurisdiction) *Row {
-	c := l.canonical(j).Country()
-	if l.never[j] || l.never[c] {
+	n := j.number()
+	if n < 0 || j.IsSubdivision() && l.never[j] {
 		return nil
 	}
-	if r := l.rows[c]; r != nil {
-		return r
+	return l.places[n].law
+}
+
+// index fills places.
+func (l *Law) index() {
+	for _, j := range slices.Concat(l.Jurisdictions(), slices.Collect(maps.Keys(l.same))) {
+		n := j.number()
+		if n < 0 || j.IsSubdivision() {
+			continue
+		}
+		c := j
+		if to, ok := l.same[j]; ok {
+			c = to.Country()
+			l.places[n].same = to
+		}
+		switch r := l.rows[c]; {
+		case l.never[j] || l.never[c]:
+		case r != nil:
+			l.places[n].law = r
+		case l.eea[c]:
+			l.places[n].law = l.eu
+		}
 	}
-	if l.eea[c] {
-		return l.eu
-	}
-	return nil
 }
 
 // canonical maps a territory to the country whose law it has: a hop in RE is a
 // hop in FR. A subdivision of a mapped country keeps only the country.
 func (l *Law) canonical(j Jurisdiction) Jurisdiction {
-	if c, ok := l.same[j.Country()]; ok {
-		return c
+	if n := j.number(); n >= 0 && l.places[n].same != "" {
+		return l.places[n].same
 	}
 	return j
 }

@@ -31,6 +31,11 @@ func (p *parser) row(section, name string, q fileRow) *Row {
 	for plane, rule := range []*fileRule{q.Media, q.Relay, q.Stored} {
 		if rule != nil {
 			r.planes[plane] = p.rule(rule, section, name, Plane(plane).String())
+			for _, prose := range []string{rule.Exception, rule.SDF} {
+				if prose != "" {
+					r.Exceptions = append(r.Exceptions, Plane(plane).String()+": "+prose)
+				}
+			}
 		}
 	}
 	if r.planes[Media] == nil || r.planes[Stored] == nil {
@@ -62,7 +67,7 @@ func (p *parser) defaults(r *Row, q fileRow, section string) {
 		}
 		path := []string{section, r.Name, "product_default", Plane(plane).String()}
 		d := p.rule(rule, path...)
-		if d.kind != homeOnly && d.kind != block || d.require != nil || len(d.deny) > 0 || d.tags != nil {
+		if d.kind != homeOnly && d.kind != block || d.require != nil || len(rule.Deny) > 0 || d.tags != nil {
 			p.fault(p.line(path...), "%s: want home_only or a block with allow, and nothing beside", strings.Join(path[1:], "."))
 		}
 		r.defaults[plane] = d
@@ -78,18 +83,21 @@ func (p *parser) rule(q *fileRule, path ...string) *rule {
 	if !ok {
 		p.fault(at, "%s: rule %q: want one of %s", where, q.Rule, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 	}
-	r := &rule{kind: k, allow: p.countries(append(slices.Clone(q.Allow), q.List...), path...), deny: p.countries(q.Deny, path...)}
+	r := &rule{kind: k, allow: p.countries(append(slices.Clone(q.Allow), q.List...), path...).area(), deny: p.countries(q.Deny, path...).area()}
 	if k == block && len(q.Allow) == 0 {
 		p.fault(at, "%s: a block without allow permits nothing", where)
 	}
 	if adequacy := k == adequacyList || k == adequacyOrContract; ok && (len(q.Allow) > 0 && k != block || (len(q.List) > 0 || q.Cond != "") && !adequacy) {
 		p.fault(at, "%s: allow belongs to block, list and cond to the adequacy rules: here it would be ignored", where)
 	}
+	switch { // rule 10
+	case k == homeCopyPlus:
+		r.require = append(r.require, p.fact(at, where, "home_copy"))
+	case k == anywhereWithContract && len(q.Require) == 0:
+		r.require = append(r.require, p.fact(at, where, "processor_contract"))
+	}
 	for _, f := range q.Require {
 		r.require = append(r.require, p.fact(at, where, f))
-	}
-	if k == anywhereWithContract && len(r.require) == 0 {
-		r.require = []Fact{"processor_contract"} // rule 10
 	}
 	if q.Cond != "" {
 		r.cond = p.conditions(at, where, q.Cond)
@@ -106,30 +114,26 @@ func (p *parser) rule(q *fileRule, path ...string) *rule {
 	return r
 }
 
-func (p *parser) fact(at int, where, name string) Fact {
+func (p *parser) fact(at int, where, name string) need {
 	f, ok := p.alias[name]
 	if !ok {
 		p.fault(at, "%s: %q is not in the closed list under facts", where, name)
 	}
-	return f
+	return need{f, p.law.facts[f].Scope, p.law.facts[f].When, p.law.flagOf[f]}
 }
 
-func (p *parser) conditions(at int, where, name string) map[Jurisdiction]Fact {
+func (p *parser) conditions(at int, where, name string) []condition {
 	node, ok := p.f.Blocks[name]
 	raw := map[string]string{}
 	if !ok || node.Decode(&raw) != nil {
 		p.fault(at, "%s: cond %q: want a map under blocks", where, name)
 		return nil
 	}
-	conds := map[Jurisdiction]Fact{}
+	var conds []condition
 	for country, f := range raw {
 		line := p.line("blocks", name)
 		if j, ok := p.jurisdiction(line, "blocks."+name, country); ok {
-			if p.alias[f] != "" {
-				conds[j] = p.alias[f]
-			} else {
-				p.fault(line, "blocks.%s: %q is not in the closed list under facts", name, f)
-			}
+			conds = append(conds, condition{j, p.fact(line, "blocks."+name, f)})
 		}
 	}
 	return conds
@@ -138,7 +142,7 @@ func (p *parser) conditions(at int, where, name string) map[Jurisdiction]Fact {
 // overlay compiles one overlay: a use of another row, or rules and facts of its own.
 func (p *parser) overlay(name string, q fileRow) {
 	at := p.line("overlays", name)
-	o := &Row{Name: name, Overlay: true, Regime: "overlay " + name, Note: q.Note, Confidence: "medium", AsOf: p.f.Meta.AsOf, BreakGlass: "none", contract: true}
+	o := &Row{Name: name, Overlay: true, Regime: "overlay " + name, Note: q.Note, Confidence: q.Confidence, AsOf: p.f.Meta.AsOf, BreakGlass: "none", contract: true}
 	if q.Use != "" {
 		used := p.law.rows[Jurisdiction(q.Use)]
 		if used == nil {

@@ -131,7 +131,8 @@ func (p *parser) all() {
 		p.overlay(name, q)
 	}
 	p.law.overlaid = slices.Sorted(maps.Keys(p.law.overlays))
-	p.law.concern = p.countries(p.f.DenyAll, "deny_everywhere")
+	p.law.concern = p.countries(p.f.DenyAll, "deny_everywhere").area()
+	p.law.index()
 }
 
 func (p *parser) meta() {

@@ -69,12 +69,12 @@ type call struct {
 // refusals is one participant's share; false means that yield wants no more.
 func (c *call) refusals(yield func(Verdict) bool) bool {
 	country := c.l.country(c.who)
-	if country == nil {
+	if country == nil || c.at.number() < 0 { // a place of no shape is on no deny list
 		return yield(Verdict{Code: PolicyMissing, Participant: c.who})
 	}
-	sub := c.l.rows[c.who]
-	if !c.who.IsSubdivision() || c.notPublicBody() {
-		sub = nil
+	var sub *Row
+	if c.who.IsSubdivision() && !c.notPublicBody() {
+		sub = c.l.rows[c.who]
 	}
 	cited := country
 	if sub != nil {
@@ -130,7 +130,7 @@ func (c *call) refuse(code Code, r *Row, f Fact) Verdict {
 // tenant lists the country by name.
 func (c *call) deniedEverywhere(r *Row) Verdict {
 	at := c.at.Country()
-	if !c.l.concern[at] || at == c.home.Country() {
+	if !c.l.concern.has(at) || at == c.home.Country() {
 		return Verdict{}
 	}
 	if t := c.subject.Tenant; t != nil && t.DenyExceptions[at].Valid(c.now) {
@@ -217,10 +217,6 @@ func (c *call) rule(r *Row, q *rule) Verdict {
 			}
 			contract = true
 		}
-	case homeCopyPlus:
-		if !home && !c.has("home_copy") {
-			return c.missing(r, "home_copy")
-		}
 	}
 	if !home && q.tags != nil {
 		for _, tag := range c.subject.Tags {
@@ -237,8 +233,10 @@ func (c *call) adequate(r *Row, q *rule) Verdict {
 	if !q.allow.has(c.at) {
 		return c.refuse(NotAdequate, r, "")
 	}
-	if f, ok := q.cond[c.at.Country()]; ok && !c.has(f) {
-		return c.refuse(ConditionUnmet, r, f)
+	for i := range q.cond {
+		if d := &q.cond[i]; d.country == c.at.Country() && !c.has(&d.need) {
+			return c.refuse(ConditionUnmet, r, d.need.fact)
+		}
 	}
 	return Verdict{}
 }
@@ -261,9 +259,10 @@ func (c *call) instrument() bool {
 	return false
 }
 
-func (c *call) facts(r *Row, require []Fact, home, contract bool) Verdict {
-	for _, f := range require {
-		switch c.l.facts[f].When {
+func (c *call) facts(r *Row, require []need, home, contract bool) Verdict {
+	for i := range require {
+		n := &require[i]
+		switch n.when {
 		case OutsideHome:
 			if home {
 				continue
@@ -273,8 +272,8 @@ func (c *call) facts(r *Row, require []Fact, home, contract bool) Verdict {
 				continue
 			}
 		}
-		if !c.has(f) {
-			return c.missing(r, f)
+		if !c.has(n) {
+			return c.missing(r, n.fact)
 		}
 	}
 	return Verdict{}
@@ -288,19 +287,19 @@ func (c *call) missing(r *Row, f Fact) Verdict {
 }
 
 // has asks the scope that must assert the fact (rule 2).
-func (c *call) has(f Fact) bool {
-	if flag, ok := c.l.flagOf[f]; ok && !c.l.flags[flag] {
+func (c *call) has(n *need) bool {
+	if n.flag != "" && !c.l.flags[n.flag] {
 		return false
 	}
-	switch c.l.facts[f].Scope {
+	switch n.scope {
 	case "provider":
-		return c.hop.Provider.Has(f, c.now)
+		return c.hop.Provider.Has(n.fact, c.now)
 	case "operator":
-		return c.subject.Operator.Has(f, c.now)
+		return c.subject.Operator.Has(n.fact, c.now)
 	case "tenant":
-		return c.subject.Tenant != nil && c.subject.Tenant.Facts.Has(f, c.now)
+		return c.subject.Tenant != nil && c.subject.Tenant.Facts.Has(n.fact, c.now)
 	case "consult":
-		return f == "e2ee" && c.subject.E2EE
+		return n.fact == "e2ee" && c.subject.E2EE
 	}
 	return false
 }

@@ -1,6 +1,10 @@
 package residency
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"strings"
+)
 
 // Citation is the whole basis of the row that refused; for a missing policy, the
 // catalogue's own default. Nil for a verdict that is not the law's.
@@ -31,11 +35,15 @@ func (v Verdict) Reason() string {
 	if v.Row.Name != who {
 		name = v.Row.Name + ", "
 	}
-	from := ""
+	more := ""
 	if v.Row.Effective != "" {
-		from = "; effective " + v.Row.Effective
+		more = "; effective " + v.Row.Effective
 	}
-	return fmt.Sprintf("%s: %s (%s%s; as of %s, confidence %s%s)", who, why, name, v.Row.Regime, v.Row.AsOf, v.Row.Confidence, from)
+	if len(v.Row.Exceptions) > 0 {
+		more += "; exceptions on paper, never applied here: " + strings.Join(v.Row.Exceptions, "; ")
+	}
+	return fmt.Sprintf("%s: %s (%s%s; as of %s, confidence %s%s)", who, why, name, v.Row.Regime, v.Row.AsOf,
+		cmp.Or(v.Row.Confidence, "not stated"), more)
 }
 
 func (v Verdict) why() string {

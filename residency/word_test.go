@@ -18,6 +18,8 @@ func TestReasons(t *testing.T) {
 		{hopTest{name: "overlay", who: "GB", at: "GB", with: overlay("nhs_scotland")}, []string{"GB: the overlay nhs_scotland is not on file"}},
 		{hopTest{name: "nobody", at: "GB"}, []string{"nobody: "}},
 		{hopTest{name: "home_only", who: "AE", at: "IN"}, []string{"AE: only hops inside", "ICT Health Law", "as of 2026-11-23", "confidence high"}},
+		{hopTest{name: "prose of the row", who: "AE", at: "IN"}, []string{"never applied here: media: MD 51/2021 online-health exception"}},
+		{hopTest{name: "an overlay states no confidence", who: "CA-ON", at: "US", with: overlay("ontario_hospital")}, []string{"overlay ontario_hospital", "confidence not stated"}},
 		{hopTest{name: "tag", plane: Stored, who: "AU", at: "IN", with: tags("my_health_record_data")}, []string{"marked my_health_record_data"}},
 		{hopTest{name: "outside_block", who: "RE", at: "CH"}, []string{"RE: outside the countries", "(FR, HDS"}},
 		{hopTest{name: "not_adequate", who: "DE", at: "IN"}, []string{"DE: not on the adequacy list", "no contract route"}},

@@ -14,7 +14,9 @@ import (
 const (
 	// keyframeEvery bounds keyframe requests: a keyframe is ten frames' worth of bits.
 	keyframeEvery = 500 * time.Millisecond
-	reportEvery   = time.Second
+	// reportEvery is also a sign of life: pages take 1.5 s without a byte for a lost
+	// connection, and somebody alone in a room gets nothing else.
+	reportEvery = 500 * time.Millisecond
 )
 
 // published is one track of one participant, forwarded to its subscribers. RTP
