@@ -56,7 +56,7 @@ func openPage(t *testing.T, url string, flags ...string) context.Context {
 
 // shoot leaves a picture of a failed page in the system's temporary folder.
 func shoot(t *testing.T, ctx context.Context) {
-	b, err := chromedp.Run(ctx, chromedp.FullScreenshot(90))
+	b, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		return
 	}

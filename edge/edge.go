@@ -79,6 +79,7 @@ func New(cfg Config) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Log = cfg.Log.With("edge", cfg.ID)
 	e := &Edge{cfg: cfg, secret: make([]byte, 32)}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
@@ -188,7 +189,7 @@ func (e *Edge) Run(ctx context.Context) error {
 // ends only when serving itself fails.
 func (e *Edge) announce(ctx, alive context.Context) {
 	var lease store.Lease
-	used := -1
+	used, failing := -1, false
 	t := time.NewTicker(leaseTTL / 3)
 	defer t.Stop()
 	for ctx.Err() == nil && alive.Err() == nil {
@@ -204,10 +205,12 @@ func (e *Edge) announce(ctx, alive context.Context) {
 		default:
 			err = lease.Renew(ctx)
 		}
-		if err == nil {
-			used = self.Used
-		} else if ctx.Err() == nil {
-			e.cfg.Log.Error("registration not renewed: trying again", "edge", e.cfg.ID, "err", err)
+		switch {
+		case err == nil:
+			used, failing = self.Used, false
+		case ctx.Err() == nil && !failing: // once an outage, not once a try
+			failing = true
+			e.cfg.Log.Error("registration not renewed: trying on", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -221,7 +224,7 @@ func (e *Edge) announce(ctx, alive context.Context) {
 	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := lease.Close(out); err != nil {
-		e.cfg.Log.Error("not deregistered: the lease will run out", "edge", e.cfg.ID, "err", err)
+		e.cfg.Log.Error("not deregistered: the lease will run out", "err", err)
 	}
 }
 

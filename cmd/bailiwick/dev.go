@@ -94,7 +94,7 @@ func (c *devCmd) open(e *env) (*dev, error) {
 	at := addresses(c.Net, m)
 	if err := d.listen(at, m); err != nil {
 		d.close()
-		return nil, listenError(err)
+		return nil, listenError(err, "give this one addresses of its own, e.g. --net 127.1")
 	}
 	return d, nil
 }
@@ -114,7 +114,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	for i, r := range m.Regions {
 		ed, err := edge.New(edge.Config{ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
 			Turn: at.edges[i].turn, Seats: r.Capacity.Admission, World: n.world, Store: n.store, APIKeys: []string{devKey}, Locate: locate,
-			Web: pages, Log: n.e.log.With("edge", string(r.ID)+"-1"), Metrics: n.metrics})
+			Web: pages, Log: n.e.log, Metrics: n.metrics})
 		if err != nil {
 			return err
 		}

@@ -75,9 +75,9 @@ func (c *edgeCmd) Run(e *env) error {
 	}
 	ed, err := edge.New(edge.Config{ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
 		Public: c.Public, Host: c.Host, Seats: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
-		Web: pages(connects(m.Zone, c.Host)...), Log: e.log.With("edge", c.ID), Metrics: n.metrics})
+		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
-		return listenError(err)
+		return listenError(err, "name another address with --listen, --media or --turn")
 	}
 	// The world outlives the edge: a stopping edge still needs to know where its
 	// consults may go.

@@ -99,7 +99,7 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		r.fail(w, "consult: write placement", err)
 		return
 	}
-	r.Log.Info("consult placed", "consult", p.ID, "region", p.Region, "edge", p.Edge, "generation", world.Generation)
+	r.Log.Info("consult placed", "consult", p.ID, "region", p.Region, "to", p.Edge, "generation", world.Generation)
 	writeJSON(w, http.StatusCreated, out)
 }
 

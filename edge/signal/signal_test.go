@@ -1,0 +1,109 @@
+package signal
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestDecode(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("x", n) }
+	rows := []struct {
+		name string
+		in   string
+		want Client
+		err  string // contained in the error; empty: none
+	}{
+		{"hello", `{"type":"hello","token":"t","park":true,"session":"s"}`,
+			Client{Type: TypeHello, Hello: &Hello{Token: "t", Park: true, Session: "s"}}, ""},
+		{"hello, token only", `{"type":"hello","token":"t"}`, Client{Type: TypeHello, Hello: &Hello{Token: "t"}}, ""},
+		{"hello, longest fields", `{"type":"hello","token":"` + long(maxToken) + `","session":"` + long(64) + `"}`,
+			Client{Type: TypeHello, Hello: &Hello{Token: long(maxToken), Session: long(64)}}, ""},
+		{"unpark", `{"type":"unpark"}`, Client{Type: TypeUnpark}, ""},
+		{"answer", `{"type":"answer","sdp":"v=0\r\n","seq":3}`, Client{Type: TypeAnswer, Answer: &Answer{SDP: "v=0\r\n", Seq: 3}}, ""},
+		{"state", `{"type":"state","mic":true,"camera":false,"receive_video":true}`,
+			Client{Type: TypeState, State: &State{Mic: true, ReceiveVideo: true}}, ""},
+		{"leave, with space around", " {\"type\": \"leave\"}\n", Client{Type: TypeLeave}, ""},
+
+		{"hello without token", `{"type":"hello"}`, Client{}, "token"},
+		{"token too long", `{"type":"hello","token":"` + long(maxToken+1) + `"}`, Client{}, "token"},
+		{"session too long", `{"type":"hello","token":"t","session":"` + long(65) + `"}`, Client{}, "session"},
+		{"answer without sdp", `{"type":"answer","seq":1}`, Client{}, "sdp"},
+		{"field of another message", `{"type":"state","mic":true,"sdp":"v=0"}`, Client{}, "sdp"},
+		{"field on a message without any", `{"type":"leave","why":"done"}`, Client{}, "why"},
+		{"wrong type of a field", `{"type":"answer","sdp":"v=0","seq":"3"}`, Client{}, "seq"},
+		{"seq that is no integer", `{"type":"answer","sdp":"v=0","seq":1.5}`, Client{}, "seq"},
+		{"unknown type", `{"type":"dance"}`, Client{}, "dance"},
+		{"the edge's type", `{"type":"offer","sdp":"v=0","seq":1}`, Client{}, "offer"},
+		{"no type", `{"token":"t"}`, Client{}, "unknown type"},
+		{"type that is no string", `{"type":7}`, Client{}, "type"},
+		{"not an object", `[]`, Client{}, "array"},
+		{"not JSON", `hello`, Client{}, "invalid"},
+		{"empty", ``, Client{}, "end of JSON"},
+		{"two messages", `{"type":"leave"}{"type":"leave"}`, Client{}, "after top-level"},
+		{"too long", `{"type":"answer","sdp":"` + long(MaxMessage) + `","seq":1}`, Client{}, "limit 65536"},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			got, err := Decode([]byte(r.in))
+			if r.err == "" {
+				if err != nil || !reflect.DeepEqual(got, r.want) {
+					t.Errorf("got %+v, %v; want %+v", got, err, r.want)
+				}
+				return
+			}
+			if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), r.err) {
+				t.Errorf("error %v, want one that wraps ErrMalformed and says %q", err, r.err)
+			}
+			if !reflect.DeepEqual(got, Client{}) {
+				t.Errorf("got %+v with the error", got)
+			}
+		})
+	}
+}
+
+// FuzzDecode: what is accepted means the same after a round trip, and is within
+// the limits.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"type":"hello","token":"t","park":true,"session":"s"}`))
+	f.Add([]byte(`{"type":"unpark"}`))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		c, err := Decode(frame)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Errorf("error %v does not wrap ErrMalformed", err)
+			}
+			return
+		}
+		var body any = struct{}{}
+		set := 0
+		if c.Hello != nil {
+			body, set = c.Hello, set+1
+			if n := len(c.Hello.Token); n == 0 || n > maxToken || len(c.Hello.Session) > 64 {
+				t.Errorf("out of limits: %+v", c.Hello)
+			}
+		}
+		if c.Answer != nil {
+			body, set = c.Answer, set+1
+		}
+		if c.State != nil {
+			body, set = c.State, set+1
+		}
+		if want := map[Type]int{TypeHello: 1, TypeAnswer: 1, TypeState: 1}[c.Type]; set != want {
+			t.Fatalf("%s: %d bodies, want %d", c.Type, set, want)
+		}
+		b, _ := json.Marshal(body)
+		var fields map[string]any
+		json.Unmarshal(b, &fields)
+		fields["type"] = c.Type
+		again, _ := json.Marshal(fields)
+		if len(again) > MaxMessage {
+			return // escapes made it longer
+		}
+		if got, err := Decode(again); err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("%s came back as %+v, %v; was %+v", again, got, err, c)
+		}
+	})
+}
