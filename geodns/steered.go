@@ -1,6 +1,7 @@
 package geodns
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"unicode/utf8"
@@ -17,7 +18,7 @@ const (
 	maxAnswers = 2
 	// maxPlaces is how many jurisdictions one ECS network may span and still be
 	// steered, to where the law of each of them permits.
-	maxPlaces = 4
+	maxPlaces = 8
 	// A scope is at least this long, so that an unplaced half of the address space
 	// is not told to a cache as one network.
 	minScope4, minScope6 = 8, 16
@@ -45,8 +46,8 @@ func (s *Server) join(q *query, w *steer.World, client netip.Addr) answer {
 	a := steered(q, w, r)
 	a.scope = scope
 	if r.d.Code() == residency.PolicyMissing && r.parts[0] == "" {
-		a.ede.ExtraText = cut(string(residency.PolicyMissing)+": the place of this network is not known; ask CC.join."+
-			strings.TrimSuffix(s.apex, ".")+", CC being the patient's ISO 3166 code", maxText)
+		a.ede.ExtraText = cut(fmt.Sprintf("%s: the place of %s is not known: ask CC.join.%s, CC being the patient's ISO 3166 code",
+			residency.PolicyMissing, r.network, strings.TrimSuffix(s.apex, ".")), maxText)
 	}
 	return a
 }
@@ -56,7 +57,8 @@ func (s *Server) join(q *query, w *steer.World, client netip.Addr) answer {
 // A network that is longer than the table's prefix has one place. A shorter one may
 // span several: its answer is one that is lawful for all of them, and the scope says
 // that a longer source would be answered better (RFC 7871 section 7.2.1). Where a
-// part of it is unknown, all of it is: residency fails closed.
+// part of it is unknown, or it spans more than maxPlaces jurisdictions, its place is
+// unknown: residency fails closed.
 func (s *Server) place(q *query, client netip.Addr, r *ranking) (scope int) {
 	t := s.geo.Load()
 	asked := q.ecs.network

@@ -20,7 +20,7 @@ const (
 	refused  = dns.RcodeRefused
 	berlin   = "192.0.2.1"
 	dubai    = "203.0.113.193"
-	quito    = "198.51.100.225"
+	quito    = "203.0.113.225"
 	nowhere  = "9.9.9.9"
 	soaWords = "SOA ns1.media.example. hostmaster.media.example. 812 3600 600 604800 5"
 )
@@ -49,8 +49,8 @@ func TestNames(t *testing.T) {
 		{"join from Paris", "join.media.example.", dns.TypeA, "192.0.2.65", noerror, []string{"A 198.18.5.1", "A 198.18.5.2"}},
 		{"join from Paris, whose edges have no IPv6", "join.media.example.", dns.TypeAAAA, "192.0.2.65", noerror, nil},
 		{"join from New York", "join.media.example.", dns.TypeA, "198.51.100.1", noerror, []string{"A 198.18.7.1", "A 198.18.7.2"}},
-		{"join from Montréal", "join.media.example.", dns.TypeA, "198.51.100.97", noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
-		{"join over IPv6 from Sydney", "join.media.example.", dns.TypeA, "2001:db8:1000::1", noerror, []string{"A 198.18.0.1", "A 198.18.0.2"}},
+		{"join from Montréal", "join.media.example.", dns.TypeA, "203.0.113.1", noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
+		{"join over IPv6 from Sydney", "join.media.example.", dns.TypeA, "2001:db8:1300::1", noerror, []string{"A 198.18.0.1", "A 198.18.0.2"}},
 		{"join from a mapped address", "join.media.example.", dns.TypeA, "::ffff:192.0.2.1", noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}},
 		{"join from Dubai: no lawful edge", "join.media.example.", dns.TypeA, dubai, noerror, nil},
 		{"join from nowhere", "join.media.example.", dns.TypeA, nowhere, noerror, nil},
@@ -162,7 +162,7 @@ func TestRefusals(t *testing.T) {
 		{"the same, pinned", "ae.join.media.example.", berlin, demo(), 18, []string{"home_only: "}},
 		{"no law on file", "join.media.example.", quito, demo(), 18, []string{"policy_missing: ", "default_for_unknown"}},
 		{"no law on file, pinned", "ec.join.media.example.", berlin, demo(), 18, []string{"policy_missing: "}},
-		{"unknown place", "join.media.example.", nowhere, demo(), 18, []string{"policy_missing: ", "ask CC.join.media.example"}},
+		{"unknown place", "join.media.example.", nowhere, demo(), 18, []string{"policy_missing: the place of 0.0.0.0/2 is not known: ", "ask CC.join.media.example"}},
 		{"all down", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Mode = steer.Down }), 22, []string{"region_down"}},
 		{"all draining", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Mode = steer.Draining }), 22, []string{"region_draining"}},
 		{"no edge registered", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Edges = nil }), 22, []string{"region_unhealthy"}},

@@ -36,6 +36,7 @@ func TestCoturnClient(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // it sleeps most of the time
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			peer := coturnPeer(t, tt.addr)

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	pion "github.com/pion/turn/v5"
 )
@@ -49,11 +48,14 @@ func (g relays) AllocatePacketConn(conf pion.AllocateListenerConfig) (net.Packet
 		s.cfg.Log.Error("turn relay socket not opened", "err", err)
 		return nil, nil, err
 	}
-	r := &relay{UDPConn: conn, s: s, participant: participant}
-	// pion lets a client ask for an hour from its last refresh; the credential's
-	// end is the allocation's. A closed relay makes pion drop the allocation.
-	r.expiry = time.AfterFunc(time.Until(expires), func() { r.Close() })
-	return r, conn.LocalAddr(), nil
+	// pion lets a client ask for an hour from its last refresh, but drops the
+	// allocation when reading fails: here, at the credential's end.
+	if err := conn.SetReadDeadline(expires); err != nil {
+		conn.Close()
+		s.release(participant)
+		return nil, nil, err
+	}
+	return &relay{UDPConn: conn, s: s, participant: participant}, conn.LocalAddr(), nil
 }
 
 // AllocateListener refuses relaying over TCP, RFC 6062.
@@ -74,7 +76,6 @@ type relay struct {
 	*net.UDPConn
 	s           *Server
 	participant string
-	expiry      *time.Timer
 	once        sync.Once
 
 	// The reader's last peer: an allocation hears from one or two, and pion only
@@ -110,15 +111,13 @@ func (r *relay) WriteTo(b []byte, addr net.Addr) (int, error) {
 		r.s.refuse(Packet)
 		return len(b), nil
 	}
-	n, err := r.WriteToUDPAddrPort(b, peer)
-	r.s.toPeers.Add(uint64(n))
-	return n, err
+	r.s.toPeers.Add(uint64(len(b))) // before the peer can answer
+	return r.WriteToUDPAddrPort(b, peer)
 }
 
 // Close never fails: pion stops closing the others at the first error.
 func (r *relay) Close() error {
 	r.once.Do(func() {
-		r.expiry.Stop()
 		r.UDPConn.Close()
 		r.s.release(r.participant)
 	})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -28,7 +29,7 @@ func TestReadFrame(t *testing.T) {
 		{"cut in the header", binding[:3], nil, "unexpected EOF"},
 		{"cut in the body", binding[:21], nil, "unexpected EOF"},
 		{"message of odd length", "\x00\x01\x00\x03", nil, "not a STUN message"},
-		{"TLS", "\x16\x03\x01\x02", nil, "unexpected EOF"},
+		{"TLS", "\x16\x03\x01\x02", nil, "not a STUN message"},
 		{"RTP", "\x80\x60\x00\x01", nil, "not a STUN message"},
 		{"largest", "\x40\x00\x06\x38" + strings.Repeat("x", 1592), []string{"\x40\x00\x06\x38" + strings.Repeat("x", 1592)}, "EOF"},
 		{"too large", "\x40\x00\x06\x39" + strings.Repeat("x", 1596), nil, "at most 1599"},
@@ -133,9 +134,11 @@ func TestConnectionWithoutAllocationEnds(t *testing.T) {
 		conn := l.connect("192.0.2.1:1000")
 		begin := time.Now()
 		// Asking all the time does not keep it open.
+		asked := make(chan int)
 		go func() {
-			for {
+			for n := 0; ; n++ {
 				if _, err := conn.Write(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw); err != nil {
+					asked <- n
 					return
 				}
 				time.Sleep(time.Second)
@@ -146,6 +149,9 @@ func TestConnectionWithoutAllocationEnds(t *testing.T) {
 		}
 		if got := time.Since(begin); got != grace {
 			t.Errorf("ended after %s, want %s", got, grace)
+		}
+		if n := <-asked; n < 29 {
+			t.Errorf("asked %d times, want one a second", n)
 		}
 	})
 }
@@ -158,10 +164,36 @@ func TestClientThatStopsReadingIsDropped(t *testing.T) {
 		begin := time.Now()
 		conn.Write(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)
 		synctest.Wait() // the answer blocks: a pipe holds nothing
-		time.Sleep(writeTimeout)
-		synctest.Wait()
+		// So does this, until the relay gives up.
 		if _, err := conn.Write([]byte{0}); !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("after %s of not reading: got %v, want a closed connection", time.Since(begin), err)
+			t.Errorf("got %v, want a closed connection", err)
+		}
+		if got := time.Since(begin); got != writeTimeout {
+			t.Errorf("dropped after %s, want %s", got, writeTimeout)
+		}
+	})
+}
+
+func TestConnectionLivesAsLongAsItsAllocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l := servePipes(t)
+		defer s.Close()
+		conn := l.connect("192.0.2.1:1000")
+		synctest.Wait()
+		client := net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1000"))
+		s.tcp.allocated(client, true)
+		conn.SetReadDeadline(time.Now().Add(time.Hour))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("with an allocation: got %v, want the connection open for an hour", err)
+		}
+		s.tcp.allocated(client, false)
+		begin := time.Now()
+		conn.SetReadDeadline(time.Time{})
+		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("after it: got %v, want the end", err)
+		}
+		if got := time.Since(begin); got != grace {
+			t.Errorf("ended %s after the allocation, want %s", got, grace)
 		}
 	})
 }

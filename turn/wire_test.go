@@ -73,10 +73,10 @@ func echo(t testing.TB, a string) netip.AddrPort {
 
 // client speaks TURN by hand, over UDP or TCP.
 type client struct {
-	t          testing.TB
-	conn       net.Conn
-	user, pass string
-	nonce      stun.Nonce
+	t                 testing.TB
+	conn              net.Conn
+	user, pass, realm string
+	nonce             stun.Nonce
 }
 
 // dial makes a client with credentials that hold for an hour.
@@ -89,7 +89,7 @@ func dial(t testing.TB, s *Server, transport, participant string) *client {
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patience))
 	user, pass := Credentials(secret, participant, time.Now().Add(time.Hour))
-	return &client{t: t, conn: conn, user: user, pass: pass}
+	return &client{t: t, conn: conn, user: user, pass: pass, realm: realm}
 }
 
 // setter is an attribute made in place.
@@ -139,8 +139,8 @@ func (c *client) build(typ stun.MessageType, attrs ...stun.Setter) *stun.Message
 	rand.Read(id[:])
 	setters := append([]stun.Setter{&stun.Message{TransactionID: id}, typ}, attrs...)
 	if c.nonce != nil && typ.Class == stun.ClassRequest {
-		setters = append(setters, stun.NewUsername(c.user), stun.NewRealm(realm), c.nonce,
-			stun.MessageIntegrity(pion.GenerateAuthKey(c.user, realm, c.pass)))
+		setters = append(setters, stun.NewUsername(c.user), stun.NewRealm(c.realm), c.nonce,
+			stun.MessageIntegrity(pion.GenerateAuthKey(c.user, c.realm, c.pass)))
 	}
 	m, err := stun.Build(setters...)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"bailiwick/region"
@@ -47,14 +48,13 @@ func (c *checkCmd) Run(e *env) error {
 		}
 	} else {
 		for _, l := range lines {
-			fmt.Fprintf(e.stdout, "%s:%d: %s: %s\n", l.File, l.Line, l.Severity, l.Text)
+			wrap(e.stdout, fmt.Sprintf("%s:%d: %s: ", l.File, l.Line, l.Severity), 4, l.Text)
 		}
-		switch {
-		case bad > 0:
-			fmt.Fprintf(e.stdout, "%d errors, %d warnings\n", bad, len(lines)-bad)
-		default:
-			fmt.Fprintf(e.stdout, "%s: %d regions, %d served jurisdictions, no error, %d warnings\n", c.File, len(m.Regions), len(m.Served), len(lines))
+		sum := c.File + ": "
+		if m != nil {
+			sum += count(len(m.Regions), "region") + ", " + count(len(m.Served), "served jurisdiction") + ", "
 		}
+		fmt.Fprintln(e.stdout, sum+count(bad, "error")+", "+count(len(lines)-bad, "warning"))
 	}
 	if bad > 0 {
 		return errFinding
@@ -65,7 +65,11 @@ func (c *checkCmd) Run(e *env) error {
 // findings parses and lints; m is nil when the map could not be parsed.
 func findings(file string) ([]line, *region.Map, error) {
 	lines := []line{}
-	m, err := readMap(file)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, misuse{err}
+	}
+	m, err := region.Parse(file, b)
 	var faults region.Errors
 	if errors.As(err, &faults) {
 		for _, p := range faults {
@@ -74,7 +78,7 @@ func findings(file string) ([]line, *region.Map, error) {
 		return lines, nil, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, misuse{err}
 	}
 	for _, f := range region.Lint(m, residency.Shipped(), time.Now()) {
 		lines = append(lines, line{f.Severity.String(), f.File, f.Line, f.Rule, f.Text})

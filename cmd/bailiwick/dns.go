@@ -49,14 +49,14 @@ func (c *dnsCmd) Run(e *env) error {
 	srv, err := geodns.Listen(geodns.Config{Addr: c.Listen, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Geo: table,
 		Log: e.log, Registry: n.metrics})
 	if err != nil {
-		return listenError(fmt.Errorf("dns: %w", err))
+		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen")
 	}
 	defer srv.Close()
 	g, ctx := errgroup.WithContext(e.ctx)
 	if c.HTTP != "" {
 		l, err := net.Listen("tcp", c.HTTP)
 		if err != nil {
-			return listenError(fmt.Errorf("dns: http: %w", err))
+			return listenError(fmt.Errorf("dns: http: %w", err), "name another address with --http")
 		}
 		web := &http.Server{Handler: n.observability(), ReadHeaderTimeout: 10 * time.Second}
 		g.Go(func() error {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"text/tabwriter"
+	"time"
 
 	"bailiwick/geodns/geo"
 )
@@ -28,6 +30,14 @@ func (geoImportCmd) Help() string {
   bailiwick dev --geo country.mmdb`
 }
 
+func (geoCmd) Help() string {
+	return `A country database places the clients that the overrides of the region map do not.
+
+Example:
+  bailiwick geo import --out country.mmdb
+  bailiwick geo lookup --geo country.mmdb 9.9.9.9`
+}
+
 func (c *geoImportCmd) Run(e *env) error {
 	v4, err := os.Open(c.V4)
 	if err != nil {
@@ -41,9 +51,16 @@ func (c *geoImportCmd) Run(e *env) error {
 	defer v6.Close()
 	stats, err := geo.Import(c.Out, v4, v6, progressBar(e.stderr, "importing"))
 	if err != nil {
-		return err
+		return misuse{fmt.Errorf("%s and %s: %w", c.V4, c.V6, err)}
 	}
-	fmt.Fprintf(e.stdout, "%s: %+v\n", c.Out, stats)
+	dated := "undated"
+	if !stats.Generated.IsZero() {
+		dated = "dated " + stats.Generated.Format(time.DateOnly)
+	}
+	fmt.Fprintf(e.stdout, "%s: %s, %d countries, %s\n", c.Out, count(stats.Ranges-stats.Unknown, "range"), stats.Countries, dated)
+	if stats.Unknown > 0 {
+		fmt.Fprintf(e.stdout, "%s without a country left out\n", count(stats.Unknown, "range"))
+	}
 	return nil
 }
 
@@ -75,7 +92,7 @@ type geoLookupCmd struct {
 }
 
 func (geoLookupCmd) Help() string {
-	return "Example:\n  bailiwick geo lookup --geo country.mmdb 9.9.9.9 2620:fe::fe"
+	return "Exits 1 when an address has no known place.\n\nExample:\n  bailiwick geo lookup --geo country.mmdb 9.9.9.9 2620:fe::fe"
 }
 
 func (c *geoLookupCmd) Run(e *env) error {
@@ -92,14 +109,18 @@ func (c *geoLookupCmd) Run(e *env) error {
 		return misuse{err}
 	}
 	unknown := false
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	for _, a := range c.Addrs {
 		place, prefix := t.Lookup(a)
 		if place.Jurisdiction == "" {
 			unknown = true
-			fmt.Fprintf(e.stdout, "%s  unknown  %s\n", a, prefix)
+			fmt.Fprintf(w, "%s\tunknown\t%s\n", a, prefix)
 			continue
 		}
-		fmt.Fprintf(e.stdout, "%s  %s  %s  %.2f, %.2f\n", a, place.Jurisdiction, prefix, place.Point.Lat, place.Point.Lon)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f, %.2f\n", a, place.Jurisdiction, prefix, place.Point.Lat, place.Point.Lon)
+	}
+	if err := w.Flush(); err != nil {
+		return err
 	}
 	if unknown {
 		return errFinding

@@ -109,6 +109,8 @@ func newLog(format string, w io.Writer) *slog.Logger {
 
 type versionCmd struct{}
 
+func (versionCmd) Help() string { return "Example:\n  bailiwick version" }
+
 func (versionCmd) Run(e *env) error {
 	fmt.Fprintln(e.stdout, "bailiwick", version)
 	return nil

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -110,16 +112,22 @@ func targets(w *steer.World) []probe.Target {
 // reloadEvery is how often the files are looked at.
 const reloadEvery = time.Second
 
-// reload follows the map's and the geo database's files. A file that cannot be
-// used leaves the last good one in force and says what and where.
+// reload follows the map's and the geo database's files, and reads them again on
+// SIGHUP. A file that cannot be used leaves the last good one in force and says
+// what and where.
 func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
 	t := time.NewTicker(reloadEvery)
 	defer t.Stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	seen := stamp(n.flags.Map) + stamp(n.flags.Geo)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-hup:
+			seen = ""
 		case <-t.C:
 		}
 		now := stamp(n.flags.Map) + stamp(n.flags.Geo)
@@ -165,21 +173,18 @@ func quiet(ctx context.Context, err error) error {
 func pages(connect ...string) http.Handler { return web.Handler(connect) }
 
 // listenError words a failure to open a port so that the next step is plain.
-func listenError(err error) error {
+func listenError(err error, wayOut string) error {
 	if edge.ErrPortInUse(err) {
-		return misuse{fmt.Errorf("%w: another process, perhaps another bailiwick dev, holds it: stop that one, or give this one addresses of its own with --net", err)}
+		return misuse{fmt.Errorf("%w: stop the process that holds it, or %s", err, wayOut)}
 	}
 	return misuse{err}
 }
 
 // readKeys reads API keys, one a line; empty lines and lines with # are skipped.
 func readKeys(path string) ([]string, error) {
-	if path == "" {
-		return nil, nil
-	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, misuse{err}
+		return nil, misuse{fmt.Errorf("--api-keys: %w: want a file with one API key a line", err)}
 	}
 	var keys []string
 	for line := range strings.Lines(string(b)) {
@@ -188,7 +193,7 @@ func readKeys(path string) ([]string, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, misuse{fmt.Errorf("%s: holds no API key", path)}
+		return nil, misuse{fmt.Errorf("--api-keys: %s: holds no API key: want one a line", path)}
 	}
 	return keys, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"text/tabwriter"
 	"time"
 
 	"bailiwick/health/probe"
@@ -30,12 +31,17 @@ type probed struct {
 }
 
 func (c *probeCmd) Run(e *env) error {
+	if err := baseURL(c.URL); err != nil {
+		return misuse{err}
+	}
 	word := func(name string, r probe.Result) probed {
 		return probed{name, r.OK, float64(r.RTT) / float64(time.Millisecond), string(r.Reason)}
 	}
 	results := []probed{word("ready", probe.Ready(e.ctx, c.URL))}
+	targets := []string{c.URL}
 	if c.Stun.IsValid() {
 		results = append(results, word("stun", probe.STUN(e.ctx, c.Stun)))
+		targets = append(targets, c.Stun.String())
 	}
 	bad := false
 	for _, r := range results {
@@ -46,12 +52,16 @@ func (c *probeCmd) Run(e *env) error {
 			return err
 		}
 	} else {
-		for _, r := range results {
-			state := "ok"
+		t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+		for i, r := range results {
+			state := fmt.Sprintf("ok, %.1f ms", r.Millis)
 			if !r.OK {
 				state = "failed: " + r.Reason
 			}
-			fmt.Fprintf(e.stdout, "%-6s %-20s %.1f ms\n", r.Probe, state, r.Millis)
+			fmt.Fprintf(t, "%s\t%s\t%s\n", r.Probe, targets[i], state)
+		}
+		if err := t.Flush(); err != nil {
+			return err
 		}
 	}
 	if bad {

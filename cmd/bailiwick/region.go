@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -29,6 +32,9 @@ type apiFlags struct {
 // call makes one API request and decodes its answer into out, unless out is nil.
 // A problem document becomes an error in words.
 func (f *apiFlags) call(ctx context.Context, method, path string, body, out any) error {
+	if err := baseURL(f.API); err != nil {
+		return misuse{fmt.Errorf("--api: %w", err)}
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var send io.Reader
@@ -46,20 +52,49 @@ func (f *apiFlags) call(ctx context.Context, method, path string, body, out any)
 	q.Header.Set("Authorization", "Bearer "+f.Key)
 	r, err := http.DefaultClient.Do(q)
 	if err != nil {
-		return fmt.Errorf("%w; is a node running there? --api names another", err)
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the path, which is ours
+		}
+		return fmt.Errorf("%s: %w: is a node running there? --api names another", f.API, err)
 	}
 	defer r.Body.Close()
 	if r.StatusCode >= 400 {
-		var p router.Problem
-		if json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&p) != nil || p.Code == "" {
-			return fmt.Errorf("%s %s: %s", method, path, r.Status)
-		}
-		return fmt.Errorf("%s: %s: %s", p.Code, p.Title, p.Detail)
+		return problem(r, method+" "+q.URL.Redacted())
 	}
 	if out == nil {
 		return nil
 	}
-	return json.NewDecoder(r.Body).Decode(out)
+	if err := json.NewDecoder(r.Body).Decode(out); err != nil {
+		return fmt.Errorf("%s: answer: %w: is that a bailiwick node? --api names another", f.API, err)
+	}
+	return nil
+}
+
+// problem words a problem document. What another command line would mend is
+// misuse; a conflict and the node's own trouble are findings.
+func problem(r *http.Response, what string) error {
+	var p router.Problem
+	if json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&p) != nil || p.Code == "" {
+		return fmt.Errorf("%s: %s: is that a bailiwick node? --api names another", what, r.Status)
+	}
+	err := errors.New(p.Code + ": " + cmp.Or(p.Detail, p.Title))
+	switch p.Code {
+	case "unauthorized":
+		return misuse{fmt.Errorf("%w: put the key into BAILIWICK_API_KEY", err)}
+	case "bad_request", "not_found":
+		return misuse{err}
+	}
+	return err
+}
+
+// baseURL checks what a person typed as a node's address.
+func baseURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("%q: want a base URL such as http://127.0.0.1:8080", s)
+	}
+	return nil
 }
 
 type regionCmd struct {
@@ -67,6 +102,10 @@ type regionCmd struct {
 	Serve regionServeCmd `cmd:"" help:"Put a region into service."`
 	Drain regionDrainCmd `cmd:"" help:"Give a region no new consult and move the running ones."`
 	Down  regionDownCmd  `cmd:"" help:"Take a region out at once; its consults move."`
+}
+
+func (regionCmd) Help() string {
+	return "Example:\n  bailiwick region list\n  bailiwick region drain de-fra --for 1h --reason 'kernel update'"
 }
 
 type regionListCmd struct {
@@ -84,20 +123,29 @@ func (c *regionListCmd) Run(e *env) error {
 	if c.JSON {
 		return printJSON(e.stdout, s)
 	}
-	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "REGION\tMODE\tEDGES UP\tCONSULTS\tCITY\tREASON")
 	for _, r := range s.Regions {
-		up, used := 0, 0
+		up, used, seats := 0, 0, 0
 		for _, ed := range r.Edges {
-			used += ed.Used
-			if ed.Health != "down" {
+			used, seats = used+ed.Used, seats+ed.Seats
+			if ed.Health == "up" {
 				up++
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%d\t%s, %s\t%s\n", r.ID, r.Mode, up, len(r.Edges), used, r.City, r.Country, r.Reason)
+		fmt.Fprintf(t, "%s\t%s\t%d of %d\t%d of %d\t%s, %s\t%s\n", r.ID, r.Mode, up, len(r.Edges), used, seats, r.City, r.Country, r.Reason)
 	}
-	fmt.Fprintf(t, "\ngeneration %d, store %s\n", s.Generation, s.Store)
-	return t.Flush()
+	t.Flush()
+	for line := range bytes.Lines(b.Bytes()) {
+		fmt.Fprintf(e.stdout, "%s\n", bytes.TrimRight(line, " \n")) // no blanks where there is no reason
+	}
+	store := s.Store
+	if store == "stale" {
+		store += ": the last known good is served"
+	}
+	_, err := fmt.Fprintf(e.stdout, "\ngeneration %d, store %s\n", s.Generation, store)
+	return err
 }
 
 // setFlags are shared by the verbs that write a mode.
@@ -143,10 +191,14 @@ func (c *setFlags) set(e *env, mode string) error {
 		if err := world.SetMode(ctx, st, region.ID(c.ID), rec); err != nil {
 			return fmt.Errorf("region %s: %w", c.ID, err)
 		}
-	} else if err := c.call(e.ctx, http.MethodPut, "/v1/regions/"+c.ID, rec, nil); err != nil {
+	} else if err := c.call(e.ctx, http.MethodPut, "/v1/regions/"+url.PathEscape(c.ID), rec, nil); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "%s is %s\n", c.ID, mode)
+	until := ""
+	if c.For > 0 {
+		until = " until " + rec.ExpiresAt.Format(time.RFC3339)
+	}
+	fmt.Fprintf(e.stdout, "%s is %s%s\n", c.ID, mode, until)
 	return nil
 }
 

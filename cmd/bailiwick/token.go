@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,13 +45,16 @@ func (c *tokenCmd) Run(e *env) error {
 	if err != nil {
 		return misuse{fmt.Errorf("standard input: token claims: %w", err)}
 	}
-	exp, _ := claims["exp"].(float64)
+	exp, ok := claims["exp"].(float64)
+	if !ok {
+		return misuse{errors.New("standard input: not a join token: it names no time at which it expires")}
+	}
 	expires := time.Unix(int64(exp), 0).UTC()
 	if c.JSON {
 		err = printJSON(e.stdout, claims)
 	} else {
 		err = printClaims(e.stdout, claims)
-		fmt.Fprintf(e.stdout, "%-12s %s\n", "good until", expires.Format(time.RFC3339))
+		fmt.Fprintf(e.stdout, "%-13s %s\n", "good until", expires.Format(time.RFC3339))
 	}
 	if err == nil && time.Now().After(expires) {
 		fmt.Fprintln(e.stderr, "bailiwick: the token has expired")
@@ -74,7 +78,7 @@ func printClaims(w io.Writer, claims map[string]any) error {
 			for _, x := range list {
 				words = append(words, fmt.Sprint(x))
 			}
-			v = strings.Join(words, ", ")
+			v = strings.Join(slices.Compact(words), ", ")
 		}
 		if _, err := fmt.Fprintf(w, "%-13s %v\n", n.name, v); err != nil {
 			return err

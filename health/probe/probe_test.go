@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+	pion "github.com/pion/turn/v5"
 )
 
 func TestReady(t *testing.T) {
@@ -55,6 +56,26 @@ func TestReady(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestReadyOpensAConnectionEachTime(t *testing.T) {
+	var opened atomic.Int32
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	for range 3 {
+		if got := Ready(t.Context(), s.URL); !got.OK {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	if got := opened.Load(); got != 3 {
+		t.Errorf("three probes opened %d connections, want 3", got)
 	}
 }
 
@@ -155,7 +176,8 @@ func TestSTUN(t *testing.T) {
 		}, Result{OK: true}},
 		{"noise before the answer", "127.0.0.1:0", func(_ int, m *stun.Message, from *net.UDPAddr) [][]byte {
 			foreign := stun.MustBuild(stun.TransactionID, stun.BindingSuccess, &stun.XORMappedAddress{IP: from.IP, Port: 1})
-			return [][]byte{{}, []byte("noise"), foreign.Raw, success(m, from)}
+			denial := stun.MustBuild(stun.TransactionID, stun.BindingError, stun.CodeBadRequest)
+			return [][]byte{{}, []byte("noise"), denial.Raw, foreign.Raw, success(m, from)}
 		}, Result{OK: true}},
 		{"error response", "127.0.0.1:0", one(func(m *stun.Message, _ *net.UDPAddr) []byte {
 			return stun.MustBuild(m, stun.BindingError, stun.CodeServerError).Raw
@@ -180,6 +202,28 @@ func TestSTUN(t *testing.T) {
 				t.Errorf("RTT %s, want more than 0", got.RTT)
 			}
 		})
+	}
+}
+
+// TestSTUNOfATURNServer asks the kind of server that edges run.
+func TestSTUNOfATURNServer(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := pion.NewServer(pion.ServerConfig{Realm: "media.example", PacketConnConfigs: []pion.PacketConnConfig{{PacketConn: conn}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	if got := STUN(t.Context(), addr); !got.OK {
+		t.Errorf("got %+v, want OK", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := STUN(t.Context(), addr); got.Reason != Refused {
+		t.Errorf("after Close: got %+v, want reason %q", got, Refused)
 	}
 }
 
@@ -228,6 +272,7 @@ func FuzzBinding(f *testing.F) {
 	f.Add(success(request, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4}))
 	f.Add(success(request, &net.UDPAddr{IP: net.IPv6loopback, Port: 4}))
 	f.Add(stun.MustBuild(request, stun.BindingError, stun.CodeBadRequest).Raw)
+	f.Add(success(&stun.Message{TransactionID: [stun.TransactionIDSize]byte{3, 2, 1}}, &net.UDPAddr{IP: net.IPv6loopback, Port: 4}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if checkBinding(b, id) == nil && (len(b) < 32 || [12]byte(b[8:20]) != id) {
 			t.Errorf("took %x for an answer", b)

@@ -54,7 +54,7 @@ func (a apart) WatchInstances(ctx context.Context, service string, fn func([]sto
 }
 
 func TestConformanceAcrossServers(t *testing.T) {
-	servers := consultest.StartCluster(t, 3)
+	servers := consultest.StartCluster(t, 3, `performance { raft_multiplier = 5 }`)
 	leader := consultest.Leader(t, servers)
 	var follower *consultest.Server
 	for _, s := range servers {

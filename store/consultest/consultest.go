@@ -49,7 +49,7 @@ func Binary(t testing.TB) string {
 	return path
 }
 
-// Start runs one server, with the settings of config (HCL) besides its own, and
+// Start runs one server, with each config (HCL) laid over its own settings, and
 // returns once it takes writes. It is killed when the test ends.
 func Start(t testing.TB, config ...string) *Server {
 	t.Helper()
@@ -61,7 +61,9 @@ func Start(t testing.TB, config ...string) *Server {
 }
 
 // StartCluster runs n servers of one datacenter and returns once each of them
-// takes writes.
+// takes writes. They notice a lost leader as fast as Consul can, and a busy
+// machine is enough to lose one: a test that has nothing to do with that says
+// `performance { raft_multiplier = 5 }`.
 func StartCluster(t testing.TB, n int, config ...string) []*Server {
 	t.Helper()
 	servers := make([]*Server, n)

@@ -145,16 +145,20 @@ func (s *Server) end(sig os.Signal) {
 
 func (s *Server) start() {
 	s.t.Helper()
-	config := filepath.Join(s.dir, "consul.hcl")
-	if err := os.WriteFile(config, []byte(s.config()), 0o600); err != nil {
-		s.t.Fatalf("consultest: %v", err)
+	args := []string{"agent"}
+	for i, hcl := range append([]string{s.config()}, s.extra...) { // the later overrides
+		file := filepath.Join(s.dir, fmt.Sprintf("%d.hcl", i))
+		if err := os.WriteFile(file, []byte(hcl), 0o600); err != nil {
+			s.t.Fatalf("consultest: %v", err)
+		}
+		args = append(args, "-config-file", file)
 	}
 	log, err := os.OpenFile(s.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatalf("consultest: %v", err)
 	}
 	defer log.Close()
-	s.cmd = exec.Command(Binary(s.t), "agent", "-config-file", config)
+	s.cmd = exec.Command(Binary(s.t), args...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CONSUL_") })
 	s.cmd.SysProcAttr = diesWithParent()
@@ -176,7 +180,7 @@ func (s *Server) config() string {
 			join = append(join, strconv.Quote(net.JoinHostPort(o.ip, strconv.Itoa(o.ports.serf))))
 		}
 	}
-	c := fmt.Sprintf(`
+	return fmt.Sprintf(`
 server           = true
 bootstrap_expect = %d
 retry_join       = [%s]
@@ -198,7 +202,6 @@ ports {
 }
 `, len(s.join), strings.Join(join, ", "), s.name, filepath.Join(s.dir, "data"),
 		s.ip, s.ip, s.ip, s.ports.http, s.ports.server, s.ports.serf)
-	return c + strings.Join(s.extra, "\n") + "\n"
 }
 
 func (s *Server) ready() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func testConflation(t *testing.T, s store.Store) {
 	p := unique() + "/"
 	const writes = 1000
 	held, release := make(chan struct{}), make(chan struct{})
+	wake := sync.OnceFunc(func() { close(release) })
 	calls, newest := 0, uint64(0)
 	last := fmt.Sprint(writes)
 	w := watch(t, func(ctx context.Context, fn func(string), up func(error)) error {
@@ -85,6 +87,7 @@ func testConflation(t *testing.T, s store.Store) {
 			}
 		}, up)
 	})
+	t.Cleanup(wake)
 	select {
 	case <-held:
 	case <-time.After(patience):
@@ -94,7 +97,7 @@ func testConflation(t *testing.T, s store.Store) {
 	for i := range writes {
 		put(t, s, p+"a", fmt.Sprint(i+1))
 	}
-	close(release)
+	wake()
 	w.until("the newest value", func(v string) bool { return v == last })
 	w.end()
 	// One call would do; a server that lags catches up in a few.

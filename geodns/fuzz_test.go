@@ -1,0 +1,159 @@
+package geodns
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+// FuzzQuery gives the server what strangers send. Every answer is well-formed, is
+// the question's, and names no edge that is unlawful for whom it was asked.
+func FuzzQuery(f *testing.F) {
+	w := demo()
+	s := listen(f, world(w))
+	src := netip.MustParseAddr("127.0.0.1")
+	for _, q := range []*dns.Msg{
+		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26")), ask("join.media.example.", dns.TypeAAAA, ecs("2001:db8:1000::/40")),
+		ask("De.join.media.example.", dns.TypeA), ask("_why.join.media.example.", dns.TypeTXT, ecs("203.0.113.192/27")),
+		ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("media.example.", dns.TypeANY), ask("x.example.", dns.TypeSOA),
+		ask("media.example.", dns.TypeIXFR, func(m *dns.Msg) { m.Ns = []dns.RR{s.soa("media.example.")} }),
+	} {
+		f.Add(pack(f, q), false)
+	}
+	f.Add(raw(0, 1, 0, 0, 2, joinA, opt, opt), true)
+	f.Add(raw(0, 1, 0, 0, 1, joinA, "c025 0010 0001 00000000 0000"), true)
+	f.Fuzz(func(t *testing.T, packet []byte, tcp bool) {
+		via, limit := overUDP, maxUDP
+		if tcp {
+			via, limit = overTCP, dns.MaxMsgSize
+		}
+		before := s.metrics.panicked.Load()
+		b := s.respond(nil, packet, src, via)
+		if s.metrics.panicked.Load() != before {
+			t.Fatal("the query panicked")
+		}
+		if b == nil {
+			if len(packet) >= headerLen && packet[2]&0x80 == 0 {
+				t.Fatal("a query was dropped")
+			}
+			return
+		}
+		m := new(dns.Msg)
+		if err := m.Unpack(b); err != nil {
+			t.Fatalf("answer % x: %v", b, err)
+		}
+		if len(b) > limit || !bytes.Equal(b[:2], packet[:2]) || !m.Response || m.RecursionAvailable {
+			t.Fatalf("answer of %d octets: %v", len(b), m)
+		}
+		if len(m.Question) == 1 {
+			end := headerLen + len(m.Question[0].Name) + 1 + 4
+			if end <= len(packet) && !bytes.Contains([]byte(m.Question[0].Name), []byte(`\`)) && m.Question[0].Name != "." &&
+				!bytes.Equal(b[headerLen:end], packet[headerLen:end]) {
+				t.Fatalf("question % x, want % x", b[headerLen:end], packet[headerLen:end])
+			}
+		}
+		lawful(t, s, w, packet, m)
+	})
+}
+
+// lawful checks a steered answer against the law, from what the library reads of
+// the query.
+func lawful(t *testing.T, s *Server, w *steer.World, packet []byte, m *dns.Msg) {
+	addrs := addrsOf(m)
+	if len(addrs) == 0 {
+		return
+	}
+	name := dns.CanonicalName(m.Question[0].Name)
+	var js []residency.Jurisdiction
+	switch labels := dns.SplitDomainName(name); {
+	case name == "join."+zone+".":
+		p := askedFor(s, packet)
+		var ok bool
+		if js, ok = s.geo.Load().Jurisdictions(p, make([]residency.Jurisdiction, 0, 16)); !ok {
+			t.Fatalf("%s has no one place, and was steered to %v", p, addrs)
+		}
+	case len(labels) == 4 && labels[1] == "join":
+		j, err := residency.ParseJurisdiction(labels[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		js = []residency.Jurisdiction{j}
+	case len(labels) == 4 && labels[1] == "edge":
+		if _, e := w.Edge(region.EdgeID(labels[0])); e == nil || addrs[0] != e.Addr4 && addrs[0] != e.Addr6 {
+			t.Fatalf("%s: %v", name, addrs)
+		}
+		return
+	default: // the name server's own
+		return
+	}
+	for _, a := range addrs {
+		r := regionOf(w, a)
+		if r == nil {
+			t.Fatalf("%s: %s is no edge", name, a)
+		}
+		if v := steer.Permits(w, r, &steer.Client{Participants: js}); !v.Permitted() {
+			t.Fatalf("%s for %v: %s is unlawful: %s", name, js, r.ID, v.Code)
+		}
+	}
+}
+
+// askedFor is the network of a query that was answered: its ECS option's, as the
+// library reads it, or the source. The library refuses the data of some records
+// that a server passes over; for those queries the server's own reading has to do.
+func askedFor(s *Server, packet []byte) netip.Prefix {
+	source := netip.MustParsePrefix("127.0.0.1/32")
+	q := new(dns.Msg)
+	if q.Unpack(packet) != nil {
+		var own query
+		s.parse(packet, &own)
+		if own.ecs.network.IsValid() {
+			return own.ecs.network
+		}
+		return source
+	}
+	if opt := q.IsEdns0(); opt != nil {
+		for _, o := range opt.Option {
+			e, ok := o.(*dns.EDNS0_SUBNET)
+			if !ok || e.SourceNetmask == 0 {
+				continue
+			}
+			a, _ := netip.AddrFromSlice(e.Address)
+			switch {
+			case e.Family == 1:
+				return netip.PrefixFrom(a.Unmap(), int(e.SourceNetmask))
+			case a.Is4In6():
+				return netip.PrefixFrom(a.Unmap(), int(e.SourceNetmask)-96)
+			}
+			return netip.PrefixFrom(a, int(e.SourceNetmask))
+		}
+	}
+	return source
+}
+
+func BenchmarkRespond(b *testing.B) {
+	s := listen(b)
+	for _, r := range []struct {
+		name string
+		q    *dns.Msg
+	}{
+		{"join", ask("join.media.example.", dns.TypeA, ecs("192.0.2.0/27"))},
+		{"pinned", ask("de.join.media.example.", dns.TypeA)},
+		{"edge", ask("de-fra-1.edge.media.example.", dns.TypeA)},
+		{"nxdomain", ask("www.media.example.", dns.TypeA)},
+	} {
+		packet, src := pack(b, r.q), netip.MustParseAddr(berlin)
+		b.Run(r.name, func(b *testing.B) {
+			b.ReportAllocs()
+			var out []byte
+			for range b.N {
+				out = s.respond(out[:0], packet, src, overUDP)
+			}
+		})
+	}
+}

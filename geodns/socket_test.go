@@ -1,0 +1,277 @@
+package geodns
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// serve runs s until the test ends, and fails it when Serve does.
+func serve(t testing.TB, s *Server) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+}
+
+func dial(t testing.TB, s *Server, network string) net.Conn {
+	t.Helper()
+	c, err := net.Dial(network, s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+func framed(packets ...[]byte) (b []byte) {
+	for _, p := range packets {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(p))), p...)
+	}
+	return b
+}
+
+func readTCP(c net.Conn) (*dns.Msg, error) {
+	var n [2]byte
+	if _, err := io.ReadFull(c, n[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, binary.BigEndian.Uint16(n[:]))
+	if _, err := io.ReadFull(c, b); err != nil {
+		return nil, err
+	}
+	m := new(dns.Msg)
+	return m, m.Unpack(b)
+}
+
+// TestGarbageDoesNotStopTheServer sends what no client should, then asks.
+func TestGarbageDoesNotStopTheServer(t *testing.T) {
+	s := listen(t)
+	serve(t, s)
+	garbage := [][]byte{nil, {0}, []byte("GET / HTTP/1.1\r\n\r\n"), make([]byte, 12), make([]byte, 5000), raw(0, 1, 0, 0, 1, joinA, "c025 0010 0001 00000000 0000"),
+		raw(0x8000, 1, 0, 0, 0, joinA), raw(0, 0xffff, 0xffff, 0xffff, 0xffff), raw(0, 1, 0, 0, 0, strings.Repeat("c00c", 600))}
+	q := ask("join.media.example.", dns.TypeA, ecs("192.0.2.0/27"))
+	udp := dial(t, s, "udp")
+	for i, g := range garbage {
+		if _, err := udp.Write(g); err != nil {
+			t.Fatal(err)
+		}
+		q.Id = uint16(1000 + i)
+		if _, err := udp.Write(pack(t, q)); err != nil {
+			t.Fatal(err)
+		}
+		for { // answers to the garbage may come first
+			b := make([]byte, 2048)
+			n, err := udp.Read(b)
+			if err != nil {
+				t.Fatalf("after garbage %d: %v", i, err)
+			}
+			m := new(dns.Msg)
+			if err := m.Unpack(b[:n]); err != nil {
+				t.Fatalf("after garbage %d: answer: %v", i, err)
+			}
+			if m.Id == q.Id {
+				break
+			}
+		}
+		tcp := dial(t, s, "tcp")
+		if _, err := tcp.Write(framed(g)); err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, io.LimitReader(tcp, 2)) // its length, or the end
+		tcp.Close()
+	}
+	tcp := dial(t, s, "tcp")
+	if _, err := tcp.Write(framed(pack(t, q))); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := readTCP(tcp); err != nil || len(m.Answer) == 0 {
+		t.Errorf("TCP after garbage: got %v, %v", m, err)
+	}
+}
+
+// TestTCP: pipelining in order (RFC 7766 section 6.2.1.1), the idle limit, the
+// connection limit and a shutdown that waits for nobody.
+func TestTCP(t *testing.T) {
+	s := listen(t)
+	s.maxConns, s.idle = 2, 200*time.Millisecond
+	serve(t, s)
+	c := dial(t, s, "tcp")
+	var all [][]byte
+	for i := range 50 {
+		q := ask("join.media.example.", dns.TypeA, ecs("192.0.2.0/27"))
+		q.Id = uint16(i)
+		all = append(all, pack(t, q))
+	}
+	if _, err := c.Write(framed(all...)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		m, err := readTCP(c)
+		if err != nil || int(m.Id) != i || len(m.Answer) == 0 {
+			t.Fatalf("answer %d: got %v, %v", i, m, err)
+		}
+	}
+	if _, err := readTCP(c); !errors.Is(err, io.EOF) {
+		t.Errorf("idle: got %v, want the connection closed", err)
+	}
+	slow := dial(t, s, "tcp")
+	if _, err := slow.Write([]byte{0, 40, 1}); err != nil { // and never the rest
+		t.Fatal(err)
+	}
+	if _, err := readTCP(slow); !errors.Is(err, io.EOF) {
+		t.Errorf("half a query: got %v, want the connection closed", err)
+	}
+}
+
+func TestTCPConnectionLimit(t *testing.T) {
+	s := listen(t)
+	s.maxConns = 2
+	serve(t, s)
+	q := framed(pack(t, ask("join.media.example.", dns.TypeA)))
+	var open []net.Conn
+	for range 2 {
+		c := dial(t, s, "tcp")
+		if _, err := c.Write(q); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readTCP(c); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+	}
+	over := dial(t, s, "tcp")
+	if m, err := readTCP(over); err == nil {
+		t.Errorf("connection 3 of 2: got %v, want it closed", m)
+	}
+	open[0].Write(q)
+	if _, err := readTCP(open[0]); err != nil {
+		t.Errorf("an open connection: %v", err)
+	}
+}
+
+func TestCloseEndsServe(t *testing.T) {
+	s := listen(t)
+	done := make(chan error)
+	go func() { done <- s.Serve(context.Background()) }()
+	c := dial(t, s, "tcp")
+	if _, err := c.Write(framed(pack(t, ask("join.media.example.", dns.TypeA)))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readTCP(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("serve: got %v, want nil", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("close twice: %v", err)
+	}
+	if _, err := readTCP(c); err == nil {
+		t.Error("the connection is still open")
+	}
+}
+
+// TestWildcardAnswersFromTheAddressAsked: a connected socket takes an answer from
+// no other address.
+func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
+	for _, r := range []struct{ name, listen, to string }{
+		{"IPv4, its second address", "0.0.0.0:0", "127.0.0.2"},
+		{"IPv6 socket, IPv4 client", "[::]:0", "127.0.0.2"},
+		{"IPv6", "[::]:0", "::1"},
+	} {
+		s := listen(t, func(c *Config) {
+			c.Addr, c.NS = netip.MustParseAddrPort(r.listen), []netip.Addr{netip.MustParseAddr("198.18.99.1")}
+		})
+		serve(t, s)
+		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(r.to), s.Addr().Port())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Write(pack(t, ask("media.example.", dns.TypeSOA))); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 2048)
+		if n, err := c.Read(b); err != nil || n < headerLen {
+			if strings.Contains(r.to, ":") && errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Logf("%s: no IPv6 loopback here?", r.name)
+			}
+			t.Errorf("%s: %d octets, %v", r.name, n, err)
+		}
+	}
+}
+
+// TestDig asks with a real client.
+func TestDig(t *testing.T) {
+	if _, err := exec.LookPath("dig"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("dig: not found: apt install bind9-dnsutils")
+		}
+		t.Skip("dig is not installed")
+	}
+	s := listen(t)
+	serve(t, s)
+	for _, r := range []struct {
+		name string
+		args string
+		want []string // in the output
+		not  []string
+	}{
+		{"UDP", "+norec join.media.example A", []string{"status: NOERROR", "flags: qr aa;", "5\tIN\tA\t198.18.3.1", "udp: 1232"}, []string{"WARNING", "CLIENT-SUBNET"}},
+		{"TCP", "+tcp join.media.example AAAA", []string{"status: NOERROR", "2001:db8:ffff:3::1", "(TCP)"}, []string{"WARNING: recursion not"}},
+		{"subnet", "+subnet=192.0.2.64/32 join.media.example A", []string{"198.18.5.1", "CLIENT-SUBNET: 192.0.2.64/32/27"}, nil},
+		{"subnet /26 that is wider than one place", "+subnet=192.0.2.64/26 join.media.example A", []string{"198.18.5.1", "CLIENT-SUBNET: 192.0.2.64/26/27"}, nil},
+		{"subnet /24 over Europe: an edge that is lawful for all of it", "+subnet=192.0.2.0/24 join.media.example A", []string{"198.18.3.1", "CLIENT-SUBNET: 192.0.2.0/24/27"}, nil},
+		{"subnet /24 over the United States", "+subnet=198.51.100.0/24 join.media.example A", []string{"198.18.7.1", "CLIENT-SUBNET: 198.51.100.0/24/27"}, nil},
+		{"subnet /24 over places that have nothing in common", "+subnet=203.0.113.0/24 join.media.example A", []string{"ANSWER: 0, AUTHORITY: 1", "EDE: 18"}, nil},
+		{"IPv6 subnet", "+subnet=2001:db8:1000::/56 join.media.example A", []string{"198.18.2.1", "CLIENT-SUBNET: 2001:db8:1000::/56/40"}, nil},
+		{"subnet 0", "+subnet=0 join.media.example A", []string{"198.18.3.1", "CLIENT-SUBNET: 0.0.0.0/0/0"}, nil},
+		{"subnet without a lawful edge", "+subnet=203.0.113.192/27 join.media.example A", []string{"status: NOERROR", "ANSWER: 0, AUTHORITY: 1", "EDE: 18 (Prohibited): (home_only: ", "\tSOA\t"}, nil},
+		{"pinned", "ca-qc.join.media.example A", []string{"198.18.2.1"}, nil},
+		{"NXDOMAIN", "www.media.example A", []string{"status: NXDOMAIN", "ns1.media.example. hostmaster.media.example. 812"}, nil},
+		{"elsewhere", "example.com A", []string{"status: REFUSED", "EDE: 20 (Not Authoritative)"}, []string{"flags: qr aa"}},
+		{"ANY", "+notcp media.example ANY", []string{`HINFO	"RFC8482" ""`}, nil},
+		{"AXFR", "media.example AXFR", []string{"Transfer failed"}, nil},
+		{"EDNS 1", "+edns=1 +noednsneg join.media.example A", []string{"status: BADVERS", "version: 0"}, nil},
+		{"an unknown option", "+ednsopt=65001:abcd join.media.example A", []string{"status: NOERROR"}, []string{"OPT=65001"}},
+		{"unknown EDNS flags", "+ednsflags=0x40 join.media.example A", []string{"status: NOERROR"}, []string{"MBZ"}},
+		{"opcode STATUS", "+opcode=STATUS join.media.example A", []string{"status: NOTIMP"}, nil},
+		{"why", "+subnet=198.51.100.0/27 _why.join.media.example TXT", []string{`"jurisdiction=US-NY" "choice=us-iad/us-iad-1"`, "CLIENT-SUBNET: 198.51.100.0/27/27"}, nil},
+		{"letter case", "jOiN.mEdIa.ExAmPlE A", []string{"jOiN.mEdIa.ExAmPlE.\t5\tIN\tA\t198.18.3.1"}, nil},
+	} {
+		args := append([]string{"@" + s.Addr().Addr().String(), "-p", s.Addr().String()[strings.LastIndex(s.Addr().String(), ":")+1:], "+tries=1", "+time=5"}, strings.Fields(r.args)...)
+		out, _ := exec.Command("dig", args...).CombinedOutput() // its exit status says little; the words are judged
+		for _, want := range r.want {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("%s: dig %s: want %q in:\n%s", r.name, r.args, want, out)
+			}
+		}
+		for _, not := range append(r.not, "malformed", "mismatch", "communications error") {
+			if strings.Contains(string(out), not) {
+				t.Errorf("%s: dig %s: %q in:\n%s", r.name, r.args, not, out)
+			}
+		}
+	}
+}
