@@ -117,7 +117,7 @@ func (e *Edge) listen() (err error) {
 	if cfg.Host == "" {
 		cfg.Host = "http://" + netip.AddrPortFrom(cfg.Public, cfg.HTTP.Port()).String()
 	}
-	if e.sfu, err = sfu.Listen(sfu.Config{Addr: cfg.Media, Log: cfg.Log}); err != nil {
+	if e.sfu, err = sfu.Listen(sfu.Config{Addr: cfg.Media, Public: cfg.Public, Log: cfg.Log}); err != nil {
 		return err
 	}
 	// A closed relay: it reaches this edge's own SFU and nothing else, so no

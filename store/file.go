@@ -106,27 +106,34 @@ func decode(b []byte) (rev uint64, entries []Entry, err error) {
 	return doc.Rev, entries, nil
 }
 
-// write replaces the file: temporary file, fsync, rename, fsync of the directory.
+// write replaces the file with a document of the entries.
 func (f *File) write(rev uint64, entries []Entry) error {
 	b, err := encode(rev, entries)
+	if err == nil {
+		err = WriteFile(f.path, b)
+	}
 	if err != nil {
 		return fmt.Errorf("store file %s: %w", f.path, err)
 	}
-	temp := f.path + ".tmp"
-	if err := writeSynced(temp, b); err != nil {
-		return fmt.Errorf("store file: %w", err)
-	}
-	if err := os.Rename(temp, f.path); err != nil {
-		return fmt.Errorf("store file: %w", err)
-	}
-	dir, err := os.Open(filepath.Dir(f.path))
-	if err != nil {
-		return fmt.Errorf("store file: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("store file: %w", err)
-	}
 	return nil
+}
+
+// WriteFile replaces the file at path as a whole (temporary file, fsync, rename,
+// fsync of the directory): a reader sees the old bytes or the new ones, also after
+// a power cut. One writer at a time; only the file's owner may read it.
+func WriteFile(path string, b []byte) error {
+	temp := path + ".tmp"
+	if err := writeSynced(temp, b); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // writeSynced keeps the file to its owner: values may be secrets of an ACME account.

@@ -85,15 +85,15 @@ func (l *streams) admit(conn net.Conn) *stream {
 	return c
 }
 
-func (l *streams) remove(c *stream) {
+func (l *streams) forget(c *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	c.idle.Stop()
 	delete(l.conns, c.remote)
 	src := source(c.remote.Addr())
 	if l.sources[src]--; l.sources[src] == 0 {
 		delete(l.sources, src)
 	}
-	l.open.Done()
 }
 
 func (l *streams) find(client net.Addr) *stream {
@@ -204,9 +204,9 @@ func (c *stream) write(b []byte) (int, error) {
 func (c *stream) Close() error {
 	err := net.ErrClosed
 	c.once.Do(func() {
-		c.idle.Stop()
+		c.l.forget(c)
 		err = c.Conn.Close()
-		c.l.remove(c)
+		c.l.open.Done()
 	})
 	return err
 }

@@ -2,10 +2,11 @@ package sfu
 
 import (
 	"errors"
-	"io"
-	"log/slog"
+	"fmt"
 	"net"
-	"slices"
+	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,139 +16,228 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/logging"
 	"github.com/pion/rtcp"
-	"github.com/pion/rtp"
+	pion "github.com/pion/rtp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
-	house "bailiwick/edge/sfu/rtp"
+	"bailiwick/edge/sfu/rtp"
 )
 
-// engine makes pion connections on one mux.
-type engine struct {
-	mux ice.UDPMux
-	api *webrtc.API
+const (
+	// lostAfter is when a silent connection counts as down. It is never given up: it
+	// lives until its session closes, and goes on as soon as packets come again.
+	lostAfter = 5 * time.Second
+	// replayWindow admits a packet that comes this much late, in packets: one that was
+	// asked for again over a long path. pion's 64 would drop those as replays.
+	replayWindow = 1024
+	socketBuffer = 4 << 20 // bytes; the system may grant less
+)
+
+// mux is the one UDP socket and what every connection on it has in common.
+type mux struct {
+	addr     netip.AddrPort // as offered
+	ice      *ice.UDPMuxDefault
+	settings webrtc.SettingEngine
 }
 
-// newEngine sets pion up. The interceptor registry is empty on purpose: RTCP is
-// this package's, and the defaults would answer behind its back.
-func newEngine(conn net.PacketConn, log *slog.Logger) (*engine, error) {
-	quiet := logging.NewDefaultLoggerFactory()
-	quiet.DefaultLogLevel = logging.LogLevelDisabled
-	mux := webrtc.NewICEUDPMux(quiet.NewLogger("mux"), conn)
-	media := &webrtc.MediaEngine{}
-	if err := codecs(media); err != nil {
-		return nil, err
-	}
-	var set webrtc.SettingEngine
-	set.LoggerFactory = quiet
-	set.SetLite(true)
-	set.SetICEUDPMux(mux)
-	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
-	set.SetIncludeLoopbackCandidate(true)
-	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	set.SetReceiveMTU(house.MaxPacket)
-	set.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
-	return &engine{mux: mux, api: webrtc.NewAPI(webrtc.WithMediaEngine(media), webrtc.WithSettingEngine(set),
-		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))}, nil
-}
-
-func (e *engine) Close() error { return e.mux.Close() }
-
-// codecs offers Opus, and VP8 before H.264: every browser has both, and VP8 needs
-// no profile to match.
-func codecs(m *webrtc.MediaEngine) error {
-	video := []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
-	var errs []error
-	add := func(kind webrtc.RTPCodecType, pt webrtc.PayloadType, c webrtc.RTPCodecCapability) {
-		errs = append(errs, m.RegisterCodec(webrtc.RTPCodecParameters{RTPCodecCapability: c, PayloadType: pt}, kind))
-	}
-	add(webrtc.RTPCodecTypeAudio, 111, webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2,
-		SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1"})
-	add(webrtc.RTPCodecTypeVideo, 96, webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000, RTCPFeedback: video})
-	add(webrtc.RTPCodecTypeVideo, 102, webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeH264, ClockRate: 90000, RTCPFeedback: video,
-		SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"})
-	return errors.Join(errs...)
-}
-
-// pionTransport is a transport on webrtc.PeerConnection.
-type pionTransport struct {
-	pc   *webrtc.PeerConnection
-	to   events
-	once sync.Once
-	outs sync.WaitGroup
-}
-
-func (e *engine) connect(to events) (*pionTransport, error) {
-	pc, err := e.api.NewPeerConnection(webrtc.Configuration{})
+func newMux(addr netip.AddrPort, public netip.Addr) (*mux, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
 	if err != nil {
 		return nil, err
 	}
-	t := &pionTransport{pc: pc, to: to}
-	for _, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
-		if _, err := pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
-			pc.Close()
+	conn.SetReadBuffer(socketBuffer)
+	conn.SetWriteBuffer(socketBuffer)
+	bound := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	m := &mux{addr: netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())}
+	if public.IsValid() {
+		m.addr = netip.AddrPortFrom(public, bound.Port())
+	}
+	// pion's log lines name clients' addresses.
+	silent := &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
+	m.ice = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: silent.NewLogger("ice")})
+
+	s := &m.settings
+	s.LoggerFactory = silent
+	s.SetICEUDPMux(m.ice)
+	s.SetLite(true)
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	s.SetIncludeLoopbackCandidate(true) // only a mux that listens on loopback has one
+	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	s.SetICETimeouts(lostAfter, 0, 2*time.Second)
+	// As offerer pion is DTLS server, so this order decides: GCM costs half of CM.
+	s.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
+	// ICE has proved the address already; HelloVerify would cost a round trip.
+	s.SetDTLSInsecureSkipHelloVerify(true)
+	s.SetSRTPReplayProtectionWindow(replayWindow)
+	s.SetReceiveMTU(rtp.MaxPacket)
+	s.SetFireOnTrackBeforeFirstRTP(true)
+	s.DisableMediaEngineCopy(true) // one engine a connection; see connect
+	if public.IsValid() {
+		s.SetNAT1To1IPs([]string{public.String()}, webrtc.ICECandidateTypeHost)
+	}
+	return m, nil
+}
+
+func (m *mux) Close() error { return m.ice.Close() }
+
+// media registers what every offer says. Registration order gives extensions their
+// IDs: MID 1, audio level 2.
+func media() (*webrtc.MediaEngine, error) {
+	m := &webrtc.MediaEngine{}
+	feedback := []webrtc.RTCPFeedback{{Type: "goog-remb"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
+	const audio, video = webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo
+	err := errors.Join(
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeOpus, ClockRate: clockRate[Audio], Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1"}}, audio),
+		// VP8 first: everybody has it, and it has no profiles to disagree about.
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP8, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeVP8, ClockRate: clockRate[Video], RTCPFeedback: feedback}}, video),
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
+			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
+	)
+	return m, err
+}
+
+// pionTransport is a transport on one webrtc.PeerConnection.
+type pionTransport struct {
+	handler handler
+	api     *webrtc.API
+	pc      *webrtc.PeerConnection
+	outs    []*webrtc.RTPTransceiver // from m-line 2 on
+
+	mu      sync.Mutex
+	closed  bool
+	readers sync.WaitGroup
+}
+
+// connect makes a connection. It has a webrtc.API of its own, which shares the media
+// engine with it: Open makes senders outside the PeerConnection's own methods. The
+// empty interceptor registry is not the default: with none given pion installs
+// interceptors that write RTCP of their own.
+func (m *mux) connect(h handler) (transport, error) {
+	engine, err := media()
+	if err != nil {
+		return nil, err
+	}
+	t := &pionTransport{handler: h}
+	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(m.settings),
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
+		BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
+		RTPHeaderEncryptionPolicy: webrtc.RTPHeaderEncryptionPolicyDisable})
+	if err != nil {
+		return nil, err
+	}
+	for i, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
+		tr, err := t.pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
+		if err == nil {
+			err = tr.SetMid(strconv.Itoa(i))
+		}
+		if err != nil {
+			t.pc.Close()
 			return nil, err
 		}
 	}
-	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
-		switch s {
-		case webrtc.PeerConnectionStateConnected:
-			to.Connected(true)
-		case webrtc.PeerConnectionStateDisconnected, webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
-			to.Connected(false)
-		}
+	var changes sync.Mutex
+	t.pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) {
+		// pion calls this on a new goroutine each time: only what is now can be told.
+		changes.Lock()
+		defer changes.Unlock()
+		h.connected(t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected)
 	})
-	pc.OnTrack(t.track)
+	t.pc.OnTrack(func(remote *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
+		if remote.RID() != "" {
+			return // simulcast was not offered
+		}
+		t.spawn(func() { t.readPackets(remote) })
+		t.spawn(func() { t.readControl(uint32(remote.SSRC()), r.Read) })
+	})
 	return t, nil
 }
 
-// track runs for the life of one published track.
-func (t *pionTransport) track(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
+// spawn runs a reader that Close waits for.
+func (t *pionTransport) spawn(read func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.readers.Go(read)
+	}
+}
+
+func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	kind := Audio
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
-	c := remote.Codec()
-	sink := t.to.Track(kind, uint32(remote.SSRC()), c.MimeType, c.ClockRate)
-	if sink == nil {
-		return
-	}
-	defer sink.Ended()
-	var reports sync.WaitGroup
-	reports.Go(func() {
-		for {
-			packets, _, err := receiver.ReadRTCP()
-			if err != nil {
-				return
-			}
-			for _, p := range packets {
-				if sr, ok := p.(*rtcp.SenderReport); ok && sr.SSRC == uint32(remote.SSRC()) {
-					sink.SenderReport(sr, time.Now())
-				}
-			}
-		}
-	})
-	defer reports.Wait()
-	buf := make([]byte, house.MaxPacket)
-	var h rtp.Header
+	buf := make([]byte, rtp.MaxPacket)
 	for {
 		n, _, err := remote.Read(buf)
-		if errors.Is(err, io.ErrShortBuffer) {
-			continue // nothing that large is media of ours
+		if n > 0 { // with an error too: a payload type that pion does not know
+			t.handler.packet(kind, buf[:n], time.Now())
+		} else if err != nil {
+			return
 		}
+	}
+}
+
+// readControl reads the RTCP that pion sorts under one SSRC. It sorts a packet that
+// is about several under each of them: the first one's reader takes it.
+func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interceptor.Attributes, error)) {
+	buf := make([]byte, rtp.MaxPacket)
+	for {
+		n, _, err := read(buf)
 		if err != nil {
 			return
 		}
-		h = rtp.Header{CSRC: h.CSRC[:0], Extensions: h.Extensions[:0]}
-		size, err := h.Unmarshal(buf[:n])
+		packets, err := rtcp.Unmarshal(buf[:n])
 		if err != nil {
-			continue
+			continue // an unknown or broken packet costs its compound, no more
 		}
-		end := n
-		if h.Padding && n > size {
-			end = max(size, n-int(buf[n-1]))
+		now := time.Now()
+		for _, p := range packets {
+			if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
+				t.handler.control(p, now)
+			}
 		}
-		sink.RTP(&h, buf[:n], buf[size:end], time.Now())
 	}
+}
+
+func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, error) {
+	o := &pionOutlet{kind: kind, stream: participant}
+	var sender *webrtc.RTPSender
+	if i -= firstLine; i == len(t.outs) {
+		tr, err := t.pc.AddTransceiverFromTrack(o, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+		if err != nil {
+			return nil, err
+		}
+		if err := tr.SetMid(strconv.Itoa(firstLine + i)); err != nil {
+			return nil, err
+		}
+		t.outs = append(t.outs, tr)
+		sender = tr.Sender()
+	} else {
+		// PeerConnection.AddTrack would pick any idle m-line, the first two included. A
+		// new sender has a new SSRC: a browser may have dropped the rollover counter of
+		// the old one with its m-line.
+		var err error
+		if sender, err = t.api.NewRTPSender(o, t.pc.SCTP().Transport()); err != nil {
+			return nil, err
+		}
+		if err := t.outs[i].SetSender(sender, o); err != nil {
+			return nil, err
+		}
+	}
+	o.ssrc = uint32(sender.GetParameters().Encodings[0].SSRC)
+	t.spawn(func() { t.readControl(o.ssrc, sender.Read) })
+	return o, nil
+}
+
+func (t *pionTransport) Shut(i int) error {
+	return t.pc.RemoveTrack(t.outs[i-firstLine].Sender())
 }
 
 func (t *pionTransport) Offer() (string, error) {
@@ -159,102 +249,87 @@ func (t *pionTransport) Offer() (string, error) {
 	if err := t.pc.SetLocalDescription(offer); err != nil {
 		return "", err
 	}
-	<-gathered // the mux's addresses: nothing is asked of the network
-	return t.pc.LocalDescription().SDP, nil
+	<-gathered // asks nobody: the mux's address is the only candidate
+	d := t.pc.LocalDescription()
+	if d == nil {
+		return "", webrtc.ErrConnectionClosed
+	}
+	return oneCandidate(d.SDP), nil
 }
 
-func (t *pionTransport) Answer(sdp string) error {
-	return t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: sdp})
+// oneCandidate drops the candidates of component 2: RTCP is multiplexed.
+func oneCandidate(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(line, "a=candidate:") && f[1] != "1" {
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+func (t *pionTransport) Answer(text string) error {
+	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: text}); err != nil {
+		return fmt.Errorf("sdp: %w", err)
+	}
+	return nil
 }
 
 func (t *pionTransport) WriteRTCP(packets []rtcp.Packet) error { return t.pc.WriteRTCP(packets) }
 
 func (t *pionTransport) Close() error {
-	var err error
-	t.once.Do(func() { err = t.pc.Close() })
-	t.outs.Wait()
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	err := t.pc.GracefulClose()
+	t.readers.Wait()
 	return err
 }
 
-func (t *pionTransport) AddOut(kind Kind, stream string) (out, error) {
-	o := &pionOut{kind: kind, stream: stream}
-	tr, err := t.pc.AddTransceiverFromTrack(o, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
-	if err != nil {
-		return nil, err
-	}
-	o.transceiver = tr
-	sender := tr.Sender()
-	t.outs.Go(func() {
-		for {
-			packets, _, err := sender.ReadRTCP()
-			if err != nil {
-				return
-			}
-			t.to.Feedback(o, packets)
-		}
-	})
-	return o, nil
-}
-
-// pionOut is a webrtc.TrackLocal that is bound once and then sends whichever
-// publisher the room gives it.
-type pionOut struct {
-	kind        Kind
-	stream      string
-	transceiver *webrtc.RTPTransceiver
-	bound       atomic.Pointer[binding]
-}
-
-type binding struct {
+// pionOutlet is a webrtc.TrackLocal: pion binds it to an m-line, the room writes.
+type pionOutlet struct {
+	kind   Kind
+	stream string
 	ssrc   uint32
-	codecs []webrtc.RTPCodecParameters
-	w      webrtc.TrackLocalWriter
+	writer atomic.Pointer[webrtc.TrackLocalWriter]
 }
 
-func (o *pionOut) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
-	list := slices.Clone(c.CodecParameters())
-	if len(list) == 0 {
+func (o *pionOutlet) SSRC() uint32 { return o.ssrc }
+
+func (o *pionOutlet) WriteRTP(h *pion.Header, payload []byte) error {
+	w := o.writer.Load()
+	if w == nil {
+		return net.ErrClosed
+	}
+	_, err := (*w).WriteRTP(h, payload)
+	return err
+}
+
+// Bind is called when an answer has accepted the m-line. Which of its codecs a
+// packet has is the packet's business.
+func (o *pionOutlet) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
+	codecs := c.CodecParameters()
+	if len(codecs) == 0 {
 		return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
 	}
-	o.bound.Store(&binding{ssrc: uint32(c.SSRC()), codecs: list, w: c.WriteStream()})
-	return list[0], nil
+	w := c.WriteStream()
+	o.writer.Store(&w)
+	return codecs[0], nil
 }
 
-func (o *pionOut) Unbind(webrtc.TrackLocalContext) error {
-	o.bound.Store(nil)
+func (o *pionOutlet) Unbind(webrtc.TrackLocalContext) error {
+	o.writer.Store(nil)
 	return nil
 }
 
-func (o *pionOut) ID() string       { return o.stream + "-" + o.kind.String() }
-func (o *pionOut) RID() string      { return "" }
-func (o *pionOut) StreamID() string { return o.stream }
-func (o *pionOut) Kind() webrtc.RTPCodecType {
+func (o *pionOutlet) ID() string       { return o.kind.String() }
+func (o *pionOutlet) RID() string      { return "" }
+func (o *pionOutlet) StreamID() string { return o.stream }
+
+func (o *pionOutlet) Kind() webrtc.RTPCodecType {
 	if o.kind == Video {
 		return webrtc.RTPCodecTypeVideo
 	}
 	return webrtc.RTPCodecTypeAudio
-}
-
-func (o *pionOut) MID() string { return o.transceiver.Mid() }
-
-func (o *pionOut) SSRC() uint32 {
-	if b := o.bound.Load(); b != nil {
-		return b.ssrc
-	}
-	return 0
-}
-
-func (o *pionOut) Write(codec string, h *rtp.Header, payload []byte) error {
-	b := o.bound.Load()
-	if b == nil {
-		return nil
-	}
-	for i := range b.codecs {
-		if b.codecs[i].MimeType == codec {
-			h.SSRC, h.PayloadType = b.ssrc, uint8(b.codecs[i].PayloadType)
-			_, err := b.w.WriteRTP(h, payload)
-			return err
-		}
-	}
-	return nil
 }

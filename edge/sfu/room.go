@@ -1,472 +1,164 @@
 package sfu
 
 import (
-	"fmt"
 	"slices"
 	"sync"
-	"time"
+	"sync/atomic"
 
-	"github.com/pion/rtcp"
-
-	house "bailiwick/edge/sfu/rtp"
 	"bailiwick/edge/signal"
 )
 
-// room is one consult's participants on this SFU.
+// room is one consult's participants.
 type room struct {
-	id  string
-	sfu *SFU
+	id             string
+	packets, bytes atomic.Uint64 // forwarded
 
 	mu    sync.Mutex
-	seats map[string]*participant
+	seats []*participant // in the order of their joining
 }
 
-// participant is the holder of one seat. During a resumption it has two sessions:
-// the earlier one carries media until the newer one is up.
+// participant is one seat and who holds it. Others' lines are bound to the
+// participant, so a session that takes the seat over goes on in them.
 type participant struct {
 	id, role string
 	parked   bool
 	state    signal.State
-	session  *Session
-	earlier  *Session
-	tracks   [2]*published // newest of each kind
+	session  *Session // talks to the client
+	media    *Session // carries media: session, or the one that it resumes
 }
 
-// Session is one connection of one participant.
-type Session struct {
-	id        string
-	room      *room
-	who       *participant
-	transport transport
-	sink      Sink
-	connected bool
-	closed    bool
+// up: media passes and the participant takes part.
+func (p *participant) up() bool { return p.media.up && !p.parked }
 
-	pairs       []*pair
-	seq         int
-	outstanding bool // an offer waits for its answer
-	stale       bool // what was offered is no longer what is wanted
+func (p *participant) hears(k Kind) bool {
+	return p.up() && (k == Audio || p.state.ReceiveVideo)
 }
 
-// pair is two m-lines that show one other participant, or nobody yet.
-type pair struct {
-	shows *participant
-	subs  [2]*subscription
-}
-
-func (r *room) joinLocked(seat Seat, session string, sink Sink) (*Session, error) {
-	p := r.seats[seat.Participant]
-	if p == nil {
-		if len(r.seats) >= r.sfu.cfg.MaxParticipants {
-			return nil, ErrRoomFull
+func (r *room) join(seat Seat, session string, x *Session, limit int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.seats, func(p *participant) bool { return p.id == seat.Participant })
+	if i < 0 {
+		if len(r.seats) >= limit {
+			return ErrRoomFull
 		}
-		p = &participant{id: seat.Participant, role: seat.Role, parked: seat.Parked, state: signal.State{Mic: true, Camera: true, ReceiveVideo: true}}
+		i = len(r.seats)
+		r.seats = append(r.seats, &participant{id: seat.Participant, state: signal.State{ReceiveVideo: true}})
 	}
-	x := &Session{id: newSessionID(), room: r, who: p, sink: sink}
-	resumes := p.session != nil && session != "" && p.session.id == session
-	if resumes {
-		x.id = session
+	p := r.seats[i]
+	x.room, x.who = r, p
+	earlier, carries := p.session, p.media
+	p.role, p.parked, p.session, p.media = seat.Role, seat.Parked, x, x
+	switch {
+	case earlier == nil:
+	case session == earlier.id:
+		x.id = earlier.id
+		if carries.up {
+			p.media = carries
+		}
+	default:
+		p.state = signal.State{ReceiveVideo: true}
+		earlier.sink(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
 	}
-	t, err := r.sfu.engine.connect(x)
-	if err != nil {
-		return nil, fmt.Errorf("room %s: connect: %w", r.id, err)
-	}
-	x.transport = t
-	r.seats[p.id] = p
-	if p.earlier != nil {
-		r.closeSessionLocked(p.earlier)
-		p.earlier = nil
-	}
-	if old := p.session; old != nil {
-		if resumes {
-			p.earlier = old
-		} else {
-			old.tell(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
-			r.closeSessionLocked(old)
+	for _, s := range []*Session{earlier, carries} {
+		if s != nil && s != p.media {
+			s.stopLocked()
 		}
 	}
-	p.session, p.parked = x, seat.Parked
-	r.changedLocked()
-	return x, nil
-}
-
-// tell hands one message to the client; nothing follows a closed session.
-func (x *Session) tell(m any) {
-	if !x.closed {
-		x.sink(m)
-	}
-}
-
-// ID is the session's name, which its client gives back to resume.
-func (x *Session) ID() string { return x.id }
-
-// Answer applies the client's answer to the offer of the same seq; an answer to an
-// older offer is ignored.
-func (x *Session) Answer(a signal.Answer) error {
-	x.room.mu.Lock()
-	defer x.room.mu.Unlock()
-	if x.closed || !x.outstanding || a.Seq != x.seq {
-		return nil
-	}
-	if err := x.transport.Answer(a.SDP); err != nil {
-		return err
-	}
-	x.outstanding = false
-	for _, p := range x.pairs {
-		for _, s := range p.subs {
-			if s.from != nil && s.from.kind == Video {
-				s.from.askKeyframe(time.Now())
-			}
-		}
-	}
-	if x.stale {
-		x.offerLocked()
-	}
+	r.refreshLocked()
 	return nil
 }
 
-// State takes what the client sends and wants.
-func (x *Session) State(s signal.State) {
-	x.room.mu.Lock()
-	defer x.room.mu.Unlock()
-	if x.closed {
-		return
-	}
-	x.who.state = s
-	x.room.changedLocked()
-}
-
-// Unpark takes the seat: from here on the participant sends and hears.
-func (x *Session) Unpark() {
-	x.room.mu.Lock()
-	defer x.room.mu.Unlock()
-	if x.closed || !x.who.parked {
-		return
-	}
-	x.who.parked = false
-	x.room.changedLocked()
-}
-
-// Close leaves the seat, unless a newer session has it.
-func (x *Session) Close() {
-	x.room.mu.Lock()
-	x.room.leaveLocked(x)
-	empty := len(x.room.seats) == 0
-	x.room.mu.Unlock()
-	if empty {
-		x.room.sfu.forget(x.room)
-	}
-}
-
-func (r *room) leaveLocked(x *Session) {
+// leave reports whether the room is empty now.
+func (r *room) leave(x *Session) (empty bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x.stopLocked()
 	p := x.who
-	r.closeSessionLocked(x)
-	switch {
-	case p.earlier == x:
-		p.earlier = nil
-	case p.session == x:
-		if p.earlier != nil {
-			r.closeSessionLocked(p.earlier)
-		}
-		if r.seats[p.id] == p {
-			delete(r.seats, p.id)
-			r.changedLocked()
-		}
+	switch x {
+	case p.session:
+		p.media.stopLocked()
+		r.seats = slices.DeleteFunc(r.seats, func(q *participant) bool { return q == p })
+		r.refreshLocked()
+	case p.media: // the one that resumes it is on its way
+		p.media = p.session
+		r.refreshLocked()
 	}
+	return len(r.seats) == 0
 }
 
-// closeSessionLocked ends one connection; its tracks end with it. The transport
-// closes outside the lock: its readers call back into the room.
-func (r *room) closeSessionLocked(x *Session) {
-	if x.closed {
-		return
-	}
-	x.closed = true
-	for _, t := range x.who.tracks {
-		if t != nil && t.session == x {
-			r.unpublishLocked(t)
-		}
-	}
-	for _, p := range x.pairs {
-		p.showLocked(nil)
-	}
-	r.sfu.closing.Go(func() { x.transport.Close() })
-}
-
-// changedLocked brings every session to what the room is now: who it shows, what
-// it may receive, who is there. It is level-triggered and idempotent.
-func (r *room) changedLocked() {
-	for _, id := range r.orderLocked() {
-		x := r.seats[id].session
-		if x.assignLocked() || x.seq == 0 {
-			x.offerLocked()
-		}
-		r.subscribeLocked(x)
-	}
-	r.tellPeersLocked()
-}
-
-func (r *room) orderLocked() []string {
-	ids := make([]string, 0, len(r.seats))
-	for id := range r.seats {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// assignLocked gives every other seated participant a pair of m-lines and reports
-// whether the offer must be renewed.
-func (x *Session) assignLocked() bool {
-	changed := false
-	want := map[*participant]bool{}
-	if !x.who.parked {
-		for _, p := range x.room.seats {
-			if p != x.who && !p.parked {
-				want[p] = true
-			}
-		}
-	}
-	for _, p := range x.pairs {
-		if p.shows != nil && !want[p.shows] {
-			p.showLocked(nil)
-			changed = true
-		}
-		delete(want, p.shows)
-	}
-	for _, id := range x.room.orderLocked() {
-		who := x.room.seats[id]
-		if !want[who] {
-			continue
-		}
-		p := x.freePairLocked()
-		if p == nil {
-			return changed
-		}
-		p.showLocked(who)
-		changed = true
-	}
-	if len(x.pairs) == 0 { // room for the first other, so that it needs no new m-line
-		x.freePairLocked()
-	}
-	return changed
-}
-
-// freePairLocked finds two idle m-lines or adds them; nil when the transport fails.
-func (x *Session) freePairLocked() *pair {
-	for _, p := range x.pairs {
-		if p.shows == nil {
-			return p
-		}
-	}
-	p := &pair{}
-	for kind := Audio; kind <= Video; kind++ {
-		o, err := x.transport.AddOut(kind, fmt.Sprintf("peer%d", len(x.pairs)))
-		if err != nil {
-			x.room.sfu.cfg.Log.Error("media line not added", "consult", x.room.id, "err", err)
-			return nil
-		}
-		p.subs[kind] = &subscription{out: o, session: x}
-	}
-	x.pairs = append(x.pairs, p)
-	return p
-}
-
-// showLocked points the pair at another participant, or at nobody.
-func (p *pair) showLocked(who *participant) {
-	p.shows = who
-	if who == nil {
-		for _, s := range p.subs {
-			s.takeLocked(nil)
-		}
-	}
-}
-
-// takeLocked moves a subscription to another track.
-func (s *subscription) takeLocked(t *published) {
-	s.mu.Lock()
-	from := s.from
-	s.from = t
-	s.mu.Unlock()
-	if from == t {
-		return
-	}
-	if from != nil {
-		from.editLocked(func(list []*subscription) []*subscription {
-			return slices.DeleteFunc(list, func(o *subscription) bool { return o == s })
-		})
-	}
-	if t != nil {
-		t.editLocked(func(list []*subscription) []*subscription { return append(list, s) })
-		if t.kind == Video {
-			t.askKeyframe(time.Now())
-		}
-	}
-}
-
-func (p *published) editLocked(f func([]*subscription) []*subscription) {
-	var list []*subscription
-	if old := p.subs.Load(); old != nil {
-		list = slices.Clone(*old)
-	}
-	list = f(list)
-	p.subs.Store(&list)
-}
-
-// subscribeLocked connects the session's m-lines to the tracks they should carry.
-func (r *room) subscribeLocked(x *Session) {
-	for _, p := range x.pairs {
-		for kind := Audio; kind <= Video; kind++ {
-			var t *published
-			if p.shows != nil && (kind == Audio || x.who.state.ReceiveVideo) {
-				t = p.shows.tracks[kind]
-			}
-			p.subs[kind].takeLocked(t)
-		}
-	}
-}
-
-// offerLocked sends a new offer, or notes that one is due once the outstanding one
-// is answered.
-func (x *Session) offerLocked() {
-	if x.closed {
-		return
-	}
-	if x.outstanding {
-		x.stale = true
-		return
-	}
-	sdp, err := x.transport.Offer()
-	if err != nil {
-		x.room.sfu.cfg.Log.Error("offer not made", "consult", x.room.id, "err", err)
-		return
-	}
-	x.seq++
-	x.outstanding, x.stale = true, false
-	m := signal.Offer{Type: signal.TypeOffer, SDP: sdp, Seq: x.seq, Tracks: []signal.Track{}}
-	for _, p := range x.pairs {
-		if p.shows == nil {
-			continue
-		}
-		for kind, s := range p.subs {
-			m.Tracks = append(m.Tracks, signal.Track{MID: s.out.MID(), Participant: p.shows.id, Kind: Kind(kind).String()})
-		}
-	}
-	x.tell(m)
-}
-
-func (r *room) tellPeersLocked() {
-	for _, to := range r.seats {
-		m := signal.Peers{Type: signal.TypePeers, Peers: []signal.Peer{}}
-		for _, id := range r.orderLocked() {
-			p := r.seats[id]
-			if p == to || p.parked || to.parked {
-				continue
-			}
-			m.Peers = append(m.Peers, signal.Peer{Participant: p.id, Role: p.role, Mic: p.state.Mic, Camera: p.state.Camera,
-				Connected: p.session.connected || p.earlier != nil && p.earlier.connected})
-		}
-		to.session.tell(m)
-	}
-}
-
-func (r *room) snapshotLocked() Room {
-	s := Room{ID: r.id, Participants: len(r.seats)}
+// end stops every session; with a reason it tells them first.
+func (r *room) end(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, p := range r.seats {
-		if p.session.connected {
+		if reason != "" {
+			p.session.sink(signal.Ended{Type: signal.TypeEnded, Reason: reason})
+		}
+		p.session.stopLocked()
+		p.media.stopLocked()
+	}
+	r.seats = nil
+}
+
+// refreshLocked derives everything that follows from who is here and how they are:
+// who hears whom, what must be negotiated, what each is told. It is level-triggered
+// and idempotent: whoever changes something calls it.
+func (r *room) refreshLocked() {
+	for _, p := range r.seats {
+		for _, k := range kinds {
+			r.routeLocked(p, k)
+		}
+	}
+	for _, p := range r.seats {
+		p.session.kick()
+		p.session.tellPeersLocked(r.seats)
+	}
+}
+
+// routeLocked sets the lines that carry one participant's track. A line that joins
+// begins anew: without a gap in its numbers, and with a keyframe.
+func (r *room) routeLocked(p *participant, k Kind) {
+	t := p.media.tracks[k]
+	var to []*line
+	if !p.parked {
+		for _, q := range r.seats {
+			if l := q.media.lineLocked(p, k); l != nil && q.hears(k) {
+				to = append(to, l)
+			}
+		}
+	}
+	from := t.fanout()
+	if slices.Equal(from, to) {
+		return
+	}
+	keyframe := false
+	for _, l := range to {
+		if !slices.Contains(from, l) {
+			l.begin(t)
+			keyframe = k == Video
+		}
+	}
+	t.lines.Store(&to)
+	if keyframe {
+		t.wantKeyframe()
+	}
+}
+
+func (r *room) snapshot() Room {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Room{ID: r.id, Participants: len(r.seats), Packets: r.packets.Load(), Bytes: r.bytes.Load()}
+	for _, p := range r.seats {
+		if p.up() {
 			s.Connected++
 		}
-		for _, t := range p.tracks {
-			if t != nil {
-				s.Tracks++
-			}
+		if p.media.tracks[Audio].published() {
+			s.Audio++
+		}
+		if p.media.tracks[Video].published() {
+			s.Video++
 		}
 	}
 	return s
-}
-
-func (r *room) endLocked(reason string) {
-	for _, p := range r.seats {
-		p.session.tell(signal.Ended{Type: signal.TypeEnded, Reason: reason})
-	}
-	r.closeLocked()
-}
-
-func (r *room) closeLocked() {
-	for id, p := range r.seats {
-		r.closeSessionLocked(p.session)
-		if p.earlier != nil {
-			r.closeSessionLocked(p.earlier)
-		}
-		delete(r.seats, id)
-	}
-}
-
-// dropIfEmptyLocked forgets a room that a failed join made.
-func (r *room) dropIfEmptyLocked() {
-	if len(r.seats) == 0 {
-		r.sfu.closing.Go(func() { r.sfu.forget(r) })
-	}
-}
-
-// Connected follows the transport: once the newer of two sessions is up, the
-// earlier one closes.
-func (x *Session) Connected(up bool) {
-	x.room.mu.Lock()
-	defer x.room.mu.Unlock()
-	if x.closed || x.connected == up {
-		return
-	}
-	x.connected = up
-	if p := x.who; up && p.session == x && p.earlier != nil {
-		x.room.closeSessionLocked(p.earlier)
-		p.earlier = nil
-	}
-	x.room.tellPeersLocked()
-}
-
-// Track begins one published track. A participant has one of each kind; a newer
-// one takes the older one's place.
-func (x *Session) Track(kind Kind, ssrc uint32, codec string, clockRate uint32) packets {
-	x.room.mu.Lock()
-	defer x.room.mu.Unlock()
-	if x.closed {
-		return nil
-	}
-	t := &published{session: x, kind: kind, ssrc: ssrc, codec: codec, frame: clockRate / 50, ring: &house.Ring{}, stats: house.Stats{ClockRate: clockRate}}
-	if kind == Video {
-		t.frame = clockRate / 30
-	}
-	x.who.tracks[kind] = t
-	for _, p := range x.room.seats {
-		x.room.subscribeLocked(p.session)
-	}
-	return t
-}
-
-func (r *room) unpublishLocked(t *published) {
-	if t.session.who.tracks[t.kind] != t {
-		return
-	}
-	t.session.who.tracks[t.kind] = nil
-	for _, p := range r.seats {
-		r.subscribeLocked(p.session)
-	}
-}
-
-// Feedback answers a subscriber's RTCP.
-func (x *Session) Feedback(o out, packets []rtcp.Packet) {
-	x.room.mu.Lock()
-	var sub *subscription
-	for _, p := range x.pairs {
-		for _, s := range p.subs {
-			if s.out == o {
-				sub = s
-			}
-		}
-	}
-	x.room.mu.Unlock()
-	if sub != nil {
-		sub.feedback(packets)
-	}
 }

@@ -1,25 +1,29 @@
 // Package sfu forwards media between the two to six participants of a consult.
 //
-// It knows rooms, seats and tracks; it does not know tokens, placements, law or
-// sockets other than its own UDP mux. One process-wide mux carries every
-// participant. Media is forwarded as it came, never decoded. The connection to a
-// participant sits behind [transport], so that another media path can take its
-// place; pion.go is the first.
+// It knows rooms, participants and tracks. It does not know tokens, placements or
+// the law, and it opens no socket but its one UDP mux: whoever calls Join has
+// judged that this participant may be here. Media is decrypted hop by hop and never
+// decoded.
 //
-// A room's mutex guards its seats and negotiation. The packet path takes no room
-// lock and no task hop: a track's reader walks an immutable list of subscribers.
+// A room's mutex guards who is in it and how they are; refreshLocked derives from
+// that who hears whom. Each session is one goroutine that negotiates and reports.
+// The packet path takes neither: a publisher's reader walks an immutable list of
+// lines, each with a short mutex of its own. Lock order: SFU.mu, Session.neg,
+// room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
+// neg, which is there for that.
+//
+// The connection itself is behind [transport]; pion.go is the only implementation.
+// RTCP is written here and nowhere else.
 package sfu
 
 import (
+	"cmp"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -27,177 +31,192 @@ import (
 var (
 	// ErrRoomFull is returned by Join when every seat of the room is taken.
 	ErrRoomFull = errors.New("room is full")
-	// ErrClosed is returned after Close.
+	// ErrClosed is returned by Join after Close.
 	ErrClosed = errors.New("sfu is closed")
+	// ErrBadAnswer is wrapped by Answer's errors: the client broke the protocol.
+	ErrBadAnswer = errors.New("bad answer")
 )
 
 // Config is what an SFU needs.
 type Config struct {
-	Addr            netip.AddrPort // UDP; port 0 picks one
-	MaxParticipants int            // of a room; 0 means 6
+	// Addr is the UDP address of the mux: one interface's, never unspecified unless
+	// Public says which address to offer. Port 0 picks one.
+	Addr netip.AddrPort
+	// Public is the address to offer where it is not Addr's own (1:1 NAT).
+	Public netip.Addr
+	// MaxParticipants of a room; 0 means 6.
+	MaxParticipants int
 	Log             *slog.Logger
 }
 
 // SFU is safe for concurrent use.
 type SFU struct {
 	cfg     Config
-	engine  *engine
+	log     *slog.Logger
 	addr    netip.AddrPort
-	stats   counters
-	closing sync.WaitGroup // connections that close outside any lock
+	connect func(handler) (transport, error)
+	unmux   func() error
+	count   counters
 
-	mu     sync.Mutex
-	rooms  map[string]*room
-	closed bool
+	mu       sync.Mutex
+	rooms    map[string]*room
+	closed   bool
+	sessions sync.WaitGroup
 }
 
 type counters struct {
-	packetsIn, packetsOut, bytesOut, nacks, retransmitted, keyframes atomic.Uint64
+	packetsIn, bytesIn, packetsOut, bytesOut  atomic.Uint64
+	malformed, duplicates                     atomic.Uint64
+	nacksIn, nacksOut, resent, keyframesAsked atomic.Uint64
+	reportsOut, offers, connected, badAnswers atomic.Uint64
 }
 
-// Stats are monotonic counters.
+// Stats are counters since Listen. Bytes are RTP payloads.
 type Stats struct {
-	PacketsIn, PacketsOut, BytesOut uint64
-	NACKs, Retransmitted            uint64 // received from subscribers; answered
-	KeyframeRequests                uint64 // sent to publishers
-}
-
-// Listen opens the mux.
-func Listen(cfg Config) (*SFU, error) {
-	if cfg.MaxParticipants == 0 {
-		cfg.MaxParticipants = 6
-	}
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(cfg.Addr))
-	if err != nil {
-		return nil, fmt.Errorf("media: %w", err)
-	}
-	e, err := newEngine(conn, cfg.Log)
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("media: %w", err)
-	}
-	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return &SFU{cfg: cfg, engine: e, addr: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), rooms: map[string]*room{}}, nil
-}
-
-// Addr is the mux's address: the only one of this SFU that media touches.
-func (s *SFU) Addr() netip.AddrPort { return s.addr }
-
-// Stats reads the counters.
-func (s *SFU) Stats() Stats {
-	c := &s.stats
-	return Stats{c.packetsIn.Load(), c.packetsOut.Load(), c.bytesOut.Load(), c.nacks.Load(), c.retransmitted.Load(), c.keyframes.Load()}
+	PacketsIn, BytesIn, PacketsOut, BytesOut uint64
+	Malformed, Duplicates                    uint64 // packets in that were dropped
+	NACKsIn, NACKsOut                        uint64 // sequence numbers asked for by subscribers, of publishers
+	Retransmitted                            uint64 // packets out in answer to NACKs, within PacketsOut
+	KeyframeRequests                         uint64 // PLIs to publishers
+	ReportsOut                               uint64 // compound RTCP packets with reports
+	Offers, BadAnswers                       uint64
+	Connected                                uint64 // times a transport came up
 }
 
 // Seat is one place in a room.
 type Seat struct {
 	Participant string
 	Role        string
-	Parked      bool // in the lobby: the transport comes up, nothing is sent or heard
+	// Parked: the transport comes up, nothing is sent or heard until Unpark.
+	Parked bool
 }
 
-// Sink takes the messages for one client: signal.Offer, signal.Peers, signal.Ended.
-// It is called under the room's lock and must not block or call back.
+// Sink takes the messages for one client in order: signal.Offer, signal.Peers,
+// signal.Ended. It is called under locks: it must not block or call the SFU.
 type Sink func(msg any)
 
-// Join seats a participant and starts to negotiate. The session names the holder
-// of a seat: the same one resumes silently (its earlier connection closes when the
-// new one is up), another one takes the seat over and the earlier is told so.
+// Listen opens the mux.
+func Listen(cfg Config) (*SFU, error) {
+	if cfg.MaxParticipants == 0 {
+		cfg.MaxParticipants = 6
+	}
+	if cfg.Addr.Addr().IsUnspecified() && !cfg.Public.IsValid() {
+		return nil, fmt.Errorf("media address %s: unspecified: name the interface's address or a public one", cfg.Addr)
+	}
+	m, err := newMux(cfg.Addr, cfg.Public)
+	if err != nil {
+		return nil, fmt.Errorf("media address %s: %w", cfg.Addr, err)
+	}
+	return &SFU{cfg: cfg, log: cfg.Log, addr: m.addr, connect: m.connect, unmux: m.Close, rooms: map[string]*room{}}, nil
+}
+
+// Addr is where participants send media: the one candidate of every offer.
+func (s *SFU) Addr() netip.AddrPort { return s.addr }
+
+// Join seats a participant and starts to negotiate; sink gets the first offer soon
+// after. Where the seat is held, session decides: the holder's own ID resumes
+// silently, and the earlier connection carries media until the new one is up;
+// anything else takes over at once and the holder is told "replaced". The caller
+// closes every Session, also after Ended.
 func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Session, error) {
+	x := &Session{sfu: s, id: rand.Text(), sink: sink,
+		ssrc: random32(), done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
+	for _, k := range kinds {
+		x.tracks[k] = newTrack(x, k)
+	}
+	media, err := s.connect(x)
+	if err != nil {
+		return nil, fmt.Errorf("room %s: media connection: %w", roomID, err)
+	}
+	x.media = media
+	if err := s.seat(roomID, seat, session, x); err != nil {
+		media.Close()
+		return nil, err
+	}
+	return x, nil
+}
+
+func (s *SFU) seat(roomID string, seat Seat, session string, x *Session) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
-		s.mu.Unlock()
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	r := s.rooms[roomID]
 	if r == nil {
-		r = &room{id: roomID, sfu: s, seats: map[string]*participant{}}
-		s.rooms[roomID] = r
+		r = &room{id: roomID}
 	}
-	// Taken before the SFU's lock is let go, so that the room cannot be dropped as
-	// empty in between.
-	r.mu.Lock()
-	s.mu.Unlock()
-	defer r.mu.Unlock()
-	x, err := r.joinLocked(seat, session, sink)
-	if err != nil {
-		r.dropIfEmptyLocked()
+	if err := r.join(seat, session, x, s.cfg.MaxParticipants); err != nil {
+		return err
 	}
-	return x, err
+	s.rooms[roomID] = r
+	s.sessions.Go(x.run)
+	return nil
 }
 
-// Room is a snapshot: an ID and counts.
+// leave frees the session's seat unless a newer session has it, and forgets a room
+// that nobody is in.
+func (s *SFU) leave(x *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := x.room; r.leave(x) && s.rooms[r.id] == r {
+		delete(s.rooms, r.id)
+	}
+}
+
+// End tells everybody in the room that it ended, and why, and closes their
+// connections.
+func (s *SFU) End(roomID, reason string) {
+	s.mu.Lock()
+	r := s.rooms[roomID]
+	delete(s.rooms, roomID)
+	s.mu.Unlock()
+	if r != nil {
+		r.end(reason)
+	}
+}
+
+// Room is a snapshot of one room. Packets and Bytes are what it forwarded.
 type Room struct {
-	ID           string
-	Participants int
-	Connected    int
-	Tracks       int // published
+	ID             string
+	Participants   int // seats taken, parked ones included
+	Connected      int // with media, parked ones not
+	Audio, Video   int // tracks published
+	Packets, Bytes uint64
 }
 
 // Rooms lists the rooms, ordered by ID.
 func (s *SFU) Rooms() []Room {
 	s.mu.Lock()
-	rooms := make([]*room, 0, len(s.rooms))
+	defer s.mu.Unlock()
+	list := make([]Room, 0, len(s.rooms))
 	for _, r := range s.rooms {
-		rooms = append(rooms, r)
+		list = append(list, r.snapshot())
 	}
-	s.mu.Unlock()
-	var list []Room
-	for _, r := range rooms {
-		r.mu.Lock()
-		if len(r.seats) > 0 {
-			list = append(list, r.snapshotLocked())
-		}
-		r.mu.Unlock()
-	}
-	slices.SortFunc(list, func(a, b Room) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b Room) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
-// End tells everybody in the room why it ends and closes their connections.
-func (s *SFU) End(roomID, reason string) {
-	s.mu.Lock()
-	r := s.rooms[roomID]
-	s.mu.Unlock()
-	if r == nil {
-		return
+// Stats reads the counters.
+func (s *SFU) Stats() Stats {
+	c := &s.count
+	return Stats{
+		PacketsIn: c.packetsIn.Load(), BytesIn: c.bytesIn.Load(), PacketsOut: c.packetsOut.Load(), BytesOut: c.bytesOut.Load(),
+		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
+		Retransmitted: c.resent.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
+		Offers: c.offers.Load(), BadAnswers: c.badAnswers.Load(), Connected: c.connected.Load(),
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.endLocked(reason)
 }
 
-// Close closes every connection and the mux.
+// Close closes every connection without a word, waits for them, and closes the mux.
 func (s *SFU) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	rooms := make([]*room, 0, len(s.rooms))
 	for _, r := range s.rooms {
-		rooms = append(rooms, r)
+		r.end("")
 	}
+	clear(s.rooms)
 	s.mu.Unlock()
-	for _, r := range rooms {
-		r.mu.Lock()
-		r.closeLocked()
-		r.mu.Unlock()
-	}
-	s.closing.Wait()
-	return s.engine.Close()
-}
-
-// forget drops an empty room; the room's lock is not held.
-func (s *SFU) forget(r *room) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.seats) == 0 && s.rooms[r.id] == r {
-		delete(s.rooms, r.id)
-	}
-}
-
-func newSessionID() string {
-	b := make([]byte, 16)
-	rand.Read(b)
-	return hex.EncodeToString(b)
+	s.sessions.Wait()
+	return s.unmux()
 }

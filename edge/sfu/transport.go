@@ -7,7 +7,7 @@ import (
 	"github.com/pion/rtp"
 )
 
-// Kind tells audio from video; it indexes a participant's two tracks.
+// Kind tells audio from video.
 type Kind uint8
 
 const (
@@ -15,53 +15,63 @@ const (
 	Video
 )
 
+var kinds = [...]Kind{Audio, Video}
+
 func (k Kind) String() string { return [...]string{"audio", "video"}[k] }
 
-// transport is the media connection to one participant. m-lines 0 and 1 carry
-// what the participant sends, audio and video; AddOut makes more. The room calls
-// Offer and Answer in turn, never two offers at once; everything else may be
-// called at any time, also after Close.
+// What every offer calls the codecs. Clients keep the numbers of an offer (RFC 3264
+// section 6.1 asks them to), so a packet passes from one to another as it is.
+const (
+	ptVP8  = 96
+	ptH264 = 102
+	ptOpus = 111
+
+	// extAudioLevel is the ID of RFC 6464's extension in every offer. The one other,
+	// MID, is hop by hop: the publisher's would point at the wrong m-line.
+	extAudioLevel = 2
+)
+
+// transport is the media connection to one participant: ICE, DTLS, SRTP and the
+// SDP that goes with them. m-lines 0 and 1 carry what the participant sends, audio
+// and video; every later one is an outlet, on which it receives. MIDs are the
+// m-lines' indices.
+//
+// Open, Shut, Offer and Answer are called in turn by one caller; WriteRTCP and
+// Close at any time. No method but Close may wait for the network. The handler's
+// methods are called without any lock of the transport held.
 type transport interface {
-	// AddOut adds one m-line on which the participant receives; it exists in the
-	// next offer. Tracks of one stream are played in sync.
-	AddOut(kind Kind, stream string) (out, error)
-	// Offer makes the SDP that holds every m-line there is.
+	// Open makes m-line i send what kind of media participant publishes, with a
+	// fresh SSRC. i is a shut m-line of that kind or the next new one. It is in the
+	// next Offer.
+	Open(i int, kind Kind, participant string) (outlet, error)
+	// Shut makes m-line i inactive, from the next Offer on.
+	Shut(i int) error
+	// Offer describes every m-line, candidates included.
 	Offer() (sdp string, err error)
-	// Answer applies the participant's answer to the last offer.
+	// Answer applies the answer to the last Offer, which checkAnswer has passed.
 	Answer(sdp string) error
-	// WriteRTCP sends feedback about what the participant publishes.
-	WriteRTCP(packets []rtcp.Packet) error
+	// WriteRTCP sends one compound packet; before the connection is up it is lost.
+	WriteRTCP([]rtcp.Packet) error
+	// Close ends the connection and returns when its last callback has.
 	Close() error
 }
 
-// out is one m-line on which a participant receives.
-type out interface {
-	// MID is the m-line's identification tag (RFC 5888), known after Offer.
-	MID() string
-	// SSRC is the outgoing one; 0 until the first answer.
+// outlet is one m-line on which a participant receives.
+type outlet interface {
+	// SSRC is what the offer declares.
 	SSRC() uint32
-	// Write sends one packet of the codec that the publisher sends; a subscriber
-	// that did not negotiate that codec gets nothing. The header is the caller's
-	// scratch: the transport sets SSRC and payload type.
-	Write(codec string, h *rtp.Header, payload []byte) error
+	// WriteRTP encrypts and sends one packet; it keeps neither argument. Before the
+	// connection is up the packet is lost.
+	WriteRTP(h *rtp.Header, payload []byte) error
 }
 
-// events is what a transport tells; calls for one track are sequential.
-type events interface {
-	// Connected follows the media connection, not the signalling.
-	Connected(up bool)
-	// Track begins a published track.
-	Track(kind Kind, ssrc uint32, codec string, clockRate uint32) packets
-	// Feedback is what a subscriber says of one m-line.
-	Feedback(o out, packets []rtcp.Packet)
-}
-
-// packets takes one published track.
-type packets interface {
-	// RTP gets the packet as received; both are the transport's own and valid
-	// during the call.
-	RTP(h *rtp.Header, packet []byte, payload []byte, at time.Time)
-	// SenderReport relays the publisher's clock.
-	SenderReport(sr *rtcp.SenderReport, at time.Time)
-	Ended()
+// handler takes what one participant's transport receives.
+type handler interface {
+	// packet is one RTP packet from m-line 0 or 1; calls for one kind are in turn. b
+	// is the transport's again after the call.
+	packet(kind Kind, b []byte, at time.Time)
+	// control is one RTCP packet, at most once each.
+	control(p rtcp.Packet, at time.Time)
+	// connected tells that media can pass now, or cannot for the time being.
+	connected(bool)
 }

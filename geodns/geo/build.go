@@ -56,11 +56,8 @@ func (f *family) add(s span) error {
 		return fmt.Errorf("networks overlap or are out of order")
 	}
 	f.base, f.any = s.last.next(), true
-	if f.full || s.last.less(f.next) {
+	if f.full || s.last.less(f.next) { // all of it is an override's; prefixes nest, so never a part
 		return nil
-	}
-	if s.first.less(f.next) {
-		s.first = f.next
 	}
 	for len(f.over) > 0 && !s.last.less(f.over[0].first) {
 		o := f.over[0]

@@ -81,7 +81,7 @@ func (b *builder) load(data []byte) (*Table, error) {
 		}
 		// A tree of n nodes has n+1 leaves. Damage can make it a graph, with more
 		// paths than there is time for.
-		if networks++; networks > db.Metadata.NodeCount+1 {
+		if networks++; networks > 1<<22 {
 			return nil, errors.New("damaged: the search tree has loops or shared branches: download it again")
 		}
 		place, ok := known[n.Offset()]

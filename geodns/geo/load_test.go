@@ -182,6 +182,39 @@ func TestLoadFaults(t *testing.T) {
 	}
 }
 
+// TestLoadRefusesAGraph: 32 nodes, each branching twice into the next, have four
+// billion paths.
+func TestLoadRefusesAGraph(t *testing.T) {
+	tree, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: "Test-Country", IPVersion: 4, RecordSize: 24})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, n, _ := net.ParseCIDR("81.2.3.4/32")
+	if err := tree.Insert(n, cc("DE")); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := tree.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	data := b.Bytes()
+	record := func(i int) []byte { return data[3*i : 3*i+3] }
+	leaf := []byte{0, 0, 0}
+	for i := range 64 { // the one pointer into the data is the largest
+		if bytes.Compare(record(i), leaf) > 0 {
+			leaf = bytes.Clone(record(i))
+		}
+	}
+	for i := range 64 {
+		copy(record(i), []byte{0, 0, byte(i/2 + 1)})
+	}
+	copy(record(62), leaf)
+	copy(record(63), leaf)
+	if _, err := Load(file(t, data), nil); err == nil || !strings.Contains(err.Error(), "loops or shared branches: download it again") {
+		t.Errorf("got %v, want an error that says so", err)
+	}
+}
+
 // FuzzLoad reads databases that strangers made: never a panic, and what loads
 // covers every address without a gap.
 func FuzzLoad(f *testing.F) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"bailiwick/store"
@@ -65,26 +64,5 @@ func (w *Writer) save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(w.cfg.Path, b)
-}
-
-// writeFile replaces path as a whole: a reader sees the old bytes or the new ones,
-// also after a power cut.
-func writeFile(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // nothing to remove once it was renamed
-	_, err = tmp.Write(b)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if closeErr := tmp.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	return err
+	return store.WriteFile(w.cfg.Path, b)
 }

@@ -111,7 +111,8 @@ func testWatchers(t *testing.T, s store.Store) {
 	release := make(chan struct{})
 	defer close(release)
 	held := make(chan struct{})
-	go s.Watch(t.Context(), p, func(store.Snapshot) { close(held); <-release }, func(error) {})
+	hold := sync.OnceFunc(func() { close(held) }) // once released, it is called again
+	go s.Watch(t.Context(), p, func(store.Snapshot) { hold(); <-release }, func(error) {})
 	select {
 	case <-held:
 	case <-time.After(patience):

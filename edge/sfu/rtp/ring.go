@@ -1,47 +1,38 @@
 package rtp
 
-import "sync"
+const ringSize = 512 // packets: two seconds of video at 2.5 Mbit/s
 
-const (
-	// ringSize is how many packets can be asked for again: about two seconds of
-	// video at 1.5 Mbit/s.
-	ringSize = 512
-	// MaxPacket bounds one RTP packet in bytes; nothing larger crosses an Ethernet.
-	MaxPacket = 1500
-)
-
-// Ring keeps the newest packets of one publisher's track for all its subscribers'
-// NACKs (RFC 4585). It is safe for concurrent use and allocates only while it fills.
+// Ring keeps the newest packets of one publisher's track for the NACKs of all its
+// subscribers.
 type Ring struct {
-	mu    sync.Mutex
-	slots [ringSize]struct {
-		used bool
-		seq  uint16
-		data []byte
-	}
+	slots [ringSize]slot
 }
 
-// Put stores a copy of one packet.
+type slot struct {
+	used bool
+	seq  uint16
+	b    []byte
+}
+
+// Put keeps a copy of the packet.
 func (r *Ring) Put(seq uint16, packet []byte) {
-	if len(packet) > MaxPacket {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	s := &r.slots[seq%ringSize]
-	if s.data == nil {
-		s.data = make([]byte, 0, MaxPacket)
-	}
-	s.used, s.seq, s.data = true, seq, append(s.data[:0], packet...)
+	s.used, s.seq, s.b = true, seq, append(s.b[:0], packet...)
 }
 
-// Get copies the packet into buf and gives its length, 0 when it is gone.
-func (r *Ring) Get(seq uint16, buf []byte) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// Get appends the packet to dst; ok is false when it is not here any more, or not
+// yet.
+func (r *Ring) Get(seq uint16, dst []byte) (packet []byte, ok bool) {
 	s := &r.slots[seq%ringSize]
 	if !s.used || s.seq != seq {
-		return 0
+		return dst, false
 	}
-	return copy(buf, s.data)
+	return append(dst, s.b...), true
+}
+
+// Clear forgets every packet: the numbers to come mean others.
+func (r *Ring) Clear() {
+	for i := range r.slots {
+		r.slots[i].used = false
+	}
 }

@@ -1,0 +1,255 @@
+package sfu
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
+
+	"bailiwick/edge/signal"
+)
+
+// browserPage is the least client there is: it answers what it is offered.
+const browserPage = `<!doctype html><script>
+const q = new URLSearchParams(location.search)
+const log = [], players = {}
+let pc, ws, media, tracks = [], peers = []
+async function offered(m) {
+  tracks = m.tracks
+  await pc.setRemoteDescription({type: 'offer', sdp: m.sdp})
+  const [audio, video] = pc.getTransceivers()
+  if (audio.direction != 'sendonly') {
+    audio.direction = video.direction = 'sendonly'
+    if (!q.has('mute')) await send(true)
+  }
+  await pc.setLocalDescription()
+  ws.send(JSON.stringify({type: 'answer', sdp: pc.localDescription.sdp, seq: m.seq}))
+}
+async function send(on) {
+  const [audio, video] = pc.getTransceivers()
+  await audio.sender.replaceTrack(on ? media.getAudioTracks()[0] : null)
+  await video.sender.replaceTrack(on ? media.getVideoTracks()[0] : null)
+}
+async function start() {
+  media = await navigator.mediaDevices.getUserMedia({audio: true, video: {width: 1280, height: 720, frameRate: 30}})
+  pc = new RTCPeerConnection({iceServers: JSON.parse(q.get('ice') || '[]'), iceTransportPolicy: q.get('policy') || 'all'})
+  pc.ontrack = e => { // a media element pulls what is decoded
+    const el = players[e.transceiver.mid] = document.createElement(e.track.kind)
+    el.autoplay = el.playsInline = true
+    el.srcObject = new MediaStream([e.track])
+    document.body.append(el)
+  }
+  ws = new WebSocket(location.origin.replace('http', 'ws') + '/join?' + q)
+  ws.onmessage = e => {
+    const m = JSON.parse(e.data)
+    log.push(m.type)
+    if (m.type == 'offer') offered(m).catch(e => log.push(String(e)))
+    if (m.type == 'peers') peers = m.peers
+  }
+  ws.onclose = () => log.push('closed')
+}
+// report says what this page receives of each participant, and what it sends.
+async function report() {
+  const r = {log, state: pc?.connectionState, peers, received: {}, sent: {}}
+  for (const s of pc ? (await pc.getStats()).values() : []) {
+    if (s.type == 'inbound-rtp') {
+      const t = tracks.find(t => t.mid == s.mid)
+      if (t) (r.received[t.participant] ??= {})[s.kind] = {frames: s.framesDecoded, samples: s.totalSamplesReceived,
+        energy: s.totalAudioEnergy, lost: s.packetsLost, packets: s.packetsReceived, nacks: s.nackCount, plis: s.pliCount,
+        width: s.frameWidth, freezes: s.freezeCount, concealed: s.concealedSamples}
+    }
+    if (s.type == 'outbound-rtp') r.sent[s.kind] = {packets: s.packetsSent, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, codec: (await pc.getStats()).get(s.codecId)?.mimeType}
+    if (s.type == 'remote-inbound-rtp' && s.roundTripTime != null) r.sent[s.kind + ' rtt'] = s.roundTripTime
+    if (s.type == 'transport') r.srtp = s.srtpCipher
+  }
+  return r
+}
+start().catch(e => log.push(String(e)))
+</script>`
+
+type browserReport struct {
+	Log      []string
+	State    string
+	SRTP     string
+	Peers    []signal.Peer
+	Received map[string]map[string]struct {
+		Frames, Samples, Lost, Packets, NACKs, PLIs, Width, Freezes, Concealed float64
+		Energy                                                                 float64
+	}
+	Sent map[string]json.RawMessage
+}
+
+// hears tells whether audio and video of that participant are decoded.
+func (r browserReport) hears(id string) bool {
+	m := r.Received[id]
+	return m["video"].Frames > 0 && m["audio"].Samples > 0 && m["audio"].Energy > 0
+}
+
+// serveBrowsers is the protocol's WebSocket without tokens.
+func serveBrowsers(t *testing.T, s *SFU) *httptest.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, browserPage) })
+	mux.HandleFunc("GET /join", func(w http.ResponseWriter, q *http.Request) {
+		conn, err := websocket.Accept(w, q, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		conn.SetReadLimit(signal.MaxMessage)
+		out := make(chan any, 64)
+		x, err := s.Join("room", Seat{Participant: q.FormValue("id"), Role: "patient", Parked: q.Form.Has("park")}, "",
+			func(m any) { out <- m })
+		if err != nil {
+			return
+		}
+		defer x.Close()
+		go func() {
+			for {
+				select {
+				case <-q.Context().Done():
+					return
+				case m := <-out:
+					b, _ := json.Marshal(m)
+					conn.Write(q.Context(), websocket.MessageText, b)
+				}
+			}
+		}()
+		for {
+			_, b, err := conn.Read(q.Context())
+			if err != nil {
+				return
+			}
+			m, err := signal.Decode(b)
+			switch {
+			case err != nil:
+				t.Errorf("browser's message: %v", err)
+			case m.Type == signal.TypeAnswer:
+				if err := x.Answer(*m.Answer); err != nil {
+					t.Errorf("browser's answer: %v", err)
+				}
+			case m.Type == signal.TypeState:
+				x.State(*m.State)
+			case m.Type == signal.TypeUnpark:
+				x.Unpark()
+			}
+		}
+	})
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+// chromium starts a browser with fake devices; every context of it is a page.
+func chromium(t *testing.T) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("no chromium here")
+	}
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("headless", "new"), chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("use-fake-device-for-media-stream", true),
+		chromedp.Flag("use-fake-ui-for-media-stream", true), chromedp.Flag("autoplay-policy", "no-user-gesture-required"))
+	alloc, stop := chromedp.NewExecAllocator(t.Context(), opts...)
+	browser, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(func() { chromedp.Cancel(browser); cancel(); stop() })
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatal(err)
+	}
+	return browser
+}
+
+type page struct {
+	t   *testing.T
+	ctx context.Context
+	id  string
+}
+
+func open(t *testing.T, browser context.Context, url, id, query string) *page {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(browser)
+	t.Cleanup(cancel)
+	p := &page{t, ctx, id}
+	if err := chromedp.Do(ctx, chromedp.Navigate(url+"/?id="+id+query)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *page) report() browserReport {
+	p.t.Helper()
+	r, err := chromedp.Run(p.ctx, chromedp.Evaluate[browserReport]("report()", chromedp.EvalAwaitPromise))
+	if err != nil {
+		p.t.Fatalf("%s: report: %v", p.id, err)
+	}
+	return r
+}
+
+func (p *page) do(js string) {
+	p.t.Helper()
+	if err := chromedp.Do(p.ctx, chromedp.Evaluate[chromedp.Void](js, chromedp.EvalAwaitPromise)); err != nil {
+		p.t.Fatalf("%s: %s: %v", p.id, js, err)
+	}
+}
+
+// until polls the browser's own statistics, which have no events.
+func (p *page) until(what string, cond func(browserReport) bool) browserReport {
+	p.t.Helper()
+	var r browserReport
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if r = p.report(); cond(r) {
+			return r
+		}
+	}
+	p.t.Fatalf("%s: not %s: %+v", p.id, what, r)
+	return r
+}
+
+// TestChromium walks real browsers through a call: join, camera and microphone on
+// later, lobby, leave, and another in the leaver's m-lines.
+func TestChromium(t *testing.T) {
+	s := listen(t)
+	srv := serveBrowsers(t, s)
+	browser := chromium(t)
+	a, b := open(t, browser, srv.URL, "a", ""), open(t, browser, srv.URL, "b", "&mute")
+	r := b.until("hearing a", func(r browserReport) bool { return r.hears("a") })
+	if !strings.Contains(r.SRTP, "GCM") {
+		t.Errorf("SRTP cipher %q, want AES GCM", r.SRTP)
+	}
+	if r := a.report(); r.Received["b"]["audio"].Packets > 0 {
+		t.Errorf("a muted page is heard: %+v", r)
+	}
+	b.do("send(true)")
+	a.until("hearing b, who was muted", func(r browserReport) bool { return r.hears("b") })
+
+	c := open(t, browser, srv.URL, "c", "&park")
+	a.until("seeing c in the lobby", func(r browserReport) bool { return len(r.Peers) == 2 && !r.Peers[1].Connected })
+	c.until("connected", func(r browserReport) bool { return r.State == "connected" })
+	if r := c.report(); r.Received["a"]["audio"].Packets > 0 {
+		t.Errorf("a parked page hears: %+v", r)
+	}
+	c.do("ws.send(JSON.stringify({type: 'unpark'}))")
+	c.until("hearing both", func(r browserReport) bool { return r.hears("a") && r.hears("b") })
+	a.until("hearing c", func(r browserReport) bool { return r.hears("c") })
+
+	c.do("ws.close(), pc.close()")
+	a.until("alone with b", func(r browserReport) bool { return len(r.Peers) == 1 })
+	d := open(t, browser, srv.URL, "d", "")
+	a.until("hearing d in c's m-lines", func(r browserReport) bool { return r.hears("d") && r.hears("b") })
+	d.until("hearing both", func(r browserReport) bool { return r.hears("a") && r.hears("b") })
+	if st := s.Stats(); st.Malformed > 0 || st.BadAnswers > 0 {
+		t.Errorf("stats %+v", st)
+	}
+}

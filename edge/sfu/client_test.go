@@ -1,0 +1,377 @@
+package sfu
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/ice/v4"
+	"github.com/pion/interceptor"
+	"github.com/pion/logging"
+	"github.com/pion/rtcp"
+	pion "github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
+
+	"bailiwick/edge/signal"
+)
+
+// patience is when a test gives an event up. Nothing waits that long unless it fails.
+const patience = 20 * time.Second
+
+func listen(t *testing.T) *SFU {
+	t.Helper()
+	s, err := Listen(Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// client is a WebRTC endpoint that speaks the protocol by function calls. It has no
+// interceptors: it sends what the test sends.
+type client struct {
+	t    *testing.T
+	id   string
+	pc   *webrtc.PeerConnection
+	x    *Session
+	send [2]*webrtc.TrackLocalStaticRTP
+	rtx  [2]*webrtc.RTPSender
+
+	inbox chan any // from the sink, in order
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and renewed at each change of what follows
+	up      bool
+	tracks  []signal.Track
+	offers  []string
+	peers   []signal.Peer
+	ended   string
+	got     map[string][]*pion.Packet // by "participant kind"
+	ssrc    map[string]uint32
+	control []rtcp.Packet // about what it sends
+	failed  error
+}
+
+type clientOption func(*webrtc.SettingEngine, *webrtc.Configuration)
+
+func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption) *client {
+	t.Helper()
+	engine, err := media()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set webrtc.SettingEngine
+	var cfg webrtc.Configuration
+	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
+	set.SetIncludeLoopbackCandidate(true)
+	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
+	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	for _, o := range opts {
+		o(&set, &cfg)
+	}
+	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set),
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{})).NewPeerConnection(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t: t, id: seat.Participant, pc: pc, inbox: make(chan any, 256), changed: make(chan struct{}),
+		got: map[string][]*pion.Packet{}, ssrc: map[string]uint32{}}
+	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
+		c.change(func() { c.up = s == webrtc.PeerConnectionStateConnected })
+	})
+	pc.OnTrack(func(r *webrtc.TrackRemote, rx *webrtc.RTPReceiver) { c.receive(r, rx.RTPTransceiver().Mid()) })
+	if c.x, err = s.Join("room", seat, session, func(m any) { c.inbox <- m }); err != nil {
+		pc.Close()
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { c.run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait(); c.x.Close(); pc.GracefulClose() })
+	return c
+}
+
+func join(t *testing.T, s *SFU, id string) *client {
+	t.Helper()
+	c := dial(t, s, Seat{Participant: id, Role: "patient"}, "")
+	c.await("connection", func() bool { return c.up })
+	return c
+}
+
+// change makes a change that awaiters see.
+func (c *client) change(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// await returns once cond, which is called under the client's lock, holds.
+func (c *client) await(what string, cond func() bool) {
+	c.t.Helper()
+	if !c.within(patience, cond) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.t.Fatalf("%s: no %s; failed=%v ended=%q tracks=%v peers=%v got=%v", c.id, what, c.failed, c.ended, c.tracks, c.peers, counts(c.got))
+	}
+}
+
+func counts(got map[string][]*pion.Packet) map[string]int {
+	n := map[string]int{}
+	for k, v := range got {
+		n[k] = len(v)
+	}
+	return n
+}
+
+func (c *client) within(d time.Duration, cond func() bool) bool {
+	timeout := time.After(d)
+	for {
+		c.mu.Lock()
+		ok, changed := cond(), c.changed
+		c.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+func (c *client) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-c.inbox:
+			switch m := m.(type) {
+			case signal.Offer:
+				if err := c.answer(m); err != nil {
+					c.change(func() { c.failed = err })
+				}
+			case signal.Peers:
+				c.change(func() { c.peers = m.Peers })
+			case signal.Ended:
+				c.change(func() { c.ended = m.Reason })
+			}
+		}
+	}
+}
+
+func (c *client) answer(o signal.Offer) error {
+	c.change(func() { c.tracks, c.offers = o.Tracks, append(c.offers, o.SDP) })
+	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: o.SDP}); err != nil {
+		return err
+	}
+	if c.rtx[0] == nil {
+		if err := c.publish(); err != nil {
+			return err
+		}
+	}
+	a, err := c.pc.CreateAnswer(nil)
+	if err != nil {
+		return err
+	}
+	gathered := webrtc.GatheringCompletePromise(c.pc)
+	if err := c.pc.SetLocalDescription(a); err != nil {
+		return err
+	}
+	<-gathered
+	return c.x.Answer(signal.Answer{SDP: c.pc.LocalDescription().SDP, Seq: o.Seq})
+}
+
+func (c *client) publish() error {
+	for i, mime := range []string{webrtc.MimeTypeOpus, webrtc.MimeTypeVP8} {
+		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, kinds[i].String(), c.id)
+		if err != nil {
+			return err
+		}
+		sender, err := c.pc.AddTrack(track)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.send[i], c.rtx[i] = track, sender
+		c.mu.Unlock()
+		ssrc := uint32(sender.GetParameters().Encodings[0].SSRC)
+		go func() {
+			for {
+				packets, _, err := sender.ReadRTCP()
+				if err != nil {
+					return
+				}
+				for _, p := range packets {
+					if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
+						c.change(func() { c.control = append(c.control, p) })
+					}
+				}
+			}
+		}()
+	}
+	return nil
+}
+
+func (c *client) receive(r *webrtc.TrackRemote, mid string) {
+	for {
+		p, _, err := r.ReadRTP()
+		if err != nil {
+			return
+		}
+		c.change(func() {
+			from := "nobody"
+			for _, t := range c.tracks {
+				if t.MID == mid {
+					from = t.Participant + " " + t.Kind
+				}
+			}
+			c.got[from] = append(c.got[from], p)
+			c.ssrc[from] = uint32(r.SSRC())
+		})
+	}
+}
+
+// vp8 is a payload: the first byte of a frame, key or not, and a mark to know it by.
+func vp8(key bool, mark string) []byte {
+	b := []byte{0x10, 0x01}
+	if key {
+		b[1] = 0
+	}
+	return append(b, mark...)
+}
+
+// say sends packets numbered from seq on.
+func (c *client) say(k Kind, seq uint16, payloads ...[]byte) {
+	c.t.Helper()
+	for i, b := range payloads {
+		c.write(k, seq+uint16(i), (uint32(seq)+uint32(i))*960, b)
+	}
+}
+
+func (c *client) write(k Kind, seq uint16, ts uint32, b []byte) {
+	c.t.Helper()
+	err := c.send[k].WriteRTP(&pion.Packet{Header: pion.Header{Version: 2, SequenceNumber: seq, Timestamp: ts, Marker: true}, Payload: b})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// heard lists the marks of what came of one participant's kind.
+func (c *client) heardLocked(from string, k Kind) (marks []string) {
+	for _, p := range c.got[from+" "+k.String()] {
+		b := p.Payload
+		if k == Video && len(b) >= 2 {
+			b = b[2:]
+		}
+		marks = append(marks, string(b))
+	}
+	return marks
+}
+
+// hears waits for a packet with that mark.
+func (c *client) hears(from string, k Kind, mark string) {
+	c.t.Helper()
+	c.await(fmt.Sprintf("%s %q from %s", k, mark, from), func() bool {
+		return strings.Contains(strings.Join(c.heardLocked(from, k), " "), mark)
+	})
+}
+
+// line waits until the session's line for one participant's kind is routed: from
+// then on what that one says is forwarded.
+func (c *client) routed(from *client, k Kind) {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		if carries(from.x.tracks[k], c.x) {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%s is never sent %s of %s", c.id, k, from.id)
+		}
+		time.Sleep(time.Millisecond) // the route is set in no event that a test sees
+	}
+}
+
+func carries(t *track, x *Session) bool {
+	for _, l := range t.fanout() {
+		if l.session == x {
+			return true
+		}
+	}
+	return false
+}
+
+// eventually polls what has no event.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("no %s", what)
+			return
+		}
+	}
+}
+
+// awaitControl returns a packet about what the client sends; each try is made
+// before looking.
+func (c *client) awaitControl(what string, is func(rtcp.Packet) bool, tries ...func()) (found rtcp.Packet) {
+	c.t.Helper()
+	for _, try := range tries {
+		try()
+	}
+	c.await(what, func() bool {
+		i := slices.IndexFunc(c.control, is)
+		if i >= 0 {
+			found = c.control[i]
+			c.control = slices.Delete(c.control, 0, i+1)
+		}
+		return i >= 0
+	})
+	return found
+}
+
+// awaitControlOn returns a sender report about what the client receives.
+func (c *client) awaitControlOn(from, what string) (sr *rtcp.SenderReport) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	for _, tr := range c.pc.GetTransceivers() {
+		r := tr.Receiver()
+		if r == nil || r.Track() == nil || uint32(r.Track().SSRC()) != c.ssrc[from] {
+			continue
+		}
+		deadline, _ := ctx.Deadline()
+		r.SetReadDeadline(deadline)
+		for {
+			packets, _, err := r.ReadRTCP()
+			if err != nil {
+				c.t.Fatalf("%s: no %s: %v", c.id, what, err)
+			}
+			for _, p := range packets {
+				if sr, ok := p.(*rtcp.SenderReport); ok && sr.SSRC == c.ssrc[from] {
+					return sr
+				}
+			}
+		}
+	}
+	c.t.Fatalf("%s: receives nothing of %s", c.id, from)
+	return nil
+}
+
+func (c *client) feedback(p rtcp.Packet) {
+	c.t.Helper()
+	if err := c.pc.WriteRTCP([]rtcp.Packet{p}); err != nil {
+		c.t.Fatal(err)
+	}
+}

@@ -1,0 +1,123 @@
+package sfu
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/rtcp"
+	pion "github.com/pion/rtp"
+
+	"bailiwick/edge/sfu/rtp"
+)
+
+// maxResend bounds what one line sends again in a second, in packets: a client that
+// asks for everything gets no more than it could have lost.
+const maxResend = 500
+
+// line is one m-line towards a subscriber: one participant's audio or video. With
+// nobody it is idle, waiting to be used again.
+type line struct {
+	kind  Kind
+	who   *participant // whom it carries
+	ready bool         // answered; guarded by room.mu
+
+	out     outlet
+	session *Session // the subscriber
+	src     atomic.Pointer[track]
+
+	mu       sync.Mutex // the publisher's reader against NACKs and reports
+	rewrite  rtp.Rewriter
+	header   pion.Header // scratch
+	level    [1]byte     // its audio level extension
+	blank    bool        // video shows nothing until a keyframe comes
+	resent   int         // since the last report
+	buf      []byte      // scratch of resend
+	reportID uint32      // of the last sender report, as reception reports name it
+	reported time.Time
+}
+
+func (l *line) init(x *Session, out outlet) {
+	l.session, l.out = x, out
+	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()))
+	if l.kind == Audio {
+		l.header.SetExtension(extAudioLevel, l.level[:])
+	}
+}
+
+// begin starts or resumes the line with a track.
+func (l *line) begin(t *track) {
+	l.src.Store(t)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rewrite.Hold()
+	l.blank = l.kind == Video
+}
+
+// forward sends one packet on. Video that follows a pause is held back until a
+// keyframe begins: nothing before it can be decoded.
+func (l *line) forward(p *rtp.Packet, at time.Time) (sent, wantsKeyframe bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.blank {
+		if !keyframe(p) {
+			return false, true
+		}
+		l.blank = false
+	}
+	if l.kind == Audio {
+		level := p.Extension(extAudioLevel)
+		if l.header.Extension = len(level) == 1; l.header.Extension {
+			l.level[0] = level[0]
+		}
+	}
+	if !l.rewrite.Forward(p, at, &l.header) {
+		return false, false
+	}
+	return l.out.WriteRTP(&l.header, p.Payload) == nil, false
+}
+
+func keyframe(p *rtp.Packet) bool {
+	if p.PayloadType == ptH264 {
+		return rtp.H264Keyframe(p.Payload)
+	}
+	return rtp.VP8Keyframe(p.Payload)
+}
+
+// resend answers one NACK from the publisher's ring. What is not there was lost on
+// the way in and has been asked for already, or is too old to help.
+func (l *line) resend(nack *rtcp.TransportLayerNack) {
+	c := &l.session.sfu.count
+	t := l.src.Load()
+	if t == nil || t.ring == nil {
+		return
+	}
+	for i := range nack.Nacks {
+		nack.Nacks[i].Range(func(seq uint16) bool {
+			c.nacksIn.Add(1)
+			if l.again(t, seq) {
+				c.resent.Add(1)
+				c.packetsOut.Add(1)
+			}
+			return true
+		})
+	}
+}
+
+func (l *line) again(t *track, seq uint16) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	in, ok := l.rewrite.Source(seq)
+	if !ok || l.resent >= maxResend {
+		return false
+	}
+	if l.buf, ok = t.copyOf(in, l.buf[:0]); !ok {
+		return false
+	}
+	p, err := rtp.Parse(l.buf)
+	if err != nil || !l.rewrite.Again(&p, &l.header) {
+		return false
+	}
+	l.resent++
+	return l.out.WriteRTP(&l.header, p.Payload) == nil
+}

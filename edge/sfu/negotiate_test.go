@@ -1,0 +1,292 @@
+package sfu
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pion/rtcp"
+	pion "github.com/pion/rtp"
+	"github.com/pion/turn/v5"
+	"github.com/pion/webrtc/v4"
+
+	"bailiwick/edge/signal"
+)
+
+// TestOffer holds what the first offer says to the protocol.
+func TestOffer(t *testing.T) {
+	s := listen(t)
+	a := join(t, s, "a")
+	a.mu.Lock()
+	first := a.offers[0]
+	a.mu.Unlock()
+	if n := strings.Count(first, "a=candidate:"); n != 1 || !strings.Contains(first, fmt.Sprintf(" 127.0.0.1 %d typ host", s.Addr().Port())) {
+		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
+	}
+	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 2, "useinbandfec=1": 1,
+		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111": 0, "transport-cc": 0, "cryptex": 0,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel): 1} {
+		if got := strings.Count(first, want); got != n {
+			t.Errorf("%q %d times, want %d:\n%s", want, got, n, first)
+		}
+	}
+}
+
+func TestBadAnswers(t *testing.T) {
+	s := listen(t)
+	offers := make(chan signal.Offer, 1)
+	x, err := s.Join("room", Seat{Participant: "a"}, "", func(m any) {
+		if o, ok := m.(signal.Offer); ok {
+			offers <- o
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	o := <-offers
+	good := goodAnswer(o.SDP)
+	for name, a := range map[string]signal.Answer{
+		"nonsense":           {SDP: "nonsense", Seq: o.Seq},
+		"empty":              {Seq: o.Seq},
+		"another offer's":    {SDP: good, Seq: o.Seq + 1},
+		"too long":           {SDP: good + strings.Repeat("a=x\r\n", maxSDP/5), Seq: o.Seq},
+		"an m-line short":    {SDP: good[:strings.Index(good, "m=video")], Seq: o.Seq},
+		"an m-line too many": {SDP: good + "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:2\r\n", Seq: o.Seq},
+		"kinds swapped":      {SDP: strings.Replace(good, "m=audio", "m=video", 1), Seq: o.Seq},
+		"another mid":        {SDP: strings.Replace(good, "a=mid:1", "a=mid:7", 1), Seq: o.Seq},
+		"an offer":           {SDP: o.SDP, Seq: o.Seq},
+		"no fingerprint":     {SDP: strings.ReplaceAll(good, "a=fingerprint", "a=x-fingerprint"), Seq: o.Seq},
+		"no ICE":             {SDP: strings.ReplaceAll(good, "a=ice-ufrag", "a=x-ice-ufrag"), Seq: o.Seq},
+	} {
+		if err := x.Answer(a); !errors.Is(err, ErrBadAnswer) {
+			t.Errorf("%s: %v, want %v", name, err, ErrBadAnswer)
+		}
+	}
+	if err := x.Answer(signal.Answer{SDP: good, Seq: o.Seq}); err != nil {
+		t.Errorf("a good one after all that: %v", err)
+	}
+	if err := x.Answer(signal.Answer{SDP: good, Seq: o.Seq}); !errors.Is(err, ErrBadAnswer) {
+		t.Errorf("the same again: %v, want %v", err, ErrBadAnswer)
+	}
+}
+
+// goodAnswer turns an offer into an answer to it.
+func goodAnswer(offer string) string {
+	return strings.NewReplacer("a=setup:actpass", "a=setup:active", "a=recvonly", "a=inactive", "a=ice-lite\r\n", "").Replace(offer)
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add("v=0\r\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if checkAnswer(text, []Kind{Audio, Video}) == nil && len(text) > maxSDP {
+			t.Errorf("%d bytes passed", len(text))
+		}
+	})
+}
+
+func TestListen(t *testing.T) {
+	rows := []struct {
+		name string
+		cfg  Config
+		addr string // without port; empty: an error
+	}{
+		{"loopback", Config{Addr: netip.MustParseAddrPort("127.0.0.1:0")}, "127.0.0.1"},
+		{"IPv6", Config{Addr: netip.MustParseAddrPort("[::1]:0")}, "::1"},
+		{"behind NAT", Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Public: netip.MustParseAddr("192.0.2.7")}, "192.0.2.7"},
+		{"unspecified", Config{Addr: netip.MustParseAddrPort("0.0.0.0:0")}, ""},
+		{"somebody else's", Config{Addr: netip.MustParseAddrPort("192.0.2.7:0")}, ""},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			s, err := Listen(r.cfg)
+			if r.addr == "" {
+				if err == nil {
+					s.Close()
+					t.Fatal("listens")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if s.Addr().Addr().String() != r.addr || s.Addr().Port() == 0 {
+				t.Fatalf("address %s, want %s", s.Addr(), r.addr)
+			}
+			offers := make(chan signal.Offer, 1)
+			x, err := s.Join("room", Seat{Participant: "a"}, "", func(m any) {
+				if o, ok := m.(signal.Offer); ok {
+					offers <- o
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer x.Close()
+			sdp := (<-offers).SDP
+			if n := strings.Count(sdp, "a=candidate:"); n != 1 || !strings.Contains(sdp, fmt.Sprintf(" %s %d typ host", r.addr, s.Addr().Port())) {
+				t.Errorf("%d candidates, want %s alone:\n%s", n, s.Addr(), sdp)
+			}
+		})
+	}
+}
+
+// TestRelayOnly: a client behind a TURN relay, with nothing but the relay.
+func TestRelayOnly(t *testing.T) {
+	s := listen(t)
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay, err := turn.NewServer(turn.ServerConfig{Realm: "test",
+		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
+			return a.Username, turn.GenerateAuthKey(a.Username, "test", "secret"), true
+		},
+		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: conn,
+			RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { relay.Close() })
+	a := join(t, s, "a")
+	b := dial(t, s, Seat{Participant: "b"}, "", func(_ *webrtc.SettingEngine, cfg *webrtc.Configuration) {
+		cfg.ICEServers = []webrtc.ICEServer{{URLs: []string{"turn:" + conn.LocalAddr().String() + "?transport=udp"}, Username: "b", Credential: "secret"}}
+		cfg.ICETransportPolicy = webrtc.ICETransportPolicyRelay
+	})
+	b.await("connection", func() bool { return b.up })
+	a.routed(b, Audio)
+	b.routed(a, Audio)
+	a.say(Audio, 1, []byte("through"))
+	b.say(Audio, 1, []byte("and back"))
+	b.hears("a", Audio, "through")
+	a.hears("b", Audio, "and back")
+}
+
+// quiet is a transport that carries nothing.
+type quiet struct {
+	h     handler
+	opens int
+	sent  []rtcp.Packet
+}
+
+func (q *quiet) Open(int, Kind, string) (outlet, error) { q.opens++; return q, nil }
+func (q *quiet) Shut(int) error                         { return nil }
+func (q *quiet) Offer() (string, error)                 { return "offer", nil }
+func (q *quiet) Answer(string) error                    { return nil }
+func (q *quiet) WriteRTCP(p []rtcp.Packet) error        { q.sent = append(q.sent, p...); return nil }
+func (q *quiet) Close() error                           { return nil }
+func (q *quiet) SSRC() uint32                           { return 1 }
+func (q *quiet) WriteRTP(*pion.Header, []byte) error    { return nil }
+
+// TestOffersAreCoalesced: one offer is open at a time, and what happens meanwhile is
+// one more.
+func TestOffersAreCoalesced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
+			connect: func(h handler) (transport, error) { return &quiet{h: h}, nil }}
+		defer s.Close()
+		var offers []signal.Offer
+		a, err := s.Join("room", Seat{Participant: "a"}, "", func(m any) {
+			if o, ok := m.(signal.Offer); ok {
+				offers = append(offers, o)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for _, id := range []string{"b", "c", "d"} {
+			if _, err := s.Join("room", Seat{Participant: id}, "", func(any) {}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if len(offers) != 1 {
+			t.Fatalf("%d offers while one is open, want 1", len(offers))
+		}
+		answer := func(o signal.Offer) {
+			t.Helper()
+			if err := a.Answer(signal.Answer{SDP: answerTo(len(o.Tracks)), Seq: o.Seq}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		answer(offers[0])
+		if len(offers) != 2 || offers[1].Seq != offers[0].Seq+1 || len(offers[1].Tracks) != 6 {
+			t.Fatalf("after the answer: %d offers, the last with %d tracks; want 2 and 6", len(offers), len(offers[len(offers)-1].Tracks))
+		}
+		answer(offers[1])
+		a.State(signal.State{Mic: true})
+		synctest.Wait()
+		if len(offers) != 2 {
+			t.Errorf("%d offers, want no other while nothing changes", len(offers))
+		}
+	})
+}
+
+// answerTo is an answer with that many m-lines beside the first two.
+func answerTo(more int) string {
+	b := strings.Builder{}
+	b.WriteString("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 AA\r\n")
+	for i := range 2 + more {
+		fmt.Fprintf(&b, "m=%s 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:%d\r\n", kinds[i%2], i)
+	}
+	return b.String()
+}
+
+// TestPacketPathAllocatesNothing: from the transport's reader to the subscriber's
+// outlet, with everything between.
+func TestPacketPathAllocatesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
+			connect: func(h handler) (transport, error) { return &quiet{h: h}, nil }}
+		defer s.Close()
+		var a *Session
+		for i := range 6 {
+			offers := make(chan signal.Offer, 1)
+			x, err := s.Join("room", Seat{Participant: fmt.Sprint(i)}, "", func(m any) {
+				if o, ok := m.(signal.Offer); ok {
+					offers <- o
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			for len(offers) > 0 {
+				o := <-offers
+				if err := x.Answer(signal.Answer{SDP: answerTo(len(o.Tracks)), Seq: o.Seq}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			x.connected(true)
+			a = cmp.Or(a, x)
+		}
+		for _, k := range kinds {
+			raw, _ := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: []uint8{ptOpus, ptVP8}[k], SSRC: 9}, Payload: vp8(true, "x")}).Marshal()
+			seq := uint16(0)
+			send := func() {
+				seq++
+				raw[2], raw[3] = byte(seq>>8), byte(seq)
+				a.packet(k, raw, time.Now())
+			}
+			for range 1000 {
+				send() // warm
+			}
+			if n := testing.AllocsPerRun(1000, send); n != 0 {
+				t.Errorf("%s: %v allocations a packet, want 0", k, n)
+			}
+		}
+		if want := uint64(2 * 2001 * 5); s.Stats().PacketsOut != want {
+			t.Errorf("%d packets out, want %d", s.Stats().PacketsOut, want)
+		}
+	})
+}

@@ -1,0 +1,167 @@
+package sfu
+
+import (
+	"time"
+
+	"github.com/pion/rtcp"
+)
+
+const (
+	reportEvery = time.Second
+	// downlink is what a participant is thought able to receive, in bit/s of video.
+	// Divided by those who send, it is the ceiling that each is told (REMB): without
+	// one, and without feedback that estimates bandwidth, Chromium begins at 300
+	// kbit/s and takes half a minute to look decent. Senders still go below it by
+	// the loss in their reception reports. Bandwidth estimation will replace it.
+	downlink = 2_500_000
+)
+
+// copyOf appends the packet with that number to dst.
+func (t *track) copyOf(seq uint16, dst []byte) ([]byte, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ring.Get(seq, dst)
+}
+
+// report sends the session one compound packet (RFC 3550 section 6.1): sender
+// reports of what it receives, reception reports of what it sends.
+func (x *Session) report(now time.Time) {
+	var packets []rtcp.Packet
+	var names rtcp.SourceDescription
+	x.room.mu.Lock()
+	others := max(1, len(x.room.seats)-1)
+	for _, l := range x.lines {
+		if !l.ready {
+			continue
+		}
+		if sr := l.senderReport(now); sr != nil {
+			packets = append(packets, sr)
+			names.Chunks = append(names.Chunks, cname(sr.SSRC, l.who.id))
+		}
+	}
+	x.room.mu.Unlock()
+	var reports []rtcp.ReceptionReport
+	for _, t := range x.tracks {
+		t.mu.Lock()
+		r, ok := t.rx.Report(now)
+		t.mu.Unlock()
+		if ok {
+			reports = append(reports, r)
+			if t.kind == Video {
+				defer x.ceiling(r.SSRC, downlink/others)
+			}
+		}
+	}
+	if len(reports) > 0 {
+		packets = append(packets, &rtcp.ReceiverReport{SSRC: x.ssrc, Reports: reports})
+		names.Chunks = append(names.Chunks, cname(x.ssrc, "edge"))
+	}
+	if len(packets) == 0 {
+		return
+	}
+	if x.media.WriteRTCP(append(packets, &names)) == nil {
+		x.sfu.count.reportsOut.Add(1)
+	}
+}
+
+func cname(ssrc uint32, name string) rtcp.SourceDescriptionChunk {
+	return rtcp.SourceDescriptionChunk{Source: ssrc, Items: []rtcp.SourceDescriptionItem{{Type: rtcp.SDESCNAME, Text: name}}}
+}
+
+// ceiling tells the publisher of a video track how much to send at most, in bit/s
+// (draft-alvestrand-rmcat-remb-03).
+func (x *Session) ceiling(ssrc uint32, bitrate int) {
+	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.ssrc, Bitrate: float32(bitrate), SSRCs: []uint32{ssrc}}})
+}
+
+// senderReport maps the publisher's clock into the line's timestamps, which keeps
+// its audio and video in step; nil while there is nothing to say.
+func (l *line) senderReport(now time.Time) *rtcp.SenderReport {
+	t := l.src.Load()
+	if t == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resent = 0
+	t.mu.Lock()
+	ntp, ts, ok := t.rx.Clock(now)
+	source := t.rx.SSRC()
+	t.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if ts, ok = l.rewrite.Timestamp(source, ts); !ok {
+		return nil
+	}
+	sr := &rtcp.SenderReport{SSRC: l.out.SSRC(), NTPTime: ntp, RTPTime: ts}
+	if sr.PacketCount, sr.OctetCount = l.rewrite.Sent(); sr.PacketCount == 0 {
+		return nil
+	}
+	l.reportID, l.reported = uint32(ntp>>16), now
+	return sr
+}
+
+// control takes one RTCP packet from the client.
+func (x *Session) control(p rtcp.Packet, at time.Time) {
+	switch p := p.(type) {
+	case *rtcp.SenderReport:
+		for _, t := range x.tracks {
+			t.mu.Lock()
+			if t.live && t.rx.SSRC() == p.SSRC {
+				t.rx.SenderReport(p.NTPTime, p.RTPTime, at)
+			}
+			t.mu.Unlock()
+		}
+		x.received(p.Reports, at)
+	case *rtcp.ReceiverReport:
+		x.received(p.Reports, at)
+	case *rtcp.TransportLayerNack:
+		if l := x.lineOf(p.MediaSSRC); l != nil {
+			l.resend(p)
+		}
+	case *rtcp.PictureLossIndication:
+		x.wantsKeyframe(p.MediaSSRC)
+	case *rtcp.FullIntraRequest:
+		for _, e := range p.FIR {
+			x.wantsKeyframe(e.SSRC)
+		}
+	}
+}
+
+func (x *Session) wantsKeyframe(ssrc uint32) {
+	if l := x.lineOf(ssrc); l != nil && l.kind == Video {
+		if t := l.src.Load(); t != nil {
+			t.wantKeyframe()
+		}
+	}
+}
+
+func (x *Session) lineOf(ssrc uint32) *line {
+	x.room.mu.Lock()
+	defer x.room.mu.Unlock()
+	for _, l := range x.lines {
+		if l.ready && l.out.SSRC() == ssrc {
+			return l
+		}
+	}
+	return nil
+}
+
+// received takes the client's reception reports, for the round trip (RFC 3550
+// section 6.4.1, figure 2).
+func (x *Session) received(reports []rtcp.ReceptionReport, at time.Time) {
+	for _, r := range reports {
+		l := x.lineOf(r.SSRC)
+		if l == nil || r.LastSenderReport == 0 {
+			continue
+		}
+		l.mu.Lock()
+		known, sent := r.LastSenderReport == l.reportID, l.reported
+		l.mu.Unlock()
+		rtt := at.Sub(sent) - time.Duration(r.Delay)*time.Second/65536
+		if known && rtt > 0 {
+			x.rtt.Store(int64(rtt))
+		}
+	}
+}

@@ -1,0 +1,166 @@
+// Package rtp is the arithmetic of forwarding RTP: one publisher's packets to
+// many subscribers, each with a stream of its own (RFC 3550, RFC 4585).
+//
+// It opens no socket, reads no clock and starts no goroutine: time is an argument,
+// and nothing here is safe for concurrent use. The packet path (Parse,
+// Receiver.Receive, Gaps.Seen, Ring.Put, Rewriter.Forward) allocates nothing once
+// the ring is warm.
+package rtp
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// MaxPacket bounds one RTP packet in bytes: nothing larger crosses an Ethernet.
+const MaxPacket = 1500
+
+const (
+	// window is how far behind the newest packet one may come and still count, in
+	// packets: four seconds of video at 2.5 Mbit/s.
+	window = 1024
+	// maxJump is the largest step, either way, that is loss or disorder; a larger
+	// one is a source that began anew (MAX_DROPOUT of RFC 3550 A.1).
+	maxJump = 3000
+)
+
+// ErrMalformed is returned for bytes that are not one RTP packet.
+var ErrMalformed = errors.New("malformed rtp packet")
+
+// Packet is one parsed RTP packet. Payload and extensions alias the parsed bytes;
+// padding is already cut off.
+type Packet struct {
+	SSRC        uint32
+	Timestamp   uint32
+	Seq         uint16
+	PayloadType uint8
+	Marker      bool
+	Payload     []byte
+
+	profile uint16
+	ext     []byte
+}
+
+// Parse reads one packet (RFC 3550 section 5.1). CSRCs are skipped: no browser
+// sends them, and an SFU mixes nothing.
+func Parse(b []byte) (Packet, error) {
+	if len(b) < 12 || len(b) > MaxPacket || b[0]>>6 != 2 {
+		return Packet{}, ErrMalformed
+	}
+	p := Packet{
+		Marker:      b[1]&0x80 != 0,
+		PayloadType: b[1] & 0x7f,
+		Seq:         binary.BigEndian.Uint16(b[2:]),
+		Timestamp:   binary.BigEndian.Uint32(b[4:]),
+		SSRC:        binary.BigEndian.Uint32(b[8:]),
+	}
+	rest := b[12:]
+	csrcs := int(b[0]&0x0f) * 4
+	if len(rest) < csrcs {
+		return Packet{}, ErrMalformed
+	}
+	rest = rest[csrcs:]
+	if b[0]&0x10 != 0 {
+		if len(rest) < 4 {
+			return Packet{}, ErrMalformed
+		}
+		p.profile = binary.BigEndian.Uint16(rest)
+		n := int(binary.BigEndian.Uint16(rest[2:])) * 4
+		if len(rest) < 4+n {
+			return Packet{}, ErrMalformed
+		}
+		p.ext, rest = rest[4:4+n], rest[4+n:]
+	}
+	if b[0]&0x20 != 0 {
+		if len(rest) == 0 {
+			return Packet{}, ErrMalformed
+		}
+		pad := int(rest[len(rest)-1])
+		if pad == 0 || pad > len(rest) {
+			return Packet{}, ErrMalformed
+		}
+		rest = rest[:len(rest)-pad]
+	}
+	p.Payload = rest
+	return p, nil
+}
+
+// Extension returns the header extension with that ID in the one-byte form (RFC
+// 8285 section 4.2), the only form that is negotiated here; nil when absent.
+func (p *Packet) Extension(id uint8) []byte {
+	if p.profile != 0xBEDE {
+		return nil
+	}
+	for b := p.ext; len(b) > 0; {
+		if b[0] == 0 { // padding
+			b = b[1:]
+			continue
+		}
+		n := int(b[0]&0x0f) + 1
+		if b[0]>>4 == 15 || len(b) < 1+n {
+			return nil
+		}
+		if b[0]>>4 == id {
+			return b[1 : 1+n]
+		}
+		b = b[1+n:]
+	}
+	return nil
+}
+
+// VP8Keyframe tells whether a payload begins a VP8 keyframe (RFC 7741 section 4).
+func VP8Keyframe(b []byte) bool {
+	if len(b) == 0 || b[0]&0x10 == 0 || b[0]&0x07 != 0 { // S, PID: not the frame's first byte
+		return false
+	}
+	i := 1
+	if b[0]&0x80 != 0 { // X
+		if len(b) < 2 {
+			return false
+		}
+		x := b[1]
+		i = 2
+		if x&0x80 != 0 { // I
+			if len(b) <= i {
+				return false
+			}
+			if b[i]&0x80 != 0 { // M
+				i++
+			}
+			i++
+		}
+		if x&0x40 != 0 { // L
+			i++
+		}
+		if x&0x30 != 0 { // T, K
+			i++
+		}
+	}
+	return len(b) > i && b[i]&0x01 == 0
+}
+
+// H264Keyframe tells whether a payload begins an H.264 keyframe: a sequence
+// parameter set, which every WebRTC sender puts before each IDR picture (RFC 6184
+// sections 5.6 to 5.8). An IDR slice without one cannot be decoded by somebody new.
+func H264Keyframe(b []byte) bool {
+	const sps, stapA = 7, 24
+	if len(b) == 0 {
+		return false
+	}
+	switch b[0] & 0x1f {
+	case sps:
+		return true
+	case stapA:
+		for b = b[1:]; len(b) > 2; {
+			n := int(binary.BigEndian.Uint16(b))
+			if b[2]&0x1f == sps {
+				return n > 0
+			}
+			if len(b) < 2+n {
+				return false
+			}
+			b = b[2+n:]
+		}
+	}
+	return false
+}
