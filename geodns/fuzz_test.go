@@ -22,7 +22,7 @@ func FuzzQuery(f *testing.F) {
 		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26")), ask("join.media.example.", dns.TypeAAAA, ecs("2001:db8:1000::/40")),
 		ask("De.join.media.example.", dns.TypeA), ask("_why.join.media.example.", dns.TypeTXT, ecs("203.0.113.192/27")),
 		ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("media.example.", dns.TypeANY), ask("x.example.", dns.TypeSOA),
-		ask("media.example.", dns.TypeIXFR, func(m *dns.Msg) { m.Ns = []dns.RR{s.soa("media.example.")} }),
+		ask("media.example.", dns.TypeIXFR, func(m *dns.Msg) { m.Ns = []dns.RR{s.soa("media.example.", 1)} }),
 	} {
 		f.Add(pack(f, q), false)
 	}

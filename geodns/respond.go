@@ -27,6 +27,7 @@ type answer struct {
 	ede        *dns.EDNS0_EDE
 	scope      int  // of ECS: bits of the network that all get this answer
 	foreign    bool // not of this zone: no AA, no SOA, no scope
+	serial     uint32
 }
 
 // respond appends the answer to one packet from src to out; nothing where there is
@@ -90,7 +91,7 @@ func (s *Server) pack(out []byte, q *query, a *answer, via transport) []byte {
 	}
 	m.Answer, m.Extra = a.rrs, a.additional
 	if !a.foreign && len(a.rrs) == 0 {
-		m.Ns = []dns.RR{s.soa(s.apex)} // RFC 2308 section 3
+		m.Ns = []dns.RR{s.soa(s.apex, a.serial)} // RFC 2308 section 3
 	}
 	if q.edns {
 		m.Extra = append(m.Extra, q.reply(a))

@@ -33,8 +33,14 @@ func (s *Server) answer(q *query, client netip.Addr) answer {
 	case dns.TypeMAILA, dns.TypeMAILB, dns.TypeTKEY, dns.TypeTSIG:
 		return answer{rcode: dns.RcodeNotImplemented, foreign: true}
 	}
-	return s.lookup(q, w, client)
+	a := s.lookup(q, w, client)
+	a.serial = serial(w)
+	return a
 }
+
+// serial is the World's generation: nobody transfers the zone, but an operator sees
+// which change a node has folded.
+func serial(w *steer.World) uint32 { return uint32(w.Generation) }
 
 func refuse(code uint16, text string) answer {
 	return answer{rcode: dns.RcodeRefused, foreign: true, ede: ede(code, text)}
@@ -50,7 +56,7 @@ func (s *Server) lookup(q *query, w *steer.World, client netip.Addr) answer {
 	rel := q.rel
 	switch {
 	case len(rel) == 0:
-		return s.atApex(q)
+		return s.atApex(q, w)
 	case len(rel) == 1 && rel[0] == "ns1":
 		return static(q, addresses(q.name, ttlStatic, q.qtype, s.ns...))
 	case len(rel) == 1 && rel[0] == "join":
@@ -71,10 +77,10 @@ func (s *Server) lookup(q *query, w *steer.World, client netip.Addr) answer {
 	return nxdomain
 }
 
-func (s *Server) atApex(q *query) answer {
+func (s *Server) atApex(q *query, w *steer.World) answer {
 	switch q.qtype {
 	case dns.TypeSOA:
-		return answer{rrs: []dns.RR{s.soa(q.name)}}
+		return answer{rrs: []dns.RR{s.soa(q.name, serial(w))}}
 	case dns.TypeNS:
 		ns1 := "ns1." + q.name
 		return answer{
@@ -95,14 +101,8 @@ func static(q *query, rrs []dns.RR) answer {
 	return answer{rrs: rrs}
 }
 
-// soa has the World's generation as its serial: nobody transfers the zone, but an
-// operator sees which change a node has folded. Its TTL is the negative TTL (RFC 2308
-// section 5).
-func (s *Server) soa(owner string) dns.RR {
-	var serial uint32
-	if w := s.world(); w != nil {
-		serial = uint32(w.Generation)
-	}
+// soa has the negative TTL as its own (RFC 2308 section 5).
+func (s *Server) soa(owner string, serial uint32) dns.RR {
 	return &dns.SOA{Hdr: header(owner, dns.TypeSOA, ttl), Ns: "ns1." + s.apex, Mbox: "hostmaster." + s.apex,
 		Serial: serial, Refresh: 3600, Retry: 600, Expire: 604800, Minttl: ttl}
 }

@@ -73,17 +73,21 @@ func (b *builder) load(data []byte) (*Table, error) {
 	}
 	defer db.Close()
 
-	networks, located := uint(0), 0
+	leaves, networks, located := uint(0), 0, 0
 	known := map[uintptr]uint32{} // by record: many networks share one
-	for n := range db.Networks() {
+	for n := range db.Networks(maxminddb.IncludeNetworksWithoutData()) {
 		if err := n.Err(); err != nil {
 			return nil, fmt.Errorf("truncated or damaged: %w: download it again", err)
 		}
-		// A tree of n nodes has n+1 leaves. Damage can make it a graph, with more
-		// paths than there is time for.
-		if networks++; networks > 1<<22 {
+		// A tree of n nodes has n+1 leaves, the empty ones among them. Damage can make
+		// it a graph, with more paths than there is time for.
+		if leaves++; leaves > db.Metadata.NodeCount+1 {
 			return nil, errors.New("damaged: the search tree has loops or shared branches: download it again")
 		}
+		if !n.Found() {
+			continue
+		}
+		networks++
 		place, ok := known[n.Offset()]
 		if !ok {
 			var r record
