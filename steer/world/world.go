@@ -56,7 +56,9 @@ type Writer struct {
 	reducer *health.Reducer
 	subs    map[chan struct{}]struct{}
 	unsaved bool
-	wakes   time.Time // the next instant at which time alone changes the world
+	wakes   time.Time              // the next instant at which time alone changes the world
+	dark    time.Time              // when health alone last took a whole region out
+	held    map[region.EdgeID]bool // edges whose fall waits for that to be darkEvery ago
 }
 
 // inputs is all that was last known, in the store's own words and parsed.
@@ -201,6 +203,7 @@ func (w *Writer) foldLocked(now time.Time) {
 			Edges: w.edgesLocked(r, snap)}
 	}
 	w.wakes = w.nextLocked(now, snap)
+	w.restrainLocked(next, now)
 	w.current.Store(next)
 	for c := range w.subs {
 		select {
@@ -208,6 +211,55 @@ func (w *Writer) foldLocked(now time.Time) {
 		default:
 		}
 	}
+}
+
+// darkEvery is the least time between two regions that health alone takes out, in
+// probe intervals: 60 s in production. Probes that find region after region dead in
+// one breath are likelier wrong than right; an operator's word never waits.
+const darkEvery = 12
+
+// restrainLocked holds back the fall of a region's last edges while another region
+// fell within darkEvery.
+func (w *Writer) restrainLocked(next *steer.World, now time.Time) {
+	w.held = nil
+	prev := w.current.Load()
+	if prev == nil {
+		return
+	}
+	for i := range next.Regions {
+		r := &next.Regions[i]
+		k := prev.RegionIndex(r.ID)
+		if k < 0 || !dark(r) || dark(&prev.Regions[k]) || len(prev.Regions[k].Edges) == 0 {
+			continue
+		}
+		free := w.dark.Add(darkEvery * w.cfg.Health.Interval)
+		if w.dark.IsZero() || !now.Before(free) {
+			w.dark = now
+			continue
+		}
+		if free.Before(w.wakes) {
+			w.wakes = free
+		}
+		if w.held == nil {
+			w.held = map[region.EdgeID]bool{}
+		}
+		for e := range r.Edges {
+			w.held[r.Edges[e].ID] = true
+			if _, was := prev.Edge(r.Edges[e].ID); was != nil {
+				r.Edges[e].Health = was.Health
+			}
+		}
+	}
+}
+
+// dark tells whether every edge of a region looks down.
+func dark(r *steer.Region) bool {
+	for i := range r.Edges {
+		if r.Edges[i].Health != steer.Unhealthy {
+			return false
+		}
+	}
+	return len(r.Edges) > 0
 }
 
 // edgesLocked are the registered edges of a region, and the map's static ones that
@@ -250,7 +302,7 @@ func (w *Writer) foldIfDueLocked(now time.Time) {
 	snap := w.reducer.Snapshot(now)
 	for _, r := range w.current.Load().Regions {
 		for _, e := range r.Edges {
-			if healthOf(snap, e.ID) != e.Health {
+			if healthOf(snap, e.ID) != e.Health && !w.held[e.ID] {
 				w.foldLocked(now)
 				return
 			}

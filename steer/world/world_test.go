@@ -217,6 +217,53 @@ func TestMassDisappearanceIsDoubted(t *testing.T) {
 	})
 }
 
+func TestOneRegionAtATimeGoesDark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, "", "de-ber", "de-fra")
+		f.register(t, "de-ber-1", "de-ber")
+		f.register(t, "de-fra-1", "de-fra")
+		down := func() (n int) {
+			for _, r := range f.Current().Regions {
+				for _, e := range r.Edges {
+					if e.Health == steer.Unhealthy {
+						n++
+					}
+				}
+			}
+			return n
+		}
+		// Both leases say no and every probe says no, at one instant.
+		f.mu.Lock()
+		for id, e := range f.in.edges {
+			e.status = store.Critical
+			f.in.edges[id] = e
+		}
+		f.mu.Unlock()
+		interval := f.cfg.Health.Interval
+		var first time.Time
+		for range 40 {
+			time.Sleep(interval)
+			for _, id := range []region.EdgeID{"de-ber-1", "de-fra-1"} {
+				f.Observe(health.Observation{Edge: id, Vantage: "probe", At: time.Now()})
+			}
+			synctest.Wait()
+			switch n := down(); {
+			case n > 0 && first.IsZero():
+				if n != 1 {
+					t.Fatalf("%d regions went dark at once", n)
+				}
+				first = time.Now()
+			case n == 2:
+				if gap := time.Since(first); gap < darkEvery*interval {
+					t.Fatalf("the second region followed after %v, want %v", gap, darkEvery*interval)
+				}
+				return
+			}
+		}
+		t.Fatalf("%d regions dark at the end, want both", down())
+	})
+}
+
 func TestLosingTheStoreChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "n.json")
