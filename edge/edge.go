@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/consult/router"
@@ -29,6 +30,10 @@ import (
 	"bailiwick/store"
 	"bailiwick/turn"
 )
+
+// maxConns bounds HTTP connections, WebSockets among them: twice what a full edge
+// of 1,600 consults of two needs, so that strangers cannot use up its files.
+const maxConns = 8192
 
 // Lease of an edge's registration: renewed each third of it.
 const leaseTTL = 15 * time.Second
@@ -163,7 +168,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return gctx }}
 	g.Go(func() error {
-		if err := srv.Serve(e.http); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(netutil.LimitListener(e.http, maxConns)); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("edge %s: http: %w", e.cfg.ID, err)
 		}
 		return nil
