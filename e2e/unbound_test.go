@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"bailiwick/geodns/geo"
+)
+
+// resolver runs a real Unbound with an ECS cache in front of a deployment's zone and
+// gives its address, port 8053.
+func resolver(t *testing.T, authority string) string {
+	t.Helper()
+	path, err := exec.LookPath("unbound")
+	if err != nil {
+		path = "/usr/sbin/unbound"
+		if _, err := os.Stat(path); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal("unbound: not installed")
+			}
+			t.Skip("unbound: not installed")
+		}
+	}
+	at := newNet() + ".0.53"
+	dir := t.TempDir()
+	config := filepath.Join(dir, "unbound.conf")
+	text := fmt.Sprintf(`server:
+  interface: %s@8053
+  access-control: 127.0.0.0/8 allow
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: %q
+  pidfile: ""
+  use-syslog: no
+  logfile: ""
+  module-config: "subnetcache validator iterator"
+  send-client-subnet: %s
+  client-subnet-always-forward: yes
+  max-client-subnet-ipv4: 32
+  max-client-subnet-ipv6: 128
+  do-not-query-localhost: no
+  domain-insecure: "media.example"
+  local-zone: "example." nodefault
+  cache-min-ttl: 60
+  num-threads: 2
+stub-zone:
+  name: "media.example"
+  stub-addr: %s@8053
+  stub-prime: no
+remote-control:
+  control-enable: no
+`, at, dir, authority, authority)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-d", "-c", config)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		if b, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("unbound:\n%s", tail(string(b), 30))
+		}
+		log.Close()
+	})
+	eventually(t, "unbound answers", func() error {
+		out, err := exec.Command("dig", "@"+at, "-p", "8053", "+tries=1", "+time=1", "media.example", "SOA", "+short").CombinedOutput()
+		if err == nil && !strings.Contains(string(out), "media.example") {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	})
+	return at
+}
+
+// Residency in the cache: a resolver's ECS cache between clients and this zone never
+// gives a client an answer that was made for another place. Its minimum TTL is far
+// above ours, so that nearly everything comes from the cache.
+func TestUnboundsCacheKeepsPlacesApart(t *testing.T) {
+	d := startDev(t)
+	via := resolver(t, d.dns())
+	type client struct{ subnet, want string }
+	var clients []client
+	rnd := rand.New(rand.NewPCG(3, 7))
+	for _, o := range geo.BuiltIn() {
+		if !o.Prefix.Addr().Is4() || o.Prefix.Addr().IsLoopback() {
+			continue
+		}
+		base := o.Prefix.Addr().As4()
+		for range 4 { // four clients of each place
+			a := base
+			a[3] += byte(rnd.IntN(1 << (32 - o.Prefix.Bits())))
+			ip := fmt.Sprintf("%d.%d.%d.%d", a[0], a[1], a[2], a[3])
+			clients = append(clients, client{ip, strings.Join(dig(t, d.dns(), "join.media.example", "A", "+subnet="+ip), " ")})
+		}
+	}
+	places := map[string]bool{}
+	before, asked := queries(t, d.api()), 0
+	for round := range 3 {
+		rnd.Shuffle(len(clients), func(i, k int) { clients[i], clients[k] = clients[k], clients[i] })
+		for _, c := range clients {
+			got := strings.Join(dig(t, via, "join.media.example", "A", "+subnet="+c.subnet), " ")
+			if got != c.want {
+				t.Fatalf("round %d: %s got %q from the resolver, the zone says %q", round, c.subnet, got, c.want)
+			}
+			places[got] = true
+			asked++
+		}
+	}
+	if reached := queries(t, d.api()) - before; reached > float64(asked)/2 {
+		t.Errorf("%v of %d questions reached the zone: the cache was hardly tried", reached, asked)
+	}
+	if len(places) < 5 {
+		t.Errorf("only %d different answers: the test tried little", len(places))
+	}
+}
+
+// queries counts what the zone's server has answered.
+func queries(t *testing.T, base string) float64 {
+	t.Helper()
+	_, text := get(t, base+"/metrics")
+	sum := 0.0
+	for _, m := range regexp.MustCompile(`(?m)^bailiwick_dns_queries_total\{.*?\} (\S+)$`).FindAllStringSubmatch(text, -1) {
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}
