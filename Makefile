@@ -9,12 +9,13 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.
 FUZZTIME ?= 3s
 
-.PHONY: build dev test setup vet unit fuzz web consul bench clean help
+.PHONY: build dev test setup vet unit fuzz web consul bench bench-dns clean help
 
 help:
 	@echo "make dev    build, then run DNS, ten edges, console and API on loopback"
 	@echo "make test   install what tests need, then run every test"
 	@echo "make bench  print the benchmarks"
+	@echo "make bench-dns  compare the DNS server's processor time with gdnsd, Knot and NSD"
 
 build: bin/bailiwick
 
@@ -58,6 +59,10 @@ web:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./steer ./residency ./geodns/... ./edge/sfu/...
+
+bench-dns:
+	@$(GO) build -o bin/bench-dns ./bench/dns
+	@./bin/bench-dns
 
 clean:
 	rm -rf bin

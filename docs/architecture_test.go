@@ -21,7 +21,7 @@ import (
 var core = []string{"region", "residency", "health", "steer", "consult", "edge/signal"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "consult/router", "geodns", "geodns/geo", "turn", "edge/sfu", "edge/sfu/rtp", "web"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "turn", "edge/sfu", "edge/sfu/rtp", "web"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
@@ -29,7 +29,8 @@ var within = map[string][]string{
 	"store/consul":   {"store"},
 	"steer/world":    {"store"},
 	"consult/router": {"store"},
-	"geodns":         {"geodns/geo"},
+	"geodns":         {"geodns/geo", "geodns/batch", "geodns/dnssec"},
+	"geodns/dnssec":  {"store"},
 	"edge/sfu":       {"edge/sfu/rtp"},
 }
 

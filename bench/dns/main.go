@@ -1,0 +1,235 @@
+// Command dns measures what one geo+ECS query costs the server: processor time of
+// Bailiwick's DNS server beside gdnsd, Knot DNS and NSD, in one run, interleaved on
+// one core of loopback. It writes RESULTS.md and cost.svg into bench/dns. README.md
+// says what is measured; `make bench-dns` runs it.
+//
+// Invariants: every number written was measured in this run; every server gets the
+// same queries, and its answers are compared with ours; nothing is left running.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"bailiwick/geodns/geo"
+)
+
+const (
+	mapFile = "regions.yaml"
+	outDir  = "bench/dns"
+	rounds  = 9
+	slice   = time.Second
+	profile = 10 * time.Second
+)
+
+func main() {
+	if role := os.Getenv(roleVar); role != "" {
+		if err := serve(role, os.Getenv(dbVar)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-dns:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	// Debian keeps servers where not every user's path leads.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin"); err != nil {
+		return err
+	}
+	cores, err := pin()
+	if err != nil {
+		return err
+	}
+	// A child is killed with the thread that started it, so that not even a crash
+	// leaves a server behind. That thread is this one.
+	runtime.LockOSThread()
+	dir, err := os.MkdirTemp("", "bench-dns-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	machine := describe(cores)
+	say("importing the country database of tor-geoipdb")
+	db := filepath.Join(dir, "country.mmdb")
+	stats, err := importDB(db)
+	if err != nil {
+		return err
+	}
+	table, err := geo.Load(db, nil)
+	if err != nil {
+		return err
+	}
+	b := &bench{ctx: ctx, dir: dir, db: db, core: cores[0], table: table}
+	defer b.stopAll()
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	if err := b.measure(); err != nil {
+		return err
+	}
+	machine.end()
+	return b.write(machine, stats)
+}
+
+// bench is one run.
+type bench struct {
+	ctx   context.Context
+	dir   string
+	db    string
+	core  int // the servers'
+	table *geo.Table
+
+	plan    plan
+	sets    map[string][][]byte // queries by name of the set
+	nodata  int                 // of the set everywhere, what ours answers without an address
+	servers []*server
+	own     *server
+	cpu     profiled
+}
+
+// The sets of queries.
+const (
+	served     = "ECS"                // networks with one lawful answer
+	withDO     = "ECS, DO"            // the same, asking for DNSSEC
+	everywhere = "ECS, all countries" // networks of the whole world
+)
+
+// prepare starts every server and checks what it answers.
+func (b *bench) prepare() error {
+	say("starting bailiwick")
+	b.own = &server{name: "bailiwick", command: ownCommand}
+	if err := b.launch(b.own); err != nil {
+		return err
+	}
+	homes, err := homesOf(b.own.addr, countries(b.table))
+	if err != nil {
+		return err
+	}
+	if b.plan, err = newPlan(b.table, homes); err != nil {
+		return err
+	}
+	b.sets, err = drawSets(b.table, homes)
+	if err != nil {
+		return err
+	}
+	b.servers = []*server{b.own}
+	for _, s := range peers() {
+		say("starting " + s.name)
+		b.servers = append(b.servers, s)
+		if err := b.launch(s); err != nil {
+			if b.ctx.Err() != nil {
+				return err
+			}
+			s.absent = err.Error()
+			say(s.name + ": " + s.absent)
+		}
+	}
+	return b.compare()
+}
+
+// compare asks every server every query once.
+func (b *bench) compare() error {
+	want, err := answers(b.own.addr, b.sets[served])
+	if err != nil {
+		return fmt.Errorf("bailiwick: %w", err)
+	}
+	for _, s := range b.servers {
+		if s.absent != "" {
+			continue
+		}
+		got, err := answers(s.addr, b.sets[served])
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		for i := range got {
+			if got[i].addr.IsValid() && got[i].addr == want[i].addr {
+				s.same++
+			}
+			if got[i].scope > 0 {
+				s.scoped++
+			}
+		}
+		s.asked = len(got)
+	}
+	all, err := answers(b.own.addr, b.sets[everywhere])
+	if err != nil {
+		return fmt.Errorf("bailiwick: %w", err)
+	}
+	for _, a := range all {
+		if !a.addr.IsValid() {
+			b.nodata++
+		}
+	}
+	return nil
+}
+
+// measure takes the slices in turn, so that what disturbs the machine disturbs all.
+func (b *bench) measure() error {
+	for round := range rounds {
+		say(fmt.Sprintf("round %d of %d", round+1, rounds))
+		for _, set := range []string{served, withDO, everywhere} {
+			for _, s := range b.servers {
+				if s.absent != "" || set == everywhere && s != b.own {
+					continue
+				}
+				if err := b.slice(s, set); err != nil {
+					return fmt.Errorf("%s: %w", s.name, err)
+				}
+			}
+		}
+	}
+	for _, s := range b.servers {
+		if s.absent != "" {
+			continue
+		}
+		m, err := memoryOf(s.pid())
+		if err != nil {
+			return err
+		}
+		s.end, s.peak = m.rss, m.peak
+	}
+	return b.takeProfile()
+}
+
+func (b *bench) slice(s *server, set string) error {
+	if err := b.ctx.Err(); err != nil {
+		return errors.New("interrupted")
+	}
+	before, err := cpuOf(s.pid())
+	if err != nil {
+		return err
+	}
+	t, err := blast(s.addr, b.sets[set], slice)
+	if err != nil {
+		return err
+	}
+	after, err := cpuOf(s.pid())
+	if err != nil {
+		return err
+	}
+	if t.answered == 0 || set != everywhere && t.failed > 0 {
+		return fmt.Errorf("%d of %d answers were none, lost %d: not measured", t.failed, t.answered, t.lost)
+	}
+	if s.samples == nil {
+		s.samples = map[string][]sample{}
+	}
+	s.samples[set] = append(s.samples[set], sample{cpu: after - before, tally: t})
+	return nil
+}
+
+func say(s string) { fmt.Fprintln(os.Stderr, "bench-dns:", s) }

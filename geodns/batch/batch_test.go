@@ -1,0 +1,162 @@
+package batch
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+)
+
+// serve runs an echo on n sockets of a free port at host until the test ends.
+func serve(t *testing.T, host string, n int, pktinfo bool, h Handler) netip.AddrPort {
+	t.Helper()
+	probe, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Skipf("%s: %v", host, err)
+	}
+	at := probe.LocalAddr().(*net.UDPAddr).AddrPort()
+	probe.Close()
+	at = netip.AddrPortFrom(netip.MustParseAddr(host), at.Port())
+	conns, err := Listen(at, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	for _, c := range conns {
+		if pktinfo {
+			ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst, true)
+			ipv6.NewPacketConn(c).SetControlMessage(ipv6.FlagDst, true)
+		}
+		running.Go(func() {
+			if err := Serve(c, pktinfo, h); err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		for _, c := range conns {
+			c.Close()
+		}
+		running.Wait()
+	})
+	return at
+}
+
+func echo(out, in []byte, from netip.AddrPort) []byte {
+	if bytes.Equal(in, []byte("silence")) {
+		return out
+	}
+	return fmt.Appendf(out, "%s %s", from, in)
+}
+
+// ask sends one datagram and gives what comes back from the very address asked.
+func ask(t *testing.T, to netip.AddrPort, text string) string {
+	t.Helper()
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)) // connected: another source is not heard
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, MaxOut)
+	n, err := c.Read(buf)
+	if err != nil {
+		t.Fatalf("asked %s: %v", to, err)
+	}
+	if want := fmt.Sprintf("%s %s", c.LocalAddr(), text); string(buf[:n]) != want {
+		t.Errorf("got %q, want %q", buf[:n], want)
+	}
+	return string(buf[:n])
+}
+
+func TestEcho(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		t.Run(host, func(t *testing.T) {
+			at := serve(t, host, runtime.GOMAXPROCS(0), false, echo)
+			for i := range 200 {
+				ask(t, at, fmt.Sprint("query ", i))
+			}
+		})
+	}
+}
+
+func TestAnswersLeaveFromTheAddressAsked(t *testing.T) {
+	for _, tt := range []struct{ host, ask string }{{"0.0.0.0", "127.0.0.7"}, {"::", "::1"}, {"::", "127.0.0.7"}} {
+		t.Run(tt.host+" "+tt.ask, func(t *testing.T) {
+			at := serve(t, tt.host, 1, true, echo)
+			ask(t, netip.AddrPortFrom(netip.MustParseAddr(tt.ask), at.Port()), "hello")
+		})
+	}
+}
+
+// A burst is answered whole, in whatever batches it came; what deserves no answer
+// disturbs nobody.
+func TestBurst(t *testing.T) {
+	at := serve(t, "127.0.0.1", 1, false, echo)
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetReadBuffer(1 << 20)
+	const n = 3 * size
+	for i := range n {
+		fmt.Fprintf(c, "%d", i)
+		fmt.Fprint(c, "silence")
+	}
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	seen := map[string]bool{}
+	buf := make([]byte, MaxOut)
+	for len(seen) < n {
+		k, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("%d of %d answers: %v", len(seen), n, err)
+		}
+		seen[string(buf[:k])] = true
+	}
+}
+
+func TestBusyAddressOfAnotherKind(t *testing.T) {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0") // without SO_REUSEPORT
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := Listen(c.LocalAddr().(*net.UDPAddr).AddrPort(), 2); err == nil {
+		t.Error("a taken address was taken again")
+	}
+}
+
+func TestAllocatesNothing(t *testing.T) {
+	if control == nil {
+		t.Skip("the portable path allocates")
+	}
+	at := serve(t, "127.0.0.1", 1, false, func(out, in []byte, _ netip.AddrPort) []byte { return append(out, in...) })
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	query, buf := []byte("query"), make([]byte, MaxOut)
+	got := testing.AllocsPerRun(2000, func() { // counts the whole process, the server's goroutine too
+		if _, err := c.Write(query); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got != 0 {
+		t.Errorf("%v allocations an exchange, want 0", got)
+	}
+}

@@ -1,0 +1,64 @@
+//go:build !(linux && (amd64 || arm64))
+
+package batch
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+)
+
+// control is nil: one socket serves the address.
+var control func(network, address string, c syscall.RawConn) error
+
+const maxFailures = 1000
+
+// Serve answers conn's datagrams until it is closed, which is no error. pktinfo: the
+// socket delivers packet information, and answers leave from the address that was
+// asked.
+func Serve(conn *net.UDPConn, pktinfo bool, h Handler) error {
+	in, out, oob := make([]byte, MaxIn), make([]byte, 0, MaxOut), make([]byte, 128)
+	failures := 0
+	for {
+		n, oobn, _, from, err := conn.ReadMsgUDPAddrPort(in, oob)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			if failures++; failures == maxFailures {
+				return fmt.Errorf("udp: %w", err)
+			}
+			continue
+		}
+		failures = 0
+		if from.Port() == 0 {
+			continue
+		}
+		if out = h(out[:0], in[:n], from); len(out) == 0 {
+			continue
+		}
+		var source []byte
+		if pktinfo {
+			source = sourceFor(oob[:oobn])
+		}
+		_, _, _ = conn.WriteMsgUDPAddrPort(out, source, from)
+	}
+}
+
+// sourceFor is the control message that makes an answer leave from the address that
+// the query, received with oob, was sent to.
+func sourceFor(oob []byte) []byte {
+	var m6 ipv6.ControlMessage
+	if m6.Parse(oob) == nil && m6.Dst != nil && m6.Dst.To4() == nil {
+		return (&ipv6.ControlMessage{Src: m6.Dst}).Marshal()
+	}
+	var m4 ipv4.ControlMessage
+	if m4.Parse(oob) == nil && m4.Dst != nil {
+		return (&ipv4.ControlMessage{Src: m4.Dst}).Marshal()
+	}
+	return nil
+}

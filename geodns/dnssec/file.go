@@ -1,0 +1,233 @@
+package dnssec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/store"
+)
+
+const (
+	maxFile = 64 << 10 // bytes
+	maxKeys = 16
+)
+
+// file is the key file, and the value in the Store.
+type file struct {
+	Version int        `json:"version"`
+	Zone    string     `json:"zone"`
+	Keys    []keyEntry `json:"keys"`
+}
+
+type keyEntry struct {
+	Tag       uint16     `json:"tag"`
+	Role      Role       `json:"role"`
+	Algorithm Algorithm  `json:"algorithm"`
+	State     State      `json:"state"`
+	Published time.Time  `json:"published"`
+	Ready     *time.Time `json:"ready,omitempty"`
+	DSSeen    *time.Time `json:"ds_seen,omitempty"`
+	DSTTL     int64      `json:"ds_ttl,omitempty"`
+	Active    *time.Time `json:"active,omitempty"`
+	Retired   *time.Time `json:"retired,omitempty"`
+	Removed   *time.Time `json:"removed,omitempty"`
+	Public    []byte     `json:"public"`
+	Private   []byte     `json:"private,omitempty"`
+}
+
+// Parse reads a key file: JSON, of at most 64 KiB and 16 keys, without unknown fields.
+//
+//	{"version": 1, "zone": "media.example.", "keys": [
+//	  {"tag": 4711, "role": "csk", "algorithm": 15, "state": "active",
+//	   "published": "2026-11-01T00:00:00Z", "ready": "…", "ds_seen": "…", "ds_ttl": 3600,
+//	   "active": "…", "public": "BASE64", "private": "BASE64"}]}
+//
+// role is csk, or ksk and zsk; state is published, ready, active, retired or removed,
+// and the time of that name says since when, to the second, in UTC. ds_ttl is in
+// seconds. public is the key field of the DNSKEY record, private is the 32 bytes of
+// the P-256 scalar or the Ed25519 seed (as PrivateKey of BIND's key files); a removed
+// key has none. The tag and the public key must be those of the private one. Keys are
+// ordered by age. Errors name the key and never quote it.
+func Parse(b []byte) (Set, error) {
+	if len(b) > maxFile {
+		return Set{}, fmt.Errorf("dnssec keys: %d bytes, the limit is %d", len(b), maxFile)
+	}
+	var f file
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return Set{}, fmt.Errorf("dnssec keys: %w", redact(err))
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Set{}, errors.New("dnssec keys: more after the end")
+	}
+	if f.Version != 1 {
+		return Set{}, fmt.Errorf("dnssec keys: version %d: this release reads version 1", f.Version)
+	}
+	if _, ok := dns.IsDomainName(f.Zone); !ok || f.Zone == "" || f.Zone != dns.CanonicalName(f.Zone) {
+		return Set{}, fmt.Errorf("dnssec keys: zone %.64q: want a name in lower case with a final dot", f.Zone)
+	}
+	if len(f.Keys) > maxKeys {
+		return Set{}, fmt.Errorf("dnssec keys of %s: %d keys, the limit is %d", f.Zone, len(f.Keys), maxKeys)
+	}
+	s := Set{Zone: f.Zone}
+	for _, e := range f.Keys {
+		k, err := e.key(f.Zone)
+		if err != nil {
+			return Set{}, fmt.Errorf("dnssec keys of %s: key %d: %w", f.Zone, e.Tag, err)
+		}
+		if hasTag(s.Keys, k.Tag) {
+			return Set{}, fmt.Errorf("dnssec keys of %s: key %d is there twice", f.Zone, k.Tag)
+		}
+		s.Keys = append(s.Keys, k)
+	}
+	if err := s.signs(); err != nil {
+		return Set{}, err
+	}
+	return s, nil
+}
+
+// redact keeps the bytes of a key out of an error of package json.
+func redact(err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("no JSON at byte %d", syntax.Offset)
+	case errors.As(err, &kind):
+		return fmt.Errorf("field %.40q at byte %d: want %s", kind.Field, kind.Offset, kind.Type)
+	}
+	return errors.New("want a JSON object of version, zone and keys, of known fields only")
+}
+
+func (e keyEntry) key(zone string) (Key, error) {
+	k := Key{Role: e.Role, Algorithm: e.Algorithm, State: e.State, Published: stamp(e.Published)}
+	for _, t := range []struct {
+		to   *time.Time
+		from *time.Time
+	}{{&k.Ready, e.Ready}, {&k.DSSeen, e.DSSeen}, {&k.Active, e.Active}, {&k.Retired, e.Retired}, {&k.Removed, e.Removed}} {
+		if t.from != nil {
+			*t.to = stamp(*t.from)
+		}
+	}
+	const longest = 1 << 31 // RFC 2181 section 8
+	if e.DSTTL < 0 || e.DSTTL >= longest {
+		return Key{}, fmt.Errorf("ds_ttl %d: want seconds", e.DSTTL)
+	}
+	k.DSTTL = time.Duration(e.DSTTL) * time.Second
+	if err := k.plausible(); err != nil {
+		return Key{}, err
+	}
+	switch {
+	case e.State == Removed && e.Private != nil:
+		return Key{}, errors.New("removed, but its private part is still there")
+	case e.State == Removed:
+		want := map[Algorithm]int{ECDSAP256: 64, Ed25519: 32}[e.Algorithm]
+		if want == 0 || len(e.Public) != want {
+			return Key{}, fmt.Errorf("public key of %d bytes does not fit algorithm %d", len(e.Public), e.Algorithm)
+		}
+		k.Public = e.Public
+	default:
+		if err := k.setPrivate(e.Private); err != nil {
+			return Key{}, err
+		}
+		if !bytes.Equal(k.Public, e.Public) {
+			return Key{}, errors.New("public does not belong to private")
+		}
+	}
+	if k.Tag = k.dnskey(zone, 0).KeyTag(); k.Tag != e.Tag || k.Tag == 0 {
+		return Key{}, fmt.Errorf("the tag of this key is %d", k.Tag)
+	}
+	return k, nil
+}
+
+// plausible: the role and state are known, and there is the time since when.
+func (k Key) plausible() error {
+	if k.Role != CSK && k.Role != KSK && k.Role != ZSK {
+		return fmt.Errorf("role %.20q: want csk, ksk or zsk", k.Role)
+	}
+	since := map[State]time.Time{Published: k.Published, Ready: k.Ready, Active: k.Active, Retired: k.Retired, Removed: k.Removed}
+	at, ok := since[k.State]
+	switch {
+	case !ok || k.State == Ready && k.Role == ZSK || k.State == Retired && k.Role != ZSK:
+		return fmt.Errorf("state %.20q: not one of a %s", k.State, k.Role)
+	case at.IsZero() || k.Published.IsZero():
+		return fmt.Errorf("%s, but not since when", k.State)
+	}
+	for _, t := range []time.Time{k.Published, k.Ready, k.DSSeen, k.Active, k.Retired, k.Removed} {
+		if y := t.Year(); !t.IsZero() && (y < 1970 || y > 9999) {
+			return fmt.Errorf("a time in the year %d", y)
+		}
+	}
+	return nil
+}
+
+// Encode is the key file of the set, with its private keys: it is a secret.
+func (s Set) Encode() ([]byte, error) {
+	f := file{Version: 1, Zone: s.Zone, Keys: make([]keyEntry, 0, len(s.Keys))}
+	for _, k := range s.Keys {
+		e := keyEntry{Tag: k.Tag, Role: k.Role, Algorithm: k.Algorithm, State: k.State, Published: k.Published,
+			Ready: optional(k.Ready), DSSeen: optional(k.DSSeen), DSTTL: int64(k.DSTTL / time.Second),
+			Active: optional(k.Active), Retired: optional(k.Retired), Removed: optional(k.Removed), Public: k.Public}
+		if k.private != nil {
+			e.Private = k.private().raw
+		}
+		f.Keys = append(f.Keys, e)
+	}
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("dnssec keys of %s: %w", s.Zone, err)
+	}
+	return append(b, '\n'), nil
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// ReadFile reads a key file. It refuses one that others than its owner may read.
+func ReadFile(path string) (Set, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Set{}, fmt.Errorf("dnssec keys: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return Set{}, fmt.Errorf("dnssec keys: %w", err)
+	}
+	if mode := st.Mode().Perm(); mode&0o077 != 0 {
+		return Set{}, fmt.Errorf("dnssec keys %s: mode %#o lets others read private keys: chmod 600 it", path, mode)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Set{}, fmt.Errorf("dnssec keys %s: %w", path, err)
+	}
+	s, err := Parse(b)
+	if err != nil {
+		return Set{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// WriteFile replaces a key file as a whole, for its owner only.
+func (s Set) WriteFile(path string) error {
+	b, err := s.Encode()
+	if err != nil {
+		return err
+	}
+	if err := store.WriteFile(path, b); err != nil {
+		return fmt.Errorf("dnssec keys %s: %w", path, err)
+	}
+	return nil
+}
