@@ -3,6 +3,7 @@ package geodns
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -16,13 +17,16 @@ import (
 // the question's, and names no edge that is unlawful for whom it was asked.
 func FuzzQuery(f *testing.F) {
 	w := demo()
-	s := listen(f, world(w))
+	s := listen(f, world(w), withRecords(f, zoneFile), func(c *Config) { c.Node, c.Rate = "dns-1", 1 })
 	src := netip.MustParseAddr("127.0.0.1")
 	for _, q := range []*dns.Msg{
 		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26")), ask("join.media.example.", dns.TypeAAAA, ecs("2001:db8:1000::/40")),
 		ask("De.join.media.example.", dns.TypeA), ask("_why.join.media.example.", dns.TypeTXT, ecs("203.0.113.192/27")),
 		ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("media.example.", dns.TypeANY), ask("x.example.", dns.TypeSOA),
-		ask("media.example.", dns.TypeIXFR, func(m *dns.Msg) { m.Ns = []dns.RR{s.soa("media.example.", 1)} }),
+		ask("_turn._udp.join.media.example.", dns.TypeSRV, ecs("192.0.2.64/26")), ask("us.join.media.example.", dns.TypeHTTPS),
+		ask("alias.media.example.", dns.TypeHTTPS, ecs("198.51.100.0/27")), ask("x.y.apps.media.example.", dns.TypeA),
+		ask("join.media.example.", dns.TypeA, option(dns.EDNS0COOKIE, make([]byte, 24)...), option(dns.EDNS0NSID), option(dns.EDNS0TCPKEEPALIVE)),
+		ask("media.example.", dns.TypeIXFR, func(m *dns.Msg) { m.Ns = []dns.RR{s.soa(s.records.Load(), "media.example.", 1)} }),
 	} {
 		f.Add(pack(f, q), false)
 	}
@@ -65,14 +69,20 @@ func FuzzQuery(f *testing.F) {
 // lawful checks a steered answer against the law, from what the library reads of
 // the query.
 func lawful(t *testing.T, s *Server, w *steer.World, packet []byte, m *dns.Msg) {
-	addrs := addrsOf(m)
+	addrs := edgesOf(w, m)
 	if len(addrs) == 0 {
 		return
 	}
 	name := dns.CanonicalName(m.Question[0].Name)
+	for _, rr := range m.Answer { // of a chain the last name counts
+		if c, ok := rr.(*dns.CNAME); ok {
+			name = dns.CanonicalName(c.Target)
+		}
+	}
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "_turn._udp."), "_stun._udp.")
 	var js []residency.Jurisdiction
 	switch labels := dns.SplitDomainName(name); {
-	case name == "join."+zone+".":
+	case name == "join."+zone+".", name == zone+"." && m.Question[0].Qtype == dns.TypeSRV:
 		p := askedFor(s, packet)
 		var ok bool
 		if js, ok = s.geo.Load().Jurisdictions(p, make([]residency.Jurisdiction, 0, 16)); !ok {
@@ -89,7 +99,7 @@ func lawful(t *testing.T, s *Server, w *steer.World, packet []byte, m *dns.Msg) 
 			t.Fatalf("%s: %v", name, addrs)
 		}
 		return
-	default: // the name server's own
+	default: // the zone file's
 		return
 	}
 	for _, a := range addrs {
@@ -101,6 +111,28 @@ func lawful(t *testing.T, s *Server, w *steer.World, packet []byte, m *dns.Msg) 
 			t.Fatalf("%s for %v: %s is unlawful: %s", name, js, r.ID, v.Code)
 		}
 	}
+}
+
+// edgesOf are the addresses that an answer leads to: those it holds, hints, and its
+// SRV targets'.
+func edgesOf(w *steer.World, m *dns.Msg) []netip.Addr {
+	list := addrsOf(m)
+	for _, rr := range m.Answer {
+		switch rr := rr.(type) {
+		case *dns.SRV:
+			if _, e := w.Edge(region.EdgeID(dns.SplitDomainName(rr.Target)[0])); e != nil {
+				list = append(list, e.Addr4)
+			}
+		case *dns.HTTPS:
+			for _, p := range rr.Value {
+				if p, ok := p.(*dns.SVCBIPv4Hint); ok {
+					a, _ := netip.AddrFromSlice(p.Hint[0].To4())
+					list = append(list, a)
+				}
+			}
+		}
+	}
+	return list
 }
 
 // askedFor is the network of a query that was answered: its ECS option's, as the

@@ -44,15 +44,22 @@ const (
 	tcpWrite = 5 * time.Second
 	// maxConns bounds the TCP connections open at once; a further one is closed.
 	maxConns = 256
+	// maxPerClient bounds those of one client: an IPv4 address, an IPv6 /64.
+	maxPerClient = 16
+	// maxNode is the longest name of a node, in octets.
+	maxNode = 63
 )
 
 // Config is what a server needs.
 type Config struct {
 	// Addr is where to listen, UDP and TCP; port 0 takes a free one, the same for both.
 	Addr netip.AddrPort
+	// Node is this node's name, told to who asks with NSID (RFC 5001); may be empty.
+	Node string
 	// Zone is the apex, such as "media.example".
 	Zone string
-	// NS are the addresses of ns1.ZONE. The default is Addr's; a wildcard Addr has none.
+	// NS are the addresses of ns1.ZONE. The default is Addr's; a wildcard Addr has
+	// none. They do not count where Records has NS records at the apex.
 	NS []netip.Addr
 	// Why are the networks that may ask _why, beside loopback.
 	Why []netip.Prefix
@@ -60,7 +67,15 @@ type Config struct {
 	World func() *steer.World
 	// Geo places clients until SetGeo.
 	Geo *geo.Table
-	Log *slog.Logger // nil: none
+	// Records are the zone's static records until SetRecords; nil: none.
+	Records *Records
+	// Secrets gives the keys of DNS cookies, at least one, as often as there is a
+	// query with a cookie. nil: one of this node's own.
+	Secrets func() Secrets
+	// Rate is how many UDP answers a second one client network (/24, /56) gets of
+	// each class; cookies and TCP go past it. 0: no limit.
+	Rate int
+	Log  *slog.Logger // nil: none
 	// Registry takes the metrics; may be nil.
 	Registry prometheus.Registerer
 }
@@ -76,6 +91,11 @@ type Server struct {
 	geo       atomic.Pointer[geo.Table]
 	countries map[residency.Jurisdiction]bool // ISO 3166-1
 	rankings  sync.Pool                       // of *ranking
+	records   atomic.Pointer[Records]
+	secrets   func() Secrets
+	limiter   *limiter // may be nil
+	node      string
+	now       func() time.Time
 	log       *slog.Logger
 	metrics   *metrics
 
@@ -85,16 +105,23 @@ type Server struct {
 	idle     time.Duration // tcpIdle
 	maxConns int
 
-	mu     sync.Mutex
-	conns  map[net.Conn]struct{} // open TCP connections
-	closed bool
+	mu      sync.Mutex
+	conns   map[net.Conn]netip.Prefix // open TCP connections, and whose
+	clients map[netip.Prefix]int      // how many of them each has
+	closed  bool
 }
 
 // Listen opens both sockets, so that a busy port is told at once; [Server.Serve]
 // answers. Errors name the address.
 func Listen(c Config) (*Server, error) {
-	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]struct{}{},
-		countries: map[residency.Jurisdiction]bool{}, wildcard: c.Addr.Addr().IsUnspecified(), idle: tcpIdle, maxConns: maxConns}
+	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]netip.Prefix{},
+		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{}, wildcard: c.Addr.Addr().IsUnspecified(),
+		idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, node: c.Node, now: time.Now}
+	if s.secrets == nil {
+		own := newSecrets()
+		s.secrets = func() Secrets { return own }
+	}
+	s.limiter = newLimiter(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -108,15 +135,18 @@ func Listen(c Config) (*Server, error) {
 	if c.World == nil || c.Geo == nil {
 		return nil, errors.New("dns: no world or no geo table")
 	}
+	if len(c.Node) > maxNode {
+		return nil, fmt.Errorf("dns: node %.64q: want at most %d octets", c.Node, maxNode)
+	}
 	s.geo.Store(c.Geo)
 	for _, a := range c.NS {
 		s.ns = append(s.ns, clientAddr(a))
 	}
-	if len(s.ns) == 0 {
-		if s.wildcard {
-			return nil, fmt.Errorf("dns %s: the address of ns1.%s is not known: listen on one address, or state the name server's addresses", c.Addr, c.Zone)
-		}
+	if len(s.ns) == 0 && !s.wildcard {
 		s.ns = []netip.Addr{clientAddr(c.Addr.Addr())}
+	}
+	if err := s.SetRecords(c.Records); err != nil {
+		return nil, err
 	}
 	if err := s.bind(c.Addr); err != nil {
 		return nil, err

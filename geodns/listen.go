@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -99,18 +100,25 @@ func (s *Server) serveTCP() error {
 }
 
 func (s *Server) admit(c net.Conn) bool {
+	addr := clientAddr(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
+	client := netip.PrefixFrom(addr, min(addr.BitLen(), 64)).Masked()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.conns) >= s.maxConns {
+	if s.closed || len(s.conns) >= s.maxConns || s.clients[client] >= maxPerClient {
 		return false
 	}
-	s.conns[c] = struct{}{}
+	s.conns[c] = client
+	s.clients[client]++
 	return true
 }
 
 func (s *Server) release(c net.Conn) {
 	s.mu.Lock()
+	client := s.conns[c]
 	delete(s.conns, c)
+	if s.clients[client]--; s.clients[client] == 0 {
+		delete(s.clients, client)
+	}
 	s.mu.Unlock()
 	c.Close()
 }

@@ -15,7 +15,15 @@ import (
 var (
 	transports = [...]string{overUDP: "udp", overTCP: "tcp"}
 	types      = [...]string{"A", "AAAA", "TXT", "SOA", "NS", "HTTPS", "SRV", "ANY", "other"}
-	rcodes     = [...]string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS"}
+	rcodes     = [...]string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", "BADCOOKIE"}
+)
+
+// limits are what rate limiting does to an answer.
+var limits = [...]string{limitSlipped: "slipped", limitDropped: "dropped"}
+
+const (
+	limitSlipped = iota
+	limitDropped
 )
 
 // metrics are resolved once: a query touches no map of labels.
@@ -23,6 +31,7 @@ type metrics struct {
 	queries  [len(transports)][len(types)][len(rcodes)]prometheus.Counter
 	seconds  [len(transports)]prometheus.Observer
 	dropped  [len(transports)]prometheus.Counter
+	limited  [len(limits)]prometheus.Counter
 	panics   prometheus.Counter
 	panicked atomic.Uint64 // the same, to be read
 }
@@ -35,6 +44,8 @@ func newMetrics(reg prometheus.Registerer, table func() *geo.Table) (*metrics, e
 		Buckets: prometheus.ExponentialBuckets(5e-6, 2, 12)}, []string{"transport"})
 	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bailiwick_dns_dropped_total",
 		Help: "Packets that are no query, and TCP connections over the limit."}, []string{"transport"})
+	limited := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bailiwick_dns_limited_total",
+		Help: "UDP answers withheld by rate limiting: slipped (TC or BADCOOKIE in their place), or dropped."}, []string{"action"})
 	m := &metrics{panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "bailiwick_dns_panics_total",
 		Help: "Queries answered SERVFAIL because of a bug. Always 0."})}
 	built := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bailiwick_geo_build_timestamp_seconds",
@@ -52,10 +63,13 @@ func newMetrics(reg prometheus.Registerer, table func() *geo.Table) (*metrics, e
 		}
 		m.seconds[i], m.dropped[i] = seconds.WithLabelValues(via), dropped.WithLabelValues(via)
 	}
+	for i, action := range limits {
+		m.limited[i] = limited.WithLabelValues(action)
+	}
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{queries, seconds, dropped, m.panics, built} {
+	for _, c := range []prometheus.Collector{queries, seconds, dropped, limited, m.panics, built} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -93,7 +107,10 @@ func typeLabel(q *query) int {
 }
 
 func rcodeLabel(rcode int) int {
-	if rcode == dns.RcodeBadVers {
+	switch rcode {
+	case dns.RcodeBadVers:
+		return len(rcodes) - 2
+	case dns.RcodeBadCookie:
 		return len(rcodes) - 1
 	}
 	return rcode // this server gives none but those of RFC 1035

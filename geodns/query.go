@@ -20,7 +20,7 @@ type query struct {
 	name   string   // its name in presentation form, letter case as it came (0x20)
 	lower  []byte   // the same as in the packet, in lower case
 	starts []int    // where each label begins in lower
-	rel    []string // the labels before the zone's, leftmost first; at most three
+	rel    []string // the labels before the zone's, leftmost first; at most maxRel
 	inZone bool
 	qtype  uint16
 	class  uint16
@@ -30,6 +30,15 @@ type query struct {
 	size    uint16
 	do      bool
 	ecs     subnet
+	nsid    bool   // RFC 5001
+	alive   bool   // TCP keepalive (RFC 7828)
+	cookie  []byte // as it came (RFC 7873); nil: none
+
+	zone  *Records
+	chain int // CNAME records followed to this name
+
+	verified bool                              // by its cookie: the source address is not forged
+	baked    [clientCookie + serverCookie]byte // the answer's cookie
 }
 
 // subnet is an ECS option (RFC 7871); its zero value is none.
@@ -39,7 +48,12 @@ type subnet struct {
 	mapped  bool
 }
 
-const headerLen = 12
+const (
+	headerLen = 12
+	// maxRel is one more label than the longest name that steers has:
+	// _turn._udp.CC.join.
+	maxRel = 5
+)
 
 // parse reads a packet. drop: it deserves no answer at all. Otherwise rcode tells
 // what is wrong, and q holds as much as the answer to that must echo.
@@ -55,12 +69,14 @@ func (s *Server) parse(p []byte, q *query) (rcode int, drop bool) {
 	}
 	count := func(i int) int { return int(binary.BigEndian.Uint16(p[i:])) }
 	questions, answers, authority, additional := count(4), count(6), count(8), count(10)
-	if questions != 1 || answers != 0 {
+	if questions > 1 || answers != 0 {
 		return dns.RcodeFormatError, false
 	}
-	off, ok := s.question(p, q)
-	if !ok {
-		return dns.RcodeFormatError, false
+	off, ok := headerLen, true
+	if questions == 1 {
+		if off, ok = s.question(p, q); !ok {
+			return dns.RcodeFormatError, false
+		}
 	}
 	// IXFR carries a SOA in the authority section (RFC 1995 section 3).
 	if authority > 1 || authority == 1 && q.qtype != dns.TypeIXFR {
@@ -83,12 +99,29 @@ func (s *Server) parse(p []byte, q *query) (rcode int, drop bool) {
 			return rcode, false
 		}
 	}
+	if !q.asked && q.cookie == nil { // with one it asks for a cookie (RFC 7873 section 5.4)
+		return dns.RcodeFormatError, false
+	}
 	return dns.RcodeSuccess, false
 }
 
 // question reads the one question after the header.
 func (s *Server) question(p []byte, q *query) (off int, ok bool) {
-	off = headerLen
+	off, ok = s.readName(p, headerLen, q)
+	if !ok || off+4 > len(p) {
+		return 0, false
+	}
+	q.qtype, q.class = binary.BigEndian.Uint16(p[off:]), binary.BigEndian.Uint16(p[off+2:])
+	name, _, err := dns.UnpackDomainName(p, headerLen)
+	if err != nil {
+		return 0, false
+	}
+	q.name, q.end, q.asked = name, off+4, true
+	return q.end, true
+}
+
+// readName reads an uncompressed name and finds its place in the zone.
+func (s *Server) readName(p []byte, off int, q *query) (next int, ok bool) {
 	q.lower, q.starts = q.lower[:0], q.starts[:0]
 	for {
 		if off >= len(p) || p[off] > 63 { // a pointer has nothing to point at yet
@@ -113,17 +146,8 @@ func (s *Server) question(p []byte, q *query) (off int, ok bool) {
 		}
 		off += 1 + n
 	}
-	if off+4 > len(p) {
-		return 0, false
-	}
-	q.qtype, q.class = binary.BigEndian.Uint16(p[off:]), binary.BigEndian.Uint16(p[off+2:])
-	name, _, err := dns.UnpackDomainName(p, headerLen)
-	if err != nil {
-		return 0, false
-	}
-	q.name, q.end, q.asked = name, off+4, true
 	s.locate(q)
-	return q.end, true
+	return off, true
 }
 
 // locate finds the name's place in the zone.
@@ -139,7 +163,7 @@ func (s *Server) locate(q *query) {
 	if q.inZone = bytes.Equal(q.lower[at:], s.wire); !q.inZone {
 		return
 	}
-	for i := range min(left, 3) {
+	for i := range min(left, maxRel) {
 		from := q.starts[i]
 		q.rel = append(q.rel, string(q.lower[from+1:from+1+int(q.lower[from])]))
 	}
@@ -172,7 +196,7 @@ func readRecord(p []byte, off int) (r record, next int, ok bool) {
 	return r, off + n, true
 }
 
-// opt reads the OPT record (RFC 6891 section 6.1) and the one option that matters.
+// opt reads the OPT record (RFC 6891 section 6.1); unknown options are passed over.
 func (q *query) opt(r record) (rcode int) {
 	q.edns, q.size = true, r.class
 	q.version, q.do = uint8(r.ttl>>16), r.ttl&(1<<15) != 0
@@ -187,15 +211,32 @@ func (q *query) opt(r record) (rcode int) {
 		if len(d) < 4+n {
 			return dns.RcodeFormatError
 		}
-		if code == dns.EDNS0SUBNET {
-			if q.ecs.raw != nil || !q.ecs.parse(d[4:4+n:4+n]) {
-				q.ecs = subnet{}
-				return dns.RcodeFormatError
-			}
+		if !q.option(code, d[4:4+n:4+n]) {
+			q.ecs, q.cookie = subnet{}, nil
+			return dns.RcodeFormatError
 		}
 		d = d[4+n:]
 	}
 	return dns.RcodeSuccess
+}
+
+// option takes one option; false: it is malformed.
+func (q *query) option(code uint16, b []byte) bool {
+	switch code {
+	case dns.EDNS0SUBNET:
+		return q.ecs.raw == nil && q.ecs.parse(b)
+	case dns.EDNS0NSID: // what it holds is of no account (RFC 5001 section 2.1)
+		q.nsid = true
+	case dns.EDNS0COOKIE:
+		if q.cookie != nil { // only the first counts (RFC 7873 section 5.2)
+			return true
+		}
+		q.cookie = b
+		return validCookie(len(b))
+	case dns.EDNS0TCPKEEPALIVE:
+		q.alive = true
+	}
+	return true
 }
 
 // parse is as strict as RFC 7871 sections 6 and 7.1.2 let a server be, so that a

@@ -1,6 +1,7 @@
 package geodns
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"runtime/debug"
@@ -9,8 +10,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// maxUDP is the largest UDP answer and the size that is advertised (RFC 9715).
-const maxUDP = 1232
+const (
+	// maxUDP is the largest UDP answer and the size that is advertised (RFC 9715).
+	maxUDP = 1232
+	// amplification is how many times longer than its query a _why answer may be
+	// while the client's address is not verified, as QUIC has it (RFC 9000 section 8).
+	amplification = 3
+)
 
 type transport int
 
@@ -27,15 +33,19 @@ type answer struct {
 	ede        *dns.EDNS0_EDE
 	scope      int  // of ECS: bits of the network that all get this answer
 	foreign    bool // not of this zone: no AA, no SOA, no scope
+	slipped    bool // withheld: TC, so that a client comes back over TCP
+	deadEnd    bool // rrs are CNAMEs that lead to nothing
+	long       bool // may be long: see amplification
 	serial     uint32
 }
 
 // respond appends the answer to one packet from src to out; nothing where there is
 // none to give. It never panics and never waits.
 func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) []byte {
-	began := time.Now()
+	began := s.now()
+	client := clientAddr(src)
 	var q query
-	rcode, drop := dns.RcodeSuccess, false
+	rcode, drop, limited := dns.RcodeSuccess, false, false
 	response := func() (b []byte) {
 		defer func() {
 			if r := recover(); r != nil {
@@ -47,19 +57,63 @@ func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) []by
 		if rcode, drop = s.parse(packet, &q); drop {
 			return out
 		}
+		s.bake(&q, client, began)
 		a := answer{rcode: rcode, foreign: true}
-		if rcode == dns.RcodeSuccess {
-			a = s.answer(&q, clientAddr(src))
-			rcode = a.rcode
+		switch {
+		case rcode != dns.RcodeSuccess:
+		case q.asked:
+			a = s.answer(&q, client)
+		case len(q.cookie) > clientCookie && !q.verified: // RFC 7873 section 5.4
+			a.rcode = dns.RcodeBadCookie
 		}
-		return s.pack(out, &q, &a, via)
+		// Nobody forges loopback from outside.
+		trusted := via == overTCP || q.verified || client.IsLoopback()
+		if !trusted {
+			switch s.limiter.take(client, class(&q, &a), began) {
+			case discard:
+				limited = true
+				s.metrics.limited[limitDropped].Inc()
+				return out
+			case slip:
+				a = q.withhold(&a)
+				s.metrics.limited[limitSlipped].Inc()
+			}
+		}
+		rcode = a.rcode
+		limit := q.limit(via)
+		if a.long && !trusted {
+			limit = min(limit, amplification*len(packet))
+		}
+		return s.pack(out, &q, &a, via, limit)
 	}()
 	if drop {
 		s.metrics.dropped[via].Inc()
 		return response
 	}
-	s.metrics.observe(via, &q, rcode, time.Since(began))
+	if !limited {
+		s.metrics.observe(via, &q, rcode, s.now().Sub(began))
+	}
 	return response
+}
+
+// limit is how long the answer may be (RFC 6891 section 6.2.3).
+func (q *query) limit(via transport) int {
+	switch {
+	case via == overTCP:
+		return dns.MaxMsgSize - 1
+	case !q.edns:
+		return dns.MinMsgSize
+	}
+	return min(max(int(q.size), dns.MinMsgSize), maxUDP)
+}
+
+// withhold is what a client over its rate is told instead of the answer: to show
+// the cookie that comes with it, or to ask over TCP (RFC 7873 section 5.2.3).
+func (q *query) withhold(a *answer) answer {
+	if q.cookie != nil {
+		return answer{rcode: dns.RcodeBadCookie, foreign: true}
+	}
+	return answer{rcode: a.rcode, foreign: a.foreign, slipped: true}
 }
 
 // panicked counts; of a flood it logs the 1st, 2nd, 4th, 8th …
@@ -81,30 +135,30 @@ func servfail(out, packet []byte, q *query) []byte {
 }
 
 // pack words an answer. Compression makes the owner of each answer a pointer to the
-// question, so its letter case is the question's.
-func (s *Server) pack(out []byte, q *query, a *answer, via transport) []byte {
+// question, so its letter case is the question's. What is longer than limit is cut,
+// with TC.
+func (s *Server) pack(out []byte, q *query, a *answer, via transport, limit int) []byte {
 	m := &dns.Msg{Compress: true}
 	m.Id, m.Response, m.Opcode, m.Rcode, m.RecursionDesired = q.id, true, q.opcode, a.rcode, q.rd
 	m.Authoritative = !a.foreign
 	if q.asked {
 		m.Question = []dns.Question{{Name: q.name, Qtype: q.qtype, Qclass: q.class}}
 	}
-	m.Answer, m.Extra = a.rrs, a.additional
-	if !a.foreign && len(a.rrs) == 0 {
-		m.Ns = []dns.RR{s.soa(s.apex, a.serial)} // RFC 2308 section 3
+	m.Answer = a.rrs
+	m.Truncated = a.slipped
+	if !a.foreign && (len(a.rrs) == 0 || a.deadEnd) && !a.slipped {
+		m.Ns = []dns.RR{s.soa(q.zone, s.apex, a.serial)} // RFC 2308 section 3
 	}
+	var opt []dns.RR
 	if q.edns {
-		m.Extra = append(m.Extra, q.reply(a))
+		opt = []dns.RR{s.reply(q, a, via)}
 	}
-	limit := dns.MaxMsgSize - 1
-	if via == overUDP {
-		limit = dns.MinMsgSize
-		if q.edns {
-			limit = min(max(int(q.size), dns.MinMsgSize), maxUDP)
-		}
+	m.Extra = append(a.additional, opt...)
+	if m.Len() > limit { // what is additional may be left out silently (RFC 2181 section 9)
+		m.Extra = opt
 	}
 	if m.Len() > limit {
-		m.Truncate(limit)
+		m.Truncated, m.Answer, m.Ns = true, nil, nil // part of a set is of no use
 	}
 	b, err := m.Pack()
 	if err != nil {
@@ -114,15 +168,27 @@ func (s *Server) pack(out []byte, q *query, a *answer, via transport) []byte {
 }
 
 // reply is the OPT record of the answer (RFC 6891 section 6.1.1).
-func (q *query) reply(a *answer) *dns.OPT {
+func (s *Server) reply(q *query, a *answer, via transport) *dns.OPT {
 	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	o.SetUDPSize(maxUDP)
 	o.SetDo(q.do) // RFC 3225 section 3
+	local := func(code uint16, data []byte) {
+		o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: code, Data: data})
+	}
 	if q.ecs.raw != nil && !a.foreign {
 		// Family, source and address are echoed as they came (RFC 7871 section 7.2.1).
 		raw := append([]byte(nil), q.ecs.raw...)
 		raw[3] = byte(a.scope)
-		o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: dns.EDNS0SUBNET, Data: raw})
+		local(dns.EDNS0SUBNET, raw)
+	}
+	if q.cookie != nil {
+		local(dns.EDNS0COOKIE, q.baked[:])
+	}
+	if q.nsid && s.node != "" {
+		local(dns.EDNS0NSID, []byte(s.node))
+	}
+	if q.alive && via == overTCP { // in units of 100 ms (RFC 7828 section 3.1)
+		local(dns.EDNS0TCPKEEPALIVE, binary.BigEndian.AppendUint16(nil, uint16(s.idle/(100*time.Millisecond))))
 	}
 	if a.ede != nil {
 		o.Option = append(o.Option, a.ede)

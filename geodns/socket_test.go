@@ -167,6 +167,50 @@ func TestTCPConnectionLimit(t *testing.T) {
 	}
 }
 
+// TestTCPClientLimit: one client cannot take all connections; another still gets one.
+func TestTCPClientLimit(t *testing.T) {
+	s := listen(t)
+	serve(t, s)
+	q := framed(pack(t, ask("join.media.example.", dns.TypeA)))
+	from := func(addr string) (net.Conn, error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
+		c, err := d.Dial("tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.Write(q)
+		_, err = readTCP(c)
+		return c, err
+	}
+	var first net.Conn
+	for i := range maxPerClient {
+		c, err := from("127.0.0.1")
+		if err != nil {
+			t.Fatalf("connection %d: %v", i+1, err)
+		}
+		if i == 0 {
+			first = c
+		}
+	}
+	if _, err := from("127.0.0.1"); err == nil {
+		t.Errorf("connection %d was taken", maxPerClient+1)
+	}
+	if _, err := from("127.0.0.2"); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	first.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; { // the server has yet to see it closed
+		if _, err := from("127.0.0.1"); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a closed connection still counts")
+		}
+	}
+}
+
 func TestCloseEndsServe(t *testing.T) {
 	s := listen(t)
 	done := make(chan error)
@@ -231,7 +275,7 @@ func TestDig(t *testing.T) {
 		}
 		t.Skip("dig is not installed")
 	}
-	s := listen(t)
+	s := listen(t, func(c *Config) { c.Node = "dns-1" })
 	serve(t, s)
 	for _, r := range []struct {
 		name string
@@ -259,6 +303,14 @@ func TestDig(t *testing.T) {
 		{"unknown EDNS flags", "+ednsflags=0x40 join.media.example A", []string{"status: NOERROR"}, []string{"MBZ"}},
 		{"opcode STATUS", "+opcode=STATUS join.media.example A", []string{"status: NOTIMP"}, nil},
 		{"why", "+subnet=198.51.100.0/27 _why.join.media.example TXT", []string{`"jurisdiction=US-NY" "choice=us-iad/us-iad-1"`, "CLIENT-SUBNET: 198.51.100.0/27/27"}, nil},
+		{"a cookie, learned and shown", "+cookie join.media.example A", []string{"status: NOERROR", "(good)"}, nil},
+		{"a cookie of no length there is", "+nocookie +ednsopt=10:0102 join.media.example A", []string{"status: FORMERR"}, nil},
+		{"NSID", "+nsid join.media.example A", []string{`("dns-1")`}, nil},
+		{"keepalive", "+tcp +keepalive join.media.example A", []string{"TCP KEEPALIVE: 10.0 secs"}, nil},
+		{"SRV", "_turn._udp.join.media.example SRV", []string{"0 0 3478 de-ber-1.edge.media.example.", "1 0 3478 de-ber-2.edge.media.example.", "ADDITIONAL: 5"}, nil},
+		{"HTTPS", "us.join.media.example HTTPS", []string{`1 us-iad-1.edge.media.example. alpn="h2,http/1.1" port=8443 ipv4hint=198.18.7.1`}, nil},
+		{"NAPTR", "join.media.example NAPTR", []string{`100 10 "s" "RELAY:turn.udp" "" _turn._udp.join.media.example.`}, nil},
+		{"CAA", "media.example CAA", []string{`0 issuewild ";"`}, nil},
 		{"letter case", "jOiN.mEdIa.ExAmPlE A", []string{"jOiN.mEdIa.ExAmPlE.\t5\tIN\tA\t198.18.3.1"}, nil},
 	} {
 		args := append([]string{"@" + s.Addr().Addr().String(), "-p", s.Addr().String()[strings.LastIndex(s.Addr().String(), ":")+1:], "+tries=1", "+time=5"}, strings.Fields(r.args)...)
@@ -272,6 +324,29 @@ func TestDig(t *testing.T) {
 			if strings.Contains(string(out), not) {
 				t.Errorf("%s: dig %s: %q in:\n%s", r.name, r.args, not, out)
 			}
+		}
+	}
+}
+
+// TestKdig asks with a second client, which reads options in its own way.
+func TestKdig(t *testing.T) {
+	if _, err := exec.LookPath("kdig"); err != nil {
+		t.Skip("kdig is not installed: apt install knot-dnsutils")
+	}
+	s := listen(t, withRecords(t, zoneFile), func(c *Config) { c.Node = "dns-1" })
+	serve(t, s)
+	for _, r := range []struct{ name, args, want string }{
+		{"a cookie", "+cookie join.media.example A", "COOKIE: "},
+		{"NSID", "+nsid join.media.example A", `"dns-1"`},
+		{"subnet", "+subnet=192.0.2.64/32 join.media.example A", "192.0.2.64/32/27"},
+		{"several queries on one connection", "+tcp +keepopen join.media.example A www.media.example A", "www.media.example."},
+		{"HTTPS", "us.join.media.example HTTPS", "port=8443"},
+		{"a type without a name", "odd.media.example TYPE65280", `\# 4 0A000001`},
+	} {
+		args := append([]string{"@" + s.Addr().Addr().String(), "-p", s.Addr().String()[strings.LastIndex(s.Addr().String(), ":")+1:], "+retry=0", "+time=5"}, strings.Fields(r.args)...)
+		out, err := exec.Command("kdig", args...).CombinedOutput()
+		if text := string(out); err != nil || !strings.Contains(text, r.want) || !strings.Contains(text, "status: NOERROR") || strings.Contains(text, "WARNING") {
+			t.Errorf("%s: kdig %s: %v, want %q in:\n%s", r.name, r.args, err, r.want, text)
 		}
 	}
 }

@@ -35,15 +35,15 @@ type ranking struct {
 	network netip.Prefix // what the place was looked up for
 }
 
-// join is join.ZONE: steered by the client's place.
-func (s *Server) join(q *query, w *steer.World, client netip.Addr) answer {
-	if q.qtype != dns.TypeA && q.qtype != dns.TypeAAAA {
-		return static(q, nil)
+// join is join.ZONE and what is below it or ZONE: steered by the client's place.
+func (s *Server) join(q *query, w *steer.World, k kind, client netip.Addr) answer {
+	if !k.steers(q.qtype) {
+		return unsteered(q, k)
 	}
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
 	scope := s.place(q, client, r)
-	a := steered(q, w, r)
+	a := s.steered(q, w, r)
 	a.scope = scope
 	if r.d.Code() == residency.PolicyMissing && r.parts[0] == "" {
 		a.ede.ExtraText = cut(fmt.Sprintf("%s: the place of %s is not known: ask CC.join.%s, CC being the patient's ISO 3166 code",
@@ -98,7 +98,7 @@ func (s *Server) place(q *query, client netip.Addr, r *ranking) (scope int) {
 // application which knows the patient's country need not trust an address. The name
 // exists for every ISO 3166 country, and for the subdivisions that package region
 // knows; what has no law on file is NODATA, policy_missing.
-func (s *Server) pinned(q *query, w *steer.World, label string) answer {
+func (s *Server) pinned(q *query, w *steer.World, k kind, label string) answer {
 	j, err := residency.ParseJurisdiction(label)
 	if err != nil || !s.countries[j.Country()] {
 		return nxdomain
@@ -111,41 +111,32 @@ func (s *Server) pinned(q *query, w *steer.World, label string) answer {
 			return nxdomain
 		}
 	}
-	if q.qtype != dns.TypeA && q.qtype != dns.TypeAAAA {
-		return static(q, nil)
+	if !k.steers(q.qtype) {
+		return unsteered(q, k)
 	}
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
 	r.parts[0], r.places[0] = j, region.Place{Jurisdiction: j, Point: at, Located: located}
 	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
-	return steered(q, w, r)
+	return s.steered(q, w, r)
 }
 
 // steered ranks and words the decision: the best edge, and beside it the next one of
 // the same region only. A resolver shuffles an answer, so an edge of the next region
 // would draw half of the clients farther away, and away from where _why says they are.
-func steered(q *query, w *steer.World, r *ranking) answer {
+func (s *Server) steered(q *query, w *steer.World, r *ranking) answer {
 	steer.Rank(w, &r.c, &r.d)
 	if r.d.Code() != residency.OK {
 		return answer{ede: refusal(&r.d)}
 	}
-	var addrs [maxAnswers]netip.Addr
-	n := 0
+	var a answer
 	for _, c := range r.d.Candidates {
-		if n == maxAnswers || c.Region != r.d.Candidates[0].Region {
+		if len(a.rrs) == maxAnswers || c.Region != r.d.Candidates[0].Region {
 			break
 		}
-		e := &w.Regions[c.Region].Edges[c.Edge]
-		a := e.Addr4
-		if q.qtype == dns.TypeAAAA {
-			a = e.Addr6
-		}
-		if a.IsValid() {
-			addrs[n] = a
-			n++
-		}
+		s.offer(q, &w.Regions[c.Region].Edges[c.Edge], &a)
 	}
-	return answer{rrs: addresses(q.name, ttl, q.qtype, addrs[:n]...)}
+	return a
 }
 
 // refusal is the extended error of a decision without a candidate.

@@ -30,7 +30,7 @@ func (s *Server) whyJoin(q *query, w *steer.World, client netip.Addr) answer {
 	steer.Rank(w, &r.c, &r.d)
 	// No TTL: it is asked to see what is true now.
 	txt := &dns.TXT{Hdr: header(q.name, dns.TypeTXT, 0), Txt: words(r.network, steer.Explain(&r.d))}
-	return answer{rrs: []dns.RR{txt}, scope: scope}
+	return answer{rrs: []dns.RR{txt}, scope: scope, long: true}
 }
 
 func (s *Server) mayAsk(a netip.Addr) bool {

@@ -35,7 +35,8 @@ func papers(scope string) residency.Facts {
 }
 
 // demo is a world like the shipped map's, two healthy edges a region. Edge k of
-// region i has 198.18.i.k and, but for fr-par's, 2001:db8:ffff:i::k.
+// region i has 198.18.i.k and, but for fr-par's, 2001:db8:ffff:i::k. Munich's
+// nearest, de-fra, has TLS, us-iad on a port of its own.
 func demo() *steer.World {
 	place := func(id string, j residency.Jurisdiction, lat, lon float64) region.Region {
 		return region.Region{ID: region.ID(id), Provider: "p", Place: region.Place{Jurisdiction: j, Point: region.Point{Lat: lat, Lon: lon}, Located: true}}
@@ -53,6 +54,13 @@ func demo() *steer.World {
 		for k := 1; k <= 2; k++ {
 			e := steer.Edge{ID: region.EdgeID(fmt.Sprintf("%s-%d", r.ID, k)), Health: steer.Up, Seats: 100, Used: 10 * k,
 				Addr4: netip.AddrFrom4([4]byte{198, 18, byte(i), byte(k)})}
+			e.Turn, e.Host = netip.AddrPortFrom(e.Addr4, 3478), "http://"+e.Addr4.String()+":8080"
+			switch r.ID {
+			case "de-fra":
+				e.Host = fmt.Sprintf("https://%s.edge.media.example", e.ID)
+			case "us-iad":
+				e.Host = fmt.Sprintf("https://%s.edge.media.example:8443", e.ID)
+			}
 			if r.ID != "fr-par" {
 				e.Addr6 = netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:%x::%x", i, k))
 			}
@@ -167,6 +175,10 @@ func exchange(t testing.TB, s *Server, packet []byte, src string, via transport)
 // show is an answer's records without owner, class and TTL.
 func show(rrs []dns.RR) (list []string) {
 	for _, rr := range rrs {
+		if u, ok := rr.(*dns.RFC3597); ok {
+			list = append(list, fmt.Sprintf(`TYPE%d \# %d %s`, u.Hdr.Rrtype, len(u.Rdata)/2, u.Rdata))
+			continue
+		}
 		list = append(list, dns.Type(rr.Header().Rrtype).String()+" "+rr.String()[len(rr.Header().String()):])
 	}
 	return list

@@ -33,6 +33,7 @@ func (s *Server) answer(q *query, client netip.Addr) answer {
 	case dns.TypeMAILA, dns.TypeMAILB, dns.TypeTKEY, dns.TypeTSIG:
 		return answer{rcode: dns.RcodeNotImplemented, foreign: true}
 	}
+	q.zone = s.records.Load()
 	a := s.lookup(q, w, client)
 	a.serial = serial(w)
 	return a
@@ -53,35 +54,49 @@ func ede(code uint16, text string) *dns.EDNS0_EDE {
 var nxdomain = answer{rcode: dns.RcodeNameError}
 
 func (s *Server) lookup(q *query, w *steer.World, client netip.Addr) answer {
-	rel := q.rel
+	k, rel := service(q.rel)
 	switch {
-	case len(rel) == 0:
-		return s.atApex(q, w)
-	case len(rel) == 1 && rel[0] == "ns1":
+	case len(rel) == 0 && k == host:
+		return s.atApex(q, w, client)
+	case len(rel) == 0, len(rel) == 1 && rel[0] == "join":
+		return s.join(q, w, k, client)
+	case len(rel) == 2 && rel[1] == "join" && rel[0] != "_why":
+		return s.pinned(q, w, k, rel[0])
+	case k != host:
+		return s.listed(q, w, client)
+	case len(rel) == 1 && rel[0] == "ns1" && !q.zone.servers():
 		return static(q, addresses(q.name, ttlStatic, q.qtype, s.ns...))
-	case len(rel) == 1 && rel[0] == "join":
-		return s.join(q, w, client)
-	case len(rel) == 1 && rel[0] == "edge": // an empty non-terminal exists (RFC 4592 section 2.2.2)
-		return static(q, nil)
-	case len(rel) == 2 && rel[0] == "_why" && rel[1] == "join":
-		return s.whyJoin(q, w, client)
 	case len(rel) == 2 && rel[1] == "join":
-		return s.pinned(q, w, rel[0])
+		return s.whyJoin(q, w, client)
 	case len(rel) == 2 && rel[1] == "edge":
-		_, e := w.Edge(region.EdgeID(rel[0]))
-		if e == nil {
-			return nxdomain
-		}
-		return static(q, addresses(q.name, ttl, q.qtype, e.Addr4, e.Addr6))
+		return s.oneEdge(q, w, region.EdgeID(rel[0]))
 	}
-	return nxdomain
+	return s.listed(q, w, client)
 }
 
-func (s *Server) atApex(q *query, w *steer.World) answer {
-	switch q.qtype {
-	case dns.TypeSOA:
-		return answer{rrs: []dns.RR{s.soa(q.name, serial(w))}}
-	case dns.TypeNS:
+// oneEdge is EDGE.edge.ZONE, whatever its health: who asks has been sent there.
+func (s *Server) oneEdge(q *query, w *steer.World, id region.EdgeID) answer {
+	_, e := w.Edge(id)
+	switch {
+	case e == nil:
+		return nxdomain
+	case !host.steers(q.qtype):
+		return static(q, nil)
+	}
+	var a answer
+	s.offer(q, e, &a)
+	return a
+}
+
+func (s *Server) atApex(q *query, w *steer.World, client netip.Addr) answer {
+	switch t := q.qtype; {
+	case t == dns.TypeSOA:
+		return answer{rrs: []dns.RR{s.soa(q.zone, q.name, serial(w))}}
+	case q.zone.nodes[apexKey][t] != nil:
+		return s.listed(q, w, client)
+	case t == dns.TypeCAA: // no edge needs a wildcard certificate (RFC 8659 section 4.3)
+		return answer{rrs: []dns.RR{&dns.CAA{Hdr: header(q.name, t, ttlStatic), Tag: "issuewild", Value: ";"}}}
+	case t == dns.TypeNS:
 		ns1 := "ns1." + q.name
 		return answer{
 			rrs: []dns.RR{&dns.NS{Hdr: header(q.name, dns.TypeNS, ttlStatic), Ns: ns1}},
@@ -89,7 +104,7 @@ func (s *Server) atApex(q *query, w *steer.World) answer {
 				addresses(ns1, ttlStatic, dns.TypeAAAA, s.ns...)...),
 		}
 	}
-	return static(q, nil)
+	return unsteered(q, host)
 }
 
 // static is an answer that is the same for everybody: scope 0. rrs are of the type
@@ -102,9 +117,15 @@ func static(q *query, rrs []dns.RR) answer {
 }
 
 // soa has the negative TTL as its own (RFC 2308 section 5).
-func (s *Server) soa(owner string, serial uint32) dns.RR {
-	return &dns.SOA{Hdr: header(owner, dns.TypeSOA, ttl), Ns: "ns1." + s.apex, Mbox: "hostmaster." + s.apex,
-		Serial: serial, Refresh: 3600, Retry: 600, Expire: 604800, Minttl: ttl}
+func (s *Server) soa(z *Records, owner string, serial uint32) dns.RR {
+	soa := dns.SOA{Ns: "ns1." + s.apex, Mbox: "hostmaster." + s.apex, Refresh: 3600, Retry: 600, Expire: 604800}
+	if z.soa != nil {
+		soa = *z.soa
+	} else if ns := z.nodes[apexKey][dns.TypeNS]; ns != nil {
+		soa.Ns = ns[0].(*dns.NS).Ns
+	}
+	soa.Hdr, soa.Serial, soa.Minttl = header(owner, dns.TypeSOA, ttl), serial, ttl
+	return &soa
 }
 
 func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {

@@ -55,7 +55,7 @@ func TestNames(t *testing.T) {
 		{"join from Dubai: no lawful edge", "join.media.example.", dns.TypeA, dubai, noerror, nil},
 		{"join from nowhere", "join.media.example.", dns.TypeA, nowhere, noerror, nil},
 		{"join TXT is NODATA", "join.media.example.", dns.TypeTXT, berlin, noerror, nil},
-		{"join HTTPS is NODATA (RFC 9460)", "join.media.example.", dns.TypeHTTPS, berlin, noerror, nil},
+		{"join HTTPS where the edges have no TLS is NODATA (RFC 9460 section 9.5)", "join.media.example.", dns.TypeHTTPS, berlin, noerror, nil},
 		{"an unknown type is NODATA (RFC 3597)", "join.media.example.", 65280, berlin, noerror, nil},
 		{"DS of a name in the zone is NODATA", "join.media.example.", dns.TypeDS, berlin, noerror, nil},
 		{"pinned to Germany, from Dubai", "de.join.media.example.", dns.TypeA, dubai, noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}},

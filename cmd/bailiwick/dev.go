@@ -24,6 +24,7 @@ import (
 
 type devCmd struct {
 	mapFlags
+	zoneFlags
 	Consul string `help:"Use this Consul instead of the embedded store." placeholder:"ADDR"`
 	Net    string `help:"First two octets of the loopback addresses to use; another value lets two run side by side." default:"127.0" placeholder:"127.N"`
 }
@@ -55,6 +56,8 @@ type dev struct {
 	api     *edge.API
 	router  *router.Router
 	geo     atomic.Pointer[geo.Table]
+	zone    zoneFlags
+	secrets *cookies
 }
 
 func (c *devCmd) Run(e *env) error {
@@ -81,7 +84,7 @@ func (c *devCmd) open(e *env) (*dev, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dev{node: n}
+	d := &dev{node: n, zone: c.zoneFlags, secrets: newCookies(st, e.log, time.Now())}
 	if c.Geo == "" {
 		n.builtin = geo.BuiltIn()
 	}
@@ -104,8 +107,12 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if d.console, err = net.Listen("tcp", at.console.String()); err != nil {
 		return fmt.Errorf("console: %w", err)
 	}
-	d.dns, err = geodns.Listen(geodns.Config{Addr: at.dns, Zone: m.Zone, World: n.world.Current, Geo: d.geo.Load(), Log: n.e.log,
-		Registry: n.metrics})
+	records, err := d.zone.records(m.Zone)
+	if err != nil {
+		return err
+	}
+	d.dns, err = geodns.Listen(geodns.Config{Addr: at.dns, Node: n.name, Zone: m.Zone, World: n.world.Current, Geo: d.geo.Load(),
+		Records: records, Secrets: d.secrets.Secrets, Log: n.e.log, Registry: n.metrics})
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
@@ -152,7 +159,10 @@ func (d *dev) close() {
 
 func (d *dev) run(e *env) error {
 	g, ctx := errgroup.WithContext(e.ctx)
+	d.node.follow(d.zone.ZoneFile)
+	zone := d.node.world.Current().Map.Zone // as the server was told it
 	d.node.run(ctx, g, func(m *region.Map) {
+		d.zone.reload(e, d.dns, zone)
 		t, err := d.node.table(m)
 		if err != nil {
 			e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
@@ -161,6 +171,7 @@ func (d *dev) run(e *env) error {
 		d.geo.Store(t)
 		d.dns.SetGeo(t)
 	})
+	g.Go(func() error { return quiet(ctx, d.secrets.run(ctx)) })
 	g.Go(func() error { return quiet(ctx, d.dns.Serve(ctx)) })
 	g.Go(func() error { return quiet(ctx, d.router.Run(ctx)) })
 	for _, ed := range d.edges {

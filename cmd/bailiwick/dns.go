@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,10 +18,12 @@ import (
 
 type dnsCmd struct {
 	nodeFlags
-	Node   string         `help:"This node's name: its acknowledgements carry it." default:"dns-1"`
+	zoneFlags
+	Node   string         `help:"This node's name: its acknowledgements carry it, and NSID tells it." default:"dns-1"`
 	Listen netip.AddrPort `help:"UDP and TCP address." default:"0.0.0.0:53"`
 	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
+	Rate   int            `help:"UDP answers a second that one client network (/24, /56) gets of each class without a cookie; 0 is no limit." default:"200"`
 	Why    []netip.Prefix `help:"Networks that may ask _why.join.ZONE, beside loopback."`
 }
 
@@ -46,8 +49,13 @@ func (c *dnsCmd) Run(e *env) error {
 	if err != nil {
 		return misuse{err}
 	}
-	srv, err := geodns.Listen(geodns.Config{Addr: c.Listen, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Geo: table,
-		Log: e.log, Registry: n.metrics})
+	records, err := c.records(m.Zone)
+	if err != nil {
+		return misuse{err}
+	}
+	secrets := newCookies(st, e.log, time.Now())
+	srv, err := geodns.Listen(geodns.Config{Addr: c.Listen, Node: c.Node, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Geo: table,
+		Records: records, Secrets: secrets.Secrets, Rate: c.Rate, Log: e.log, Registry: n.metrics})
 	if err != nil {
 		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen")
 	}
@@ -67,7 +75,10 @@ func (c *dnsCmd) Run(e *env) error {
 		})
 		g.Go(func() error { <-ctx.Done(); return web.Close() })
 	}
+	n.follow(c.ZoneFile)
+	zone := m.Zone // as the server was told it
 	n.run(ctx, g, func(m *region.Map) {
+		c.reload(e, srv, zone)
 		t, err := n.table(m)
 		if err != nil {
 			e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
@@ -75,9 +86,38 @@ func (c *dnsCmd) Run(e *env) error {
 		}
 		srv.SetGeo(t)
 	})
+	g.Go(func() error { return quiet(ctx, secrets.run(ctx)) })
 	g.Go(func() error { return quiet(ctx, srv.Serve(ctx)) })
 	fmt.Fprintf(e.stdout, "ready\n  dns      %s (UDP and TCP), zone %s\n", srv.Addr(), m.Zone)
 	return g.Wait()
+}
+
+// zoneFlags name the zone's static records.
+type zoneFlags struct {
+	ZoneFile string `help:"Zone file with the static records of the zone: NS, MX, TXT, CAA, A and so on, beside the names that steer." name:"zone-file" placeholder:"FILE"`
+}
+
+// records reads and checks the zone file; nil without one.
+func (f *zoneFlags) records(zone string) (*geodns.Records, error) {
+	if f.ZoneFile == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(f.ZoneFile)
+	if err != nil {
+		return nil, fmt.Errorf("--zone-file: %w", err)
+	}
+	return geodns.ParseRecords(zone, f.ZoneFile, b)
+}
+
+// reload puts a changed zone file in force.
+func (f *zoneFlags) reload(e *env, srv *geodns.Server, zone string) {
+	z, err := f.records(zone)
+	if err == nil {
+		err = srv.SetRecords(z)
+	}
+	if err != nil {
+		e.log.Error("zone file not reloaded: the last good one stays in force", "err", err)
+	}
 }
 
 // observability serves what a DNS node says of itself.

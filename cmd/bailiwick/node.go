@@ -58,6 +58,7 @@ type node struct {
 	health  health.Params
 	metrics *prometheus.Registry
 	builtin []region.Override // laid under the map's own overrides
+	files   []string          // whose change is a reload
 }
 
 // newNode folds the first world. state is a folder for the last-known-good file,
@@ -67,7 +68,8 @@ func newNode(e *env, name string, flags mapFlags, st store.Store, params health.
 	if err != nil {
 		return nil, err
 	}
-	n := &node{e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry()}
+	n := &node{e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry(),
+		files: []string{flags.Map, flags.Geo}}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	path := ""
 	if state != "" {
@@ -109,10 +111,13 @@ func targets(w *steer.World) []probe.Target {
 	return list
 }
 
+// follow makes a change of a further file a reload; call it before run.
+func (n *node) follow(path string) { n.files = append(n.files, path) }
+
 // reloadEvery is how often the files are looked at.
 const reloadEvery = time.Second
 
-// reload follows the map's and the geo database's files, and reads them again on
+// reload follows the map's, the geo database's and the zone file, and reads them again on
 // SIGHUP. A file that cannot be used leaves the last good one in force and says
 // what and where.
 func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
@@ -121,7 +126,7 @@ func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	seen := stamp(n.flags.Map) + stamp(n.flags.Geo)
+	seen := n.stamp()
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,7 +135,7 @@ func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
 			seen = ""
 		case <-t.C:
 		}
-		now := stamp(n.flags.Map) + stamp(n.flags.Geo)
+		now := n.stamp()
 		if now == seen {
 			continue
 		}
@@ -146,6 +151,14 @@ func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
 		}
 		n.e.log.Info("reloaded", "map", n.flags.Map, "regions", len(m.Regions))
 	}
+}
+
+// stamp changes when one of the files does.
+func (n *node) stamp() (all string) {
+	for _, path := range n.files {
+		all += stamp(path)
+	}
+	return all
 }
 
 // stamp changes when a file does.

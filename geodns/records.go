@@ -1,0 +1,157 @@
+package geodns
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/steer"
+)
+
+// maxChain is how many CNAME records of this zone are followed for one answer.
+const maxChain = 8
+
+// Records are the static part of a zone: what its zone file says beside the names
+// that steer. They are immutable.
+type Records struct {
+	nodes map[string]node // by the labels before the apex's, as in a packet, in lower case
+	soa   *dns.SOA        // the file's; may be nil
+}
+
+// node is one name's records by type; an empty non-terminal has none.
+type node map[uint16][]dns.RR
+
+const apexKey = ""
+
+// newRecords is a zone that is steered and nothing else. The names that steer are in
+// it too, empty, so that no wildcard reaches below them (RFC 4592 section 3.3.1).
+func newRecords() *Records {
+	z := &Records{nodes: map[string]node{}}
+	for _, labels := range [][]string{{}, {"join"}, {"edge"}, {"_udp"}, {"_tcp"}, {"_turn", "_udp"}, {"_stun", "_udp"}, {"_turns", "_tcp"}} {
+		z.nodes[key(labels)] = node{}
+	}
+	return z
+}
+
+// seal makes ns1 exist where it is the server's.
+func (z *Records) seal() {
+	if !z.servers() {
+		z.nodes[key([]string{"ns1"})] = node{}
+	}
+}
+
+// servers tells whether the zone file names the name servers.
+func (z *Records) servers() bool { return z.nodes[apexKey][dns.TypeNS] != nil }
+
+// key is labels as in a packet.
+func key(labels []string) string {
+	var b []byte
+	for _, l := range labels {
+		b = append(append(b, byte(len(l))), l...)
+	}
+	return string(b)
+}
+
+// find is the node that answers for a name: its own, else its wildcard's.
+func (z *Records) find(q *query, apexLen int) (node, bool) {
+	rel := q.lower[:len(q.lower)-apexLen]
+	if n, ok := z.nodes[string(rel)]; ok {
+		return n, true
+	}
+	for len(rel) > 0 { // up to the closest encloser (RFC 4592 section 3.3.1)
+		rel = rel[1+int(rel[0]):]
+		if _, ok := z.nodes[string(rel)]; ok {
+			n, ok := z.nodes["\x01*"+string(rel)]
+			return n, ok
+		}
+	}
+	return nil, false
+}
+
+// SetRecords swaps the static records; nil: none. The next query sees them. The error is that
+// of a zone without name servers; the records before stay in force.
+func (s *Server) SetRecords(z *Records) error {
+	if z == nil {
+		z = newRecords()
+		z.seal()
+	}
+	if len(s.ns) == 0 && !z.servers() {
+		return fmt.Errorf("dns: the address of ns1.%s is not known: listen on one address, state the name server's addresses, or have NS records in the zone file",
+			strings.TrimSuffix(s.apex, "."))
+	}
+	s.records.Store(z)
+	return nil
+}
+
+// listed answers from the zone file.
+func (s *Server) listed(q *query, w *steer.World, client netip.Addr) answer {
+	n, ok := q.zone.find(q, len(s.wire))
+	if !ok {
+		return nxdomain
+	}
+	if alias := n[dns.TypeCNAME]; alias != nil && q.qtype != dns.TypeCNAME && q.qtype != dns.TypeANY {
+		return s.follow(q, w, client, alias)
+	}
+	a := static(q, owned(q.name, n[q.qtype]))
+	if q.qtype == dns.TypeNS {
+		for _, rr := range a.rrs {
+			a.additional = append(a.additional, q.zone.addresses(s.apex, rr.(*dns.NS).Ns)...)
+		}
+	}
+	return a
+}
+
+// follow answers with a CNAME and, where its target is in this zone, with the
+// target's answer (RFC 1034 section 4.3.2): the last of the chain decides the rcode
+// (RFC 6604 section 3).
+func (s *Server) follow(q *query, w *steer.World, client netip.Addr, alias []dns.RR) answer {
+	a := answer{rrs: owned(q.name, alias)}
+	t := query{qtype: q.qtype, class: q.class, ecs: q.ecs, zone: q.zone, chain: q.chain + 1, name: alias[0].(*dns.CNAME).Target}
+	wire := make([]byte, 256)
+	n, err := dns.PackDomainName(t.name, wire, 0, nil, false)
+	if err != nil || t.chain > maxChain {
+		return a
+	}
+	if _, ok := s.readName(wire[:n], 0, &t); !ok || !t.inZone {
+		return a
+	}
+	end := s.lookup(&t, w, client)
+	if end.foreign { // a name that is not for this client
+		return a
+	}
+	end.deadEnd = end.deadEnd || len(end.rrs) == 0
+	end.rrs = append(a.rrs, end.rrs...)
+	return end
+}
+
+// owned are copies of a set with the name that was asked: with its letter case, and
+// a wildcard's with the name it stands for.
+func owned(name string, set []dns.RR) []dns.RR {
+	list := make([]dns.RR, 0, len(set))
+	for _, rr := range set {
+		rr = dns.Copy(rr)
+		rr.Header().Name = name
+		list = append(list, rr)
+	}
+	return list
+}
+
+// addresses are the A and AAAA records of a name of this zone.
+func (z *Records) addresses(apex, name string) []dns.RR {
+	n := z.nodes[relative(apex, name)]
+	return slices.Concat(n[dns.TypeA], n[dns.TypeAAAA])
+}
+
+// relative is the key of a name in the zone.
+func relative(apex, name string) string {
+	wire := make([]byte, 256)
+	n, err := dns.PackDomainName(dns.CanonicalName(name), wire, 0, nil, false)
+	m, err2 := dns.PackDomainName(apex, make([]byte, 256), 0, nil, false)
+	if err != nil || err2 != nil || n < m {
+		return "\x00" // no name's
+	}
+	return string(wire[:n-m])
+}
