@@ -31,6 +31,7 @@ import (
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/geodns/batch"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -91,6 +92,7 @@ type Server struct {
 	geo       atomic.Pointer[geo.Table]
 	countries map[residency.Jurisdiction]bool // ISO 3166-1
 	rankings  sync.Pool                       // of *ranking
+	memory    atomic.Pointer[memory]
 	records   atomic.Pointer[Records]
 	secrets   func() Secrets
 	limiter   *limiter // may be nil
@@ -99,7 +101,7 @@ type Server struct {
 	log       *slog.Logger
 	metrics   *metrics
 
-	udp      *net.UDPConn
+	udp      []*net.UDPConn // one a core
 	tcp      *net.TCPListener
 	wildcard bool          // answers must name their source address
 	idle     time.Duration // tcpIdle
@@ -111,7 +113,7 @@ type Server struct {
 	closed  bool
 }
 
-// Listen opens both sockets, so that a busy port is told at once; [Server.Serve]
+// Listen opens its sockets, so that a busy port is told at once; [Server.Serve]
 // answers. Errors name the address.
 func Listen(c Config) (*Server, error) {
 	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]netip.Prefix{},
@@ -181,7 +183,7 @@ func (s *Server) bind(at netip.AddrPort) error {
 		if s.tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at)); err != nil {
 			break
 		}
-		if s.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), s.Addr().Port()))); err == nil {
+		if s.udp, err = batch.Listen(netip.AddrPortFrom(at.Addr(), s.Addr().Port()), runtime.GOMAXPROCS(0)); err == nil {
 			break
 		}
 		s.tcp.Close()
@@ -189,11 +191,14 @@ func (s *Server) bind(at netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("dns %s: %w", at, err)
 	}
-	if s.wildcard {
-		// A host with several addresses must answer from the one that was asked. Which
-		// of the two calls works depends on the socket's family.
-		err4 := ipv4.NewPacketConn(s.udp).SetControlMessage(ipv4.FlagDst, true)
-		err6 := ipv6.NewPacketConn(s.udp).SetControlMessage(ipv6.FlagDst, true)
+	if !s.wildcard {
+		return nil
+	}
+	// A host with several addresses must answer from the one that was asked. Which of
+	// the two calls works depends on the socket's family.
+	for _, c := range s.udp {
+		err4 := ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst, true)
+		err6 := ipv6.NewPacketConn(c).SetControlMessage(ipv6.FlagDst, true)
 		if err4 != nil && err6 != nil {
 			return errors.Join(fmt.Errorf("dns %s: destination addresses: %w: listen on one address", at, err4), s.Close())
 		}
@@ -219,8 +224,12 @@ func (s *Server) Serve(ctx context.Context) error {
 			return f()
 		})
 	}
-	for range runtime.GOMAXPROCS(0) {
-		loop(s.serveUDP)
+	for _, c := range s.udp {
+		loop(func() error {
+			return batch.Serve(c, s.wildcard, func(out, in []byte, from netip.AddrPort) []byte {
+				return s.respond(out, in, from.Addr(), overUDP)
+			})
+		})
 	}
 	loop(s.serveTCP)
 	return g.Wait()
@@ -237,5 +246,9 @@ func (s *Server) Close() error {
 	for c := range s.conns {
 		c.Close()
 	}
-	return errors.Join(s.udp.Close(), s.tcp.Close())
+	errs := []error{s.tcp.Close()}
+	for _, c := range s.udp {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
 }

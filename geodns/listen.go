@@ -10,64 +10,11 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 )
 
-const (
-	// maxUDPQuery is what is read of a datagram. One question and its EDNS options
-	// take a few hundred bytes; what is cut off here is malformed.
-	maxUDPQuery = 4096
-	// maxFailures in a row end a loop: the socket is broken, and spinning on it helps
-	// nobody.
-	maxFailures = 1000
-)
-
-// serveUDP answers datagrams until the socket is closed. Any number of them may run.
-func (s *Server) serveUDP() error {
-	buf, oob, out := make([]byte, maxUDPQuery), make([]byte, 128), make([]byte, 0, maxUDP)
-	failures := 0
-	for {
-		n, oobn, _, src, err := s.udp.ReadMsgUDPAddrPort(buf, oob)
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil:
-			if failures++; failures == maxFailures {
-				return fmt.Errorf("dns udp: %w", err)
-			}
-			continue
-		}
-		failures = 0
-		if src.Port() == 0 {
-			continue // nobody can be there
-		}
-		if out = s.respond(out[:0], buf[:n], src.Addr(), overUDP); len(out) == 0 {
-			continue
-		}
-		var from []byte
-		if s.wildcard {
-			from = sourceFor(oob[:oobn])
-		}
-		// A client that cannot be reached is not this server's fault; the answer is lost.
-		_, _, _ = s.udp.WriteMsgUDPAddrPort(out, from, src)
-	}
-}
-
-// sourceFor is the control message that makes an answer leave from the address that
-// the query, received with oob, was sent to.
-func sourceFor(oob []byte) []byte {
-	var m6 ipv6.ControlMessage
-	if m6.Parse(oob) == nil && m6.Dst != nil && m6.Dst.To4() == nil {
-		return (&ipv6.ControlMessage{Src: m6.Dst}).Marshal()
-	}
-	var m4 ipv4.ControlMessage
-	if m4.Parse(oob) == nil && m4.Dst != nil {
-		return (&ipv4.ControlMessage{Src: m4.Dst}).Marshal()
-	}
-	return nil
-}
+// maxFailures in a row end a loop: the socket is broken, and spinning on it helps
+// nobody.
+const maxFailures = 1000
 
 // serveTCP accepts until the listener is closed, and waits for its connections.
 func (s *Server) serveTCP() error {

@@ -1,13 +1,13 @@
 package geodns
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/miekg/dns"
 
+	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -33,6 +33,7 @@ type ranking struct {
 	parts   [maxPlaces]residency.Jurisdiction
 	places  [maxPlaces]region.Place
 	network netip.Prefix // what the place was looked up for
+	table   *geo.Table   // in this
 }
 
 // join is join.ZONE and what is below it or ZONE: steered by the client's place.
@@ -43,12 +44,8 @@ func (s *Server) join(q *query, w *steer.World, k kind, client netip.Addr) answe
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
 	scope := s.place(q, client, r)
-	a := s.steered(q, w, r)
+	a := s.worded(q, s.recall(w, r))
 	a.scope = scope
-	if r.d.Code() == residency.PolicyMissing && r.parts[0] == "" {
-		a.ede.ExtraText = cut(fmt.Sprintf("%s: the place of %s is not known: ask CC.join.%s, CC being the patient's ISO 3166 code",
-			residency.PolicyMissing, r.network, strings.TrimSuffix(s.apex, ".")), maxText)
-	}
 	return a
 }
 
@@ -66,7 +63,7 @@ func (s *Server) place(q *query, client netip.Addr, r *ranking) (scope int) {
 		asked = netip.PrefixFrom(client, client.BitLen())
 	}
 	place, prefix := t.Lookup(asked.Addr())
-	r.parts[0], r.places[0], r.network = place.Jurisdiction, place, prefix
+	r.parts[0], r.places[0], r.network, r.table = place.Jurisdiction, place, prefix, t
 	n := 1
 	if asked.Bits() < prefix.Bits() {
 		r.network = asked
@@ -118,23 +115,22 @@ func (s *Server) pinned(q *query, w *steer.World, k kind, label string) answer {
 	defer s.rankings.Put(r)
 	r.parts[0], r.places[0] = j, region.Place{Jurisdiction: j, Point: at, Located: located}
 	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
-	return s.steered(q, w, r)
+	return s.worded(q, decide(w, r))
 }
 
-// steered ranks and words the decision: the best edge, and beside it the next one of
-// the same region only. A resolver shuffles an answer, so an edge of the next region
+// worded is a choice as records: the best edge, and beside it the next one of the
+// same region only. A resolver shuffles an answer, so an edge of the next region
 // would draw half of the clients farther away, and away from where _why says they are.
-func (s *Server) steered(q *query, w *steer.World, r *ranking) answer {
-	steer.Rank(w, &r.c, &r.d)
-	if r.d.Code() != residency.OK {
-		return answer{ede: refusal(&r.d)}
+func (s *Server) worded(q *query, c *choice) answer {
+	if c.refused != nil {
+		return answer{ede: c.refused}
 	}
 	var a answer
-	for _, c := range r.d.Candidates {
-		if len(a.rrs) == maxAnswers || c.Region != r.d.Candidates[0].Region {
+	for _, e := range c.edges {
+		if e == nil || len(a.rrs) == maxAnswers {
 			break
 		}
-		s.offer(q, &w.Regions[c.Region].Edges[c.Edge], &a)
+		s.offer(q, e, &a)
 	}
 	return a
 }

@@ -4,10 +4,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
 
+	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
 )
@@ -198,18 +200,53 @@ func TestRefusals(t *testing.T) {
 
 // TestStandbyIsOfTheSameRegion: an answer never mixes regions.
 func TestStandbyIsOfTheSameRegion(t *testing.T) {
-	w := demo()
-	ber := &w.Regions[w.RegionIndex("de-ber")]
-	ber.Edges = ber.Edges[:1]
-	s := listen(t, world(w))
-	got := show(exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP).Answer)
-	if want := []string{"A 198.18.3.1"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q alone", got, want)
+	make := func(mode steer.Mode) *steer.World {
+		w := demo()
+		ber := &w.Regions[w.RegionIndex("de-ber")]
+		ber.Edges, ber.Mode = ber.Edges[:1], mode
+		return w
 	}
-	ber.Mode = steer.Draining
-	got = show(exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP).Answer)
+	var now atomic.Pointer[steer.World]
+	now.Store(make(steer.Serving))
+	s := listen(t, func(c *Config) { c.World = now.Load })
+	for range 2 { // decided, then remembered
+		got := show(exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP).Answer)
+		if want := []string{"A 198.18.3.1"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q alone", got, want)
+		}
+	}
+	now.Store(make(steer.Draining))
+	got := show(exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP).Answer)
 	if want := []string{"A 198.18.4.1", "A 198.18.4.2"}; !slices.Equal(got, want) {
 		t.Errorf("draining: got %q, want the next lawful region's %q", got, want)
+	}
+}
+
+// What is remembered for one network is never told to another that has the same
+// slot.
+func TestMemoryKeepsNetworksApart(t *testing.T) {
+	s := listen(t)
+	w := s.world()
+	js := []residency.Jurisdiction{"DE", "FR", "US", "AE", "GB", ""}
+	answers := map[[maxEdges]*steer.Edge]bool{}
+	for i := range 2000 {
+		r := new(ranking)
+		r.network = netip.PrefixFrom(netip.AddrFrom4([4]byte{9, 9, byte(i >> 8), byte(i)}), 32)
+		r.parts[0] = js[i%len(js)]
+		at, located := region.Locate(r.parts[0])
+		r.places[0] = region.Place{Jurisdiction: r.parts[0], Point: at, Located: located}
+		r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: uint64(i % 5)}
+		got, again, want := s.recall(w, r), s.recall(w, r), decide(w, r)
+		if got != again {
+			t.Fatalf("%s: decided twice", r.network)
+		}
+		if got.edges != want.edges || (got.refused == nil) != (want.refused == nil) {
+			t.Fatalf("%s in %s: remembered %v, decided %v", r.network, r.parts[0], got, want)
+		}
+		answers[got.edges] = true
+	}
+	if len(answers) < 4 {
+		t.Errorf("only %d different answers: the test tried little", len(answers))
 	}
 }
 

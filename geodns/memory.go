@@ -1,0 +1,75 @@
+package geodns
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/geodns/geo"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+// memory is the choices already made in one World and one geo table, by network:
+// direct-mapped, so that it has a bound whatever strangers ask, and without a lock.
+// A new World starts an empty one; a choice costs one ranking.
+type memory struct {
+	world *steer.World
+	table *geo.Table
+	slots [memorySlots]atomic.Pointer[choice]
+}
+
+// memorySlots is how many networks are remembered: 256 KiB of pointers.
+const memorySlots = 1 << 15
+
+// choice is a decision as DNS words it. It is immutable.
+type choice struct {
+	network netip.Prefix
+	edges   [maxEdges]*steer.Edge // best first, of one region; nil where there are fewer
+	refused *dns.EDNS0_EDE        // set where there is none
+}
+
+// maxEdges is how many edges are kept for the case that some have no address of the
+// family asked for.
+const maxEdges = 4
+
+// recall gives the choice for r's network, remembered or made now.
+func (s *Server) recall(w *steer.World, r *ranking) *choice {
+	m := s.memory.Load()
+	if m == nil || m.world != w || m.table != r.table {
+		m = &memory{world: w, table: r.table}
+		s.memory.Store(m) // of two at once one is lost, and nothing with it
+	}
+	slot := &m.slots[r.c.Key%memorySlots]
+	if c := slot.Load(); c != nil && c.network == r.network {
+		return c
+	}
+	c := decide(w, r)
+	c.network = r.network
+	if r.parts[0] == "" && r.d.Code() == residency.PolicyMissing {
+		c.refused = ede(c.refused.InfoCode, cut(fmt.Sprintf("%s: the place of %s is not known: ask CC.join.%s, CC being the patient's ISO 3166 code",
+			residency.PolicyMissing, r.network, strings.TrimSuffix(s.apex, ".")), maxText))
+	}
+	slot.Store(c)
+	return c
+}
+
+// decide ranks for who r holds.
+func decide(w *steer.World, r *ranking) *choice {
+	steer.Rank(w, &r.c, &r.d)
+	c := &choice{}
+	if r.d.Code() != residency.OK {
+		c.refused = refusal(&r.d)
+		return c
+	}
+	for i, cand := range r.d.Candidates {
+		if i == maxEdges || cand.Region != r.d.Candidates[0].Region {
+			break
+		}
+		c.edges[i] = &w.Regions[cand.Region].Edges[cand.Edge]
+	}
+	return c
+}
