@@ -168,6 +168,52 @@ func askedFor(s *Server, packet []byte) netip.Prefix {
 	return source
 }
 
+// FuzzQuick holds the two ways of wording an answer equal, byte for byte.
+func FuzzQuick(f *testing.F) {
+	s := listen(f, world(demo()), withRecords(f, zoneFile), func(c *Config) { c.Node = "dns-1" })
+	cookie := option(dns.EDNS0COOKIE, make([]byte, 8)...)
+	for _, q := range []*dns.Msg{
+		ask("join.media.example.", dns.TypeA), ask("join.media.example.", dns.TypeA, noEDNS), ask("jOiN.MeDia.example.", dns.TypeAAAA, ecs("2001:db8:1000::/40")),
+		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26"), cookie, option(dns.EDNS0NSID), option(dns.EDNS0TCPKEEPALIVE)),
+		ask("fr.join.media.example.", dns.TypeA), ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("x.y.apps.media.example.", dns.TypeA),
+	} {
+		f.Add(pack(f, q), true)
+	}
+	f.Fuzz(func(t *testing.T, packet []byte, wide bool) {
+		client, limit := netip.MustParseAddr("192.0.2.1"), dns.MinMsgSize
+		if wide {
+			limit = maxUDP
+		}
+		var q query
+		if rcode, drop := s.parse(packet, &q); drop || rcode != dns.RcodeSuccess || !q.asked {
+			return
+		}
+		s.bake(&q, client, now)
+		a := s.answer(&q, client)
+		got, ok := s.quick(nil, packet, &q, &a, limit)
+		if !ok {
+			return
+		}
+		if want := s.pack(nil, &q, &a, overUDP, limit); !bytes.Equal(got, want) {
+			t.Errorf("quick % x\npack  % x", got, want)
+		}
+	})
+}
+
+// The quick way is the one taken where it should be.
+func TestQuickIsTaken(t *testing.T) {
+	s := listen(t, world(demo()))
+	for _, q := range []*dns.Msg{ask("join.media.example.", dns.TypeA), ask("de.join.media.example.", dns.TypeAAAA, ecs("192.0.2.64/26")), ask("de-fra-1.edge.media.example.", dns.TypeA, noEDNS)} {
+		packet := pack(t, q)
+		var parsed query
+		s.parse(packet, &parsed)
+		a := s.answer(&parsed, netip.MustParseAddr("192.0.2.1"))
+		if _, ok := s.quick(nil, packet, &parsed, &a, maxUDP); !ok {
+			t.Errorf("%v is not", q.Question)
+		}
+	}
+}
+
 func BenchmarkRespond(b *testing.B) {
 	s := listen(b)
 	for _, r := range []struct {

@@ -13,9 +13,9 @@ import (
 	"bailiwick/steer"
 )
 
-// memory is the choices already made in one World and one geo table, by network:
-// direct-mapped, so that it has a bound whatever strangers ask, and without a lock.
-// A new World starts an empty one; a choice costs one ranking.
+// memory is the choices already made in one World and one geo table, by network or
+// pinned jurisdiction: direct-mapped, so that it has a bound whatever strangers ask,
+// and without a lock. A new World starts an empty one; a choice costs one ranking.
 type memory struct {
 	world *steer.World
 	table *geo.Table
@@ -27,9 +27,10 @@ const memorySlots = 1 << 15
 
 // choice is a decision as DNS words it. It is immutable.
 type choice struct {
-	network netip.Prefix
-	edges   [maxEdges]*steer.Edge // best first, of one region; nil where there are fewer
-	refused *dns.EDNS0_EDE        // set where there is none
+	network netip.Prefix           // asked from; invalid for a pinned name,
+	pinned  residency.Jurisdiction // which is one jurisdiction's
+	edges   [maxEdges]*steer.Edge  // best first, of one region; nil where there are fewer
+	refused *dns.EDNS0_EDE         // set where there is none
 }
 
 // maxEdges is how many edges are kept for the case that some have no address of the
@@ -44,11 +45,15 @@ func (s *Server) recall(w *steer.World, r *ranking) *choice {
 		s.memory.Store(m) // of two at once one is lost, and nothing with it
 	}
 	slot := &m.slots[r.c.Key%memorySlots]
-	if c := slot.Load(); c != nil && c.network == r.network {
+	var pinned residency.Jurisdiction
+	if !r.network.IsValid() {
+		pinned = r.parts[0]
+	}
+	if c := slot.Load(); c != nil && c.network == r.network && c.pinned == pinned {
 		return c
 	}
 	c := decide(w, r)
-	c.network = r.network
+	c.network, c.pinned = r.network, pinned
 	if r.parts[0] == "" && r.d.Code() == residency.PolicyMissing {
 		c.refused = ede(c.refused.InfoCode, cut(fmt.Sprintf("%s: the place of %s is not known: ask CC.join.%s, CC being the patient's ISO 3166 code",
 			residency.PolicyMissing, r.network, strings.TrimSuffix(s.apex, ".")), maxText))

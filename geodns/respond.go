@@ -84,6 +84,11 @@ func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) []by
 		if a.long && !trusted {
 			limit = min(limit, amplification*len(packet))
 		}
+		if via == overUDP {
+			if b, ok := s.quick(out, packet, &q, &a, limit); ok {
+				return b
+			}
+		}
 		return s.pack(out, &q, &a, via, limit)
 	}()
 	if drop {

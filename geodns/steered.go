@@ -114,8 +114,9 @@ func (s *Server) pinned(q *query, w *steer.World, k kind, label string) answer {
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
 	r.parts[0], r.places[0] = j, region.Place{Jurisdiction: j, Point: at, Located: located}
+	r.network, r.table = netip.Prefix{}, s.geo.Load()
 	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
-	return s.worded(q, decide(w, r))
+	return s.worded(q, s.recall(w, r))
 }
 
 // worded is a choice as records: the best edge, and beside it the next one of the
