@@ -22,8 +22,8 @@ type memory struct {
 	slots [memorySlots]atomic.Pointer[choice]
 }
 
-// memorySlots is how many networks are remembered: 256 KiB of pointers.
-const memorySlots = 1 << 15
+// memorySlots is how many are remembered, two to a place: 512 KiB of pointers.
+const memorySlots = 1 << 16
 
 // choice is a decision as DNS words it. It is immutable.
 type choice struct {
@@ -44,13 +44,19 @@ func (s *Server) recall(w *steer.World, r *ranking) *choice {
 		m = &memory{world: w, table: r.table}
 		s.memory.Store(m) // of two at once one is lost, and nothing with it
 	}
-	slot := &m.slots[r.c.Key%memorySlots]
 	var pinned residency.Jurisdiction
 	if !r.network.IsValid() {
 		pinned = r.parts[0]
 	}
-	if c := slot.Load(); c != nil && c.network == r.network && c.pinned == pinned {
-		return c
+	at := r.c.Key % memorySlots
+	slot := &m.slots[at] // to be replaced, unless its neighbour is free
+	for _, s := range [2]*atomic.Pointer[choice]{&m.slots[at^1], slot} {
+		switch c := s.Load(); {
+		case c == nil:
+			slot = s
+		case c.network == r.network && c.pinned == pinned:
+			return c
+		}
 	}
 	c := decide(w, r)
 	c.network, c.pinned = r.network, pinned
