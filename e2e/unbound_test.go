@@ -16,8 +16,9 @@ import (
 )
 
 // resolver runs a real Unbound with an ECS cache in front of a deployment's zone and
-// gives its address, port 8053.
-func resolver(t *testing.T, authority string) string {
+// gives its address, port 8053. anchor is a DNSKEY or DS record to validate the zone by;
+// empty: it is not validated.
+func resolver(t *testing.T, authority, anchor string) string {
 	t.Helper()
 	path, err := exec.LookPath("unbound")
 	if err != nil {
@@ -28,6 +29,10 @@ func resolver(t *testing.T, authority string) string {
 			}
 			t.Skip("unbound: not installed")
 		}
+	}
+	trust := `domain-insecure: "media.example"`
+	if anchor != "" {
+		trust = fmt.Sprintf("trust-anchor: %q", anchor)
 	}
 	at := newNet() + ".0.53"
 	dir := t.TempDir()
@@ -48,7 +53,7 @@ func resolver(t *testing.T, authority string) string {
   max-client-subnet-ipv4: 32
   max-client-subnet-ipv6: 128
   do-not-query-localhost: no
-  domain-insecure: "media.example"
+  %s
   local-zone: "example." nodefault
   cache-min-ttl: 60
   num-threads: 2
@@ -58,7 +63,7 @@ stub-zone:
   stub-prime: no
 remote-control:
   control-enable: no
-`, at, dir, authority, authority)
+`, at, dir, authority, trust, authority)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +100,7 @@ remote-control:
 // above ours, so that nearly everything comes from the cache.
 func TestUnboundsCacheKeepsPlacesApart(t *testing.T) {
 	d := startDev(t)
-	via := resolver(t, d.dns())
+	via := resolver(t, d.dns(), "")
 	type client struct{ subnet, want string }
 	var clients []client
 	rnd := rand.New(rand.NewPCG(3, 7))
@@ -145,4 +150,47 @@ func queries(t *testing.T, base string) float64 {
 		sum += v
 	}
 	return sum
+}
+
+// A signed zone through a resolver that validates: every place gets the answer that
+// the zone has for it, authenticated, and the denial for a place without a lawful edge
+// denies nothing to the others (RFC 8198 is on by default).
+func TestUnboundValidates(t *testing.T) {
+	d := startDev(t, "--dnssec")
+	key := dig(t, d.dns(), "media.example", "DNSKEY")
+	if len(key) < 4 {
+		t.Fatalf("keys: %q, want one", key)
+	}
+	via := resolver(t, d.dns(), "media.example. DNSKEY "+strings.Join(key, " "))
+	ask := func(name, rrtype, subnet string) (text string, authentic bool) {
+		t.Helper()
+		out, err := exec.Command("dig", "@"+via, "-p", "8053", "+tries=2", "+time=5", "+dnssec", "+subnet="+subnet, name, rrtype).CombinedOutput()
+		if err != nil {
+			t.Fatalf("dig: %v\n%s", err, out)
+		}
+		return string(out), strings.Contains(string(out), "status: NOERROR") && regexp.MustCompile(`;; flags:[^;]* ad\b`).Match(out)
+	}
+	for round := range 2 { // the second one finds everything in the cache
+		for _, c := range []struct{ name, owner, rrtype, subnet string }{
+			{"no lawful edge", "join.media.example", "A", "203.0.113.193"},
+			{"Berlin", "join.media.example", "A", "192.0.2.1"},
+			{"New York", "join.media.example", "A", "198.51.100.1"},
+			{"no IPv6", "join.media.example", "AAAA", "192.0.2.1"},
+			{"pinned", "de.join.media.example", "A", "203.0.113.193"},
+			{"SRV", "_turn._udp.join.media.example", "SRV", "192.0.2.1"},
+			{"SOA", "media.example", "SOA", "192.0.2.1"},
+			{"an empty non-terminal", "edge.media.example", "A", "192.0.2.1"},
+			{"missing", "nope.media.example", "A", "192.0.2.1"},
+		} {
+			got, ok := ask(c.owner, c.rrtype, c.subnet)
+			if !ok {
+				t.Errorf("round %d, %s: not authenticated:\n%s", round, c.name, got)
+			}
+			for _, rdata := range dig(t, d.dns(), c.owner, c.rrtype, "+subnet="+c.subnet) {
+				if c.rrtype != "SOA" && !strings.Contains(got, rdata) {
+					t.Errorf("round %d, %s: want %s:\n%s", round, c.name, rdata, got)
+				}
+			}
+		}
+	}
 }

@@ -18,8 +18,11 @@ import (
 func FuzzQuery(f *testing.F) {
 	w := demo()
 	s := listen(f, world(w), withRecords(f, zoneFile), func(c *Config) { c.Node, c.Rate = "dns-1", 1 })
+	_, k := keys(f, false)
+	s.SetSigner(k)
 	src := netip.MustParseAddr("127.0.0.1")
 	for _, q := range []*dns.Msg{
+		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26"), do), ask("Nope.media.example.", dns.TypeA, co), ask("dead.media.example.", dns.TypeNSEC, do),
 		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26")), ask("join.media.example.", dns.TypeAAAA, ecs("2001:db8:1000::/40")),
 		ask("De.join.media.example.", dns.TypeA), ask("_why.join.media.example.", dns.TypeTXT, ecs("203.0.113.192/27")),
 		ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("media.example.", dns.TypeANY), ask("x.example.", dns.TypeSOA),
@@ -41,6 +44,9 @@ func FuzzQuery(f *testing.F) {
 		b := s.respond(nil, packet, src, via)
 		if s.metrics.panicked.Load() != before {
 			t.Fatal("the query panicked")
+		}
+		if s.failures.Load() > 0 {
+			t.Fatal("the answer was not signed")
 		}
 		if b == nil {
 			if len(packet) >= headerLen && packet[2]&0x80 == 0 {
@@ -216,6 +222,8 @@ func TestQuickIsTaken(t *testing.T) {
 
 func BenchmarkRespond(b *testing.B) {
 	s := listen(b)
+	_, k := keys(b, false)
+	s.SetSigner(k)
 	for _, r := range []struct {
 		name string
 		q    *dns.Msg
@@ -224,6 +232,8 @@ func BenchmarkRespond(b *testing.B) {
 		{"pinned", ask("de.join.media.example.", dns.TypeA)},
 		{"edge", ask("de-fra-1.edge.media.example.", dns.TypeA)},
 		{"nxdomain", ask("www.media.example.", dns.TypeA)},
+		{"join, signed", ask("join.media.example.", dns.TypeA, ecs("192.0.2.0/27"), do)},
+		{"nxdomain, signed", ask("www.media.example.", dns.TypeA, do)},
 	} {
 		packet, src := pack(b, r.q), netip.MustParseAddr(berlin)
 		b.Run(r.name, func(b *testing.B) {

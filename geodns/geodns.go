@@ -8,7 +8,8 @@
 // Invariants: no answer for a steered name holds an address of a region that is
 // unlawful for any place in the network that was asked for; where there is no lawful
 // edge the answer is NODATA with the reason (RFC 8914). The ECS scope returned never
-// spans two answers. A query waits for nothing but the one atomic World. DNS remains
+// spans two answers. With a signer, what DO gets of the zone is signed or SERVFAIL
+// (package dnssec has the keys). A query waits for nothing but the one atomic World. DNS remains
 // a hint, though: the law is judged again at the join.
 package geodns
 
@@ -32,6 +33,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/geodns/batch"
+	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -96,10 +98,14 @@ type Server struct {
 	records   atomic.Pointer[Records]
 	secrets   func() Secrets
 	limiter   *limiter // may be nil
-	node      string
-	now       func() time.Time
-	log       *slog.Logger
-	metrics   *metrics
+	signer    atomic.Pointer[dnssec.Signer]
+	// Of the names that steer, and of those that strangers may make up.
+	signatures, denials *dnssec.Signatures
+	failures            atomic.Uint64 // answers that could not be signed
+	node                string
+	now                 func() time.Time
+	log                 *slog.Logger
+	metrics             *metrics
 
 	udp      []*net.UDPConn // one a core
 	tcp      *net.TCPListener
@@ -118,7 +124,8 @@ type Server struct {
 func Listen(c Config) (*Server, error) {
 	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]netip.Prefix{},
 		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{}, wildcard: c.Addr.Addr().IsUnspecified(),
-		idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, node: c.Node, now: time.Now}
+		idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, node: c.Node, now: time.Now,
+		signatures: dnssec.NewSignatures(maxSigned), denials: dnssec.NewSignatures(maxDenied)}
 	if s.secrets == nil {
 		own := newSecrets()
 		s.secrets = func() Secrets { return own }

@@ -6,6 +6,9 @@ import (
 	"net/netip"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnssec"
+	"bailiwick/steer"
 )
 
 // query is what is read of a packet. Names are compared as labels, never in
@@ -29,13 +32,17 @@ type query struct {
 	version uint8
 	size    uint16
 	do      bool
+	co      bool // compact answers OK (RFC 9824)
 	ecs     subnet
 	nsid    bool   // RFC 5001
 	alive   bool   // TCP keepalive (RFC 7828)
 	cookie  []byte // as it came (RFC 7873); nil: none
 
-	zone  *Records
-	chain int // CNAME records followed to this name
+	zone   *Records
+	world  *steer.World
+	signer *dnssec.Signer // nil: the zone is unsigned
+	wild   bool           // a wildcard answers for the name
+	chain  int            // CNAME records followed to this name
 
 	verified bool                              // by its cookie: the source address is not forged
 	baked    [clientCookie + serverCookie]byte // the answer's cookie
@@ -199,7 +206,7 @@ func readRecord(p []byte, off int) (r record, next int, ok bool) {
 // opt reads the OPT record (RFC 6891 section 6.1); unknown options are passed over.
 func (q *query) opt(r record) (rcode int) {
 	q.edns, q.size = true, r.class
-	q.version, q.do = uint8(r.ttl>>16), r.ttl&(1<<15) != 0
+	q.version, q.do, q.co = uint8(r.ttl>>16), r.ttl&(1<<15) != 0, r.ttl&(1<<14) != 0
 	if q.version != 0 {
 		return dns.RcodeBadVers // of its options nothing is known
 	}

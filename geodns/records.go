@@ -65,6 +65,7 @@ func (z *Records) find(q *query, apexLen int) (node, bool) {
 		rel = rel[1+int(rel[0]):]
 		if _, ok := z.nodes[string(rel)]; ok {
 			n, ok := z.nodes["\x01*"+string(rel)]
+			q.wild = ok
 			return n, ok
 		}
 	}
@@ -92,10 +93,11 @@ func (s *Server) listed(q *query, w *steer.World, client netip.Addr) answer {
 	if !ok {
 		return nxdomain
 	}
-	if alias := n[dns.TypeCNAME]; alias != nil && q.qtype != dns.TypeCNAME && q.qtype != dns.TypeANY {
+	if alias := n[dns.TypeCNAME]; alias != nil && !q.besideAlias() {
 		return s.follow(q, w, client, alias)
 	}
 	a := static(q, owned(q.name, n[q.qtype]))
+	a.wild = q.wild
 	if q.qtype == dns.TypeNS {
 		for _, rr := range a.rrs {
 			a.additional = append(a.additional, q.zone.addresses(s.apex, rr.(*dns.NS).Ns)...)
@@ -104,12 +106,24 @@ func (s *Server) listed(q *query, w *steer.World, client netip.Addr) answer {
 	return a
 }
 
+// besideAlias tells whether the type is the name's own though it is an alias (RFC 4035
+// section 2.5).
+func (q *query) besideAlias() bool {
+	switch q.qtype {
+	case dns.TypeCNAME, dns.TypeANY:
+		return true
+	case dns.TypeNSEC, dns.TypeRRSIG:
+		return q.signer != nil
+	}
+	return false
+}
+
 // follow answers with a CNAME and, where its target is in this zone, with the
 // target's answer (RFC 1034 section 4.3.2): the last of the chain decides the rcode
 // (RFC 6604 section 3).
 func (s *Server) follow(q *query, w *steer.World, client netip.Addr, alias []dns.RR) answer {
-	a := answer{rrs: owned(q.name, alias)}
-	t := query{qtype: q.qtype, class: q.class, ecs: q.ecs, zone: q.zone, chain: q.chain + 1, name: alias[0].(*dns.CNAME).Target}
+	a := answer{rrs: owned(q.name, alias), wild: q.wild}
+	t := query{qtype: q.qtype, class: q.class, ecs: q.ecs, zone: q.zone, world: q.world, signer: q.signer, chain: q.chain + 1, name: alias[0].(*dns.CNAME).Target}
 	wire := make([]byte, 256)
 	n, err := dns.PackDomainName(t.name, wire, 0, nil, false)
 	if err != nil || t.chain > maxChain {
@@ -122,6 +136,10 @@ func (s *Server) follow(q *query, w *steer.World, client netip.Addr, alias []dns
 	if end.foreign { // a name that is not for this client
 		return a
 	}
+	if end.end == nil {
+		end.end = &t
+	}
+	end.wild = end.wild || q.wild
 	end.deadEnd = end.deadEnd || len(end.rrs) == 0
 	end.rrs = append(a.rrs, end.rrs...)
 	return end

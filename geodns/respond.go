@@ -31,11 +31,14 @@ type answer struct {
 	rrs        []dns.RR
 	additional []dns.RR
 	ede        *dns.EDNS0_EDE
-	scope      int  // of ECS: bits of the network that all get this answer
-	foreign    bool // not of this zone: no AA, no SOA, no scope
-	slipped    bool // withheld: TC, so that a client comes back over TCP
-	deadEnd    bool // rrs are CNAMEs that lead to nothing
-	long       bool // may be long: see amplification
+	scope      int      // of ECS: bits of the network that all get this answer
+	foreign    bool     // not of this zone: no AA, no SOA, no scope
+	slipped    bool     // withheld: TC, so that a client comes back over TCP
+	deadEnd    bool     // rrs are CNAMEs that lead to nothing
+	long       bool     // may be long: see amplification
+	wild       bool     // rrs are a wildcard's
+	authority  []dns.RR // what denies, signed; nil: the SOA alone
+	end        *query   // the last name of the CNAMEs; nil: the one that was asked
 	serial     uint32
 }
 
@@ -44,7 +47,7 @@ type answer struct {
 func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) []byte {
 	began := s.now()
 	client := clientAddr(src)
-	var q query
+	q := query{signer: s.signer.Load()}
 	rcode, drop, limited := dns.RcodeSuccess, false, false
 	response := func() (b []byte) {
 		defer func() {
@@ -78,6 +81,9 @@ func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) []by
 				a = q.withhold(&a)
 				s.metrics.limited[limitSlipped].Inc()
 			}
+		}
+		if q.signer != nil && !a.foreign {
+			s.sign(&q, &a, began)
 		}
 		rcode = a.rcode
 		limit := q.limit(via)
@@ -151,7 +157,10 @@ func (s *Server) pack(out []byte, q *query, a *answer, via transport, limit int)
 	}
 	m.Answer = a.rrs
 	m.Truncated = a.slipped
-	if !a.foreign && (len(a.rrs) == 0 || a.deadEnd) && !a.slipped {
+	switch {
+	case a.authority != nil:
+		m.Ns = a.authority
+	case !a.foreign && (len(a.rrs) == 0 || a.deadEnd) && !a.slipped:
 		m.Ns = []dns.RR{s.soa(q.zone, s.apex, a.serial)} // RFC 2308 section 3
 	}
 	var opt []dns.RR
@@ -177,6 +186,7 @@ func (s *Server) reply(q *query, a *answer, via transport) *dns.OPT {
 	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	o.SetUDPSize(maxUDP)
 	o.SetDo(q.do) // RFC 3225 section 3
+	o.SetCo(q.co && q.signer != nil)
 	local := func(code uint16, data []byte) {
 		o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: code, Data: data})
 	}

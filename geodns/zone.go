@@ -32,8 +32,10 @@ func (s *Server) answer(q *query, client netip.Addr) answer {
 		return refuse(dns.ExtendedErrorCodeProhibited, "no zone transfer")
 	case dns.TypeMAILA, dns.TypeMAILB, dns.TypeTKEY, dns.TypeTSIG:
 		return answer{rcode: dns.RcodeNotImplemented, foreign: true}
+	case dns.TypeNXNAME: // it is never asked for (RFC 9824 section 3.5)
+		return answer{rcode: dns.RcodeFormatError, foreign: true, ede: ede(dns.ExtendedErrorCodeInvalidQueryType, "")}
 	}
-	q.zone = s.records.Load()
+	q.zone, q.world = s.records.Load(), w
 	a := s.lookup(q, w, client)
 	a.serial = serial(w)
 	return a
@@ -92,6 +94,8 @@ func (s *Server) atApex(q *query, w *steer.World, client netip.Addr) answer {
 	switch t := q.qtype; {
 	case t == dns.TypeSOA:
 		return answer{rrs: []dns.RR{s.soa(q.zone, q.name, serial(w))}}
+	case q.signer != nil && q.signer.Apex[t] != nil:
+		return static(q, owned(q.name, q.signer.Apex[t]))
 	case q.zone.nodes[apexKey][t] != nil:
 		return s.listed(q, w, client)
 	case t == dns.TypeCAA: // no edge needs a wildcard certificate (RFC 8659 section 4.3)

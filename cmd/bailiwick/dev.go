@@ -26,6 +26,7 @@ type devCmd struct {
 	mapFlags
 	zoneFlags
 	Consul string `help:"Use this Consul instead of the embedded store." placeholder:"ADDR"`
+	DNSSEC bool   `help:"Sign the zone." name:"dnssec"`
 	Net    string `help:"First two octets of the loopback addresses to use; another value lets two run side by side." default:"127.0" placeholder:"127.N"`
 }
 
@@ -58,6 +59,7 @@ type dev struct {
 	geo     atomic.Pointer[geo.Table]
 	zone    zoneFlags
 	secrets *cookies
+	keys    *signing // nil: the zone is unsigned
 }
 
 func (c *devCmd) Run(e *env) error {
@@ -85,6 +87,9 @@ func (c *devCmd) open(e *env) (*dev, error) {
 		return nil, err
 	}
 	d := &dev{node: n, zone: c.zoneFlags, secrets: newCookies(st, e.log, time.Now())}
+	if c.DNSSEC {
+		d.keys = &signing{store: st, log: e.log}
+	}
 	if c.Geo == "" {
 		n.builtin = geo.BuiltIn()
 	}
@@ -115,6 +120,9 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		Records: records, Secrets: d.secrets.Secrets, Log: n.e.log, Registry: n.metrics})
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
+	}
+	if d.keys != nil {
+		d.keys.zone, d.keys.swap = m.Zone, d.dns.SetSigner
 	}
 	pages := pages("http:", "ws:") // edges have an address of loopback each
 	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }
@@ -172,6 +180,15 @@ func (d *dev) run(e *env) error {
 		d.dns.SetGeo(t)
 	})
 	g.Go(func() error { return quiet(ctx, d.secrets.run(ctx)) })
+	trust := ""
+	if d.keys != nil {
+		d.keys.start(ctx)
+		var err error
+		if trust, err = d.keys.anchor(); err != nil {
+			e.log.Warn("no trust anchor to print", "err", err)
+		}
+		g.Go(func() error { return quiet(ctx, d.keys.run(ctx)) })
+	}
 	g.Go(func() error { return quiet(ctx, d.dns.Serve(ctx)) })
 	g.Go(func() error { return quiet(ctx, d.router.Run(ctx)) })
 	for _, ed := range d.edges {
@@ -185,12 +202,12 @@ func (d *dev) run(e *env) error {
 		return nil
 	})
 	g.Go(func() error { <-ctx.Done(); return srv.Close() })
-	g.Go(func() error { return d.announce(ctx, e) })
+	g.Go(func() error { return d.announce(ctx, e, trust) })
 	return g.Wait()
 }
 
 // announce prints ready once every edge is in the world and judged.
-func (d *dev) announce(ctx context.Context, e *env) error {
+func (d *dev) announce(ctx context.Context, e *env, trust string) error {
 	changed, cancel := d.node.world.Subscribe()
 	defer cancel()
 	for !d.ready() {
@@ -206,11 +223,11 @@ func (d *dev) announce(ctx context.Context, e *env) error {
   console  http://%s/console/
   consult  http://%s/v1/consults, API key %s
   edges    %d, one a region, from %s
-Try in another terminal:
+%sTry in another terminal:
   dig @%s -p %d join.%s +subnet=192.0.2.1
   curl -H 'Authorization: Bearer %s' -d '{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}' http://%s/v1/consults
 Ctrl-C stops everything.
-`, d.dns.Addr(), m.Zone, d.console.Addr(), d.console.Addr(), devKey, len(d.edges), d.edges[0].Self().Host,
+`, d.dns.Addr(), m.Zone, d.console.Addr(), d.console.Addr(), devKey, len(d.edges), d.edges[0].Self().Host, trust,
 		d.dns.Addr().Addr(), d.dns.Addr().Port(), m.Zone, devKey, d.console.Addr())
 	return nil
 }

@@ -16,6 +16,19 @@ import (
 	"bailiwick/store/consul"
 )
 
+// dnsVerbs: a DNS node runs without a verb of its own, too.
+type dnsVerbs struct {
+	Serve dnsCmd `cmd:"" default:"withargs" help:"Run one DNS node; what bailiwick dns does without a verb."`
+	DS    dsCmd  `cmd:"" name:"ds" help:"Print the DS records for the parent zone."`
+}
+
+func (dnsVerbs) Help() string {
+	return `Example:
+  bailiwick dns --listen 127.0.0.1:8053 --consul 127.0.0.1:8500 --state ./state --geo country.mmdb
+  bailiwick dns serve --help
+  bailiwick dns ds`
+}
+
 type dnsCmd struct {
 	nodeFlags
 	zoneFlags
@@ -24,6 +37,7 @@ type dnsCmd struct {
 	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
 	Rate   int            `help:"UDP answers a second that one client network (/24, /56) gets of each class without a cookie; 0 is no limit." default:"200"`
+	DNSSEC bool           `help:"Sign the zone, with keys that the nodes share in Consul; bailiwick dns ds prints the DS." name:"dnssec"`
 	Why    []netip.Prefix `help:"Networks that may ask _why.join.ZONE, beside loopback."`
 }
 
@@ -32,7 +46,7 @@ func (dnsCmd) Help() string {
 tell. Losing Consul changes nothing that is known.
 
 Example:
-  bailiwick dns --listen 127.0.0.1:8053 --consul 127.0.0.1:8500 --state ./state --geo country.mmdb`
+  bailiwick dns serve --listen 127.0.0.1:8053 --consul 127.0.0.1:8500 --state ./state --geo country.mmdb`
 }
 
 func (c *dnsCmd) Run(e *env) error {
@@ -87,6 +101,11 @@ func (c *dnsCmd) Run(e *env) error {
 		srv.SetGeo(t)
 	})
 	g.Go(func() error { return quiet(ctx, secrets.run(ctx)) })
+	if c.DNSSEC {
+		keys := &signing{store: st, zone: zone, path: signingPath(c.State, zone), log: e.log, swap: srv.SetSigner}
+		keys.start(ctx)
+		g.Go(func() error { return quiet(ctx, keys.run(ctx)) })
+	}
 	g.Go(func() error { return quiet(ctx, srv.Serve(ctx)) })
 	fmt.Fprintf(e.stdout, "ready\n  dns      %s (UDP and TCP), zone %s\n", srv.Addr(), m.Zone)
 	return g.Wait()
