@@ -142,6 +142,17 @@ func TestDeployment(t *testing.T) {
 	d.edges["de-fra-1"].stop()
 	consulKV(t, d.servers[0].Addr(), "bailiwick/regions/de-ber", "draining")
 	d.answers("", "de-ber drains and de-fra has stopped")
+	// DNS has heard it; the edge hears it from another server of the cluster.
+	eventually(t, "the edge knows that its region drains", func() error {
+		var s status
+		call(t, "GET", d.api(0)+"/v1/status", "", &s)
+		for _, r := range s.Regions {
+			if r.ID == "de-ber" && r.Mode == "draining" {
+				return nil
+			}
+		}
+		return fmt.Errorf("status %+v", s.Regions)
+	})
 	var problem struct{ Code string }
 	body := `{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}`
 	if code := call(t, "POST", d.api(0)+"/v1/consults", body, &problem); code != http.StatusServiceUnavailable || problem.Code != "region_draining" {

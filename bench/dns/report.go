@@ -100,7 +100,7 @@ func (b *bench) writeCost(p printer) {
 		p("| %s | %s | %s | %s | %s | %s | %.0f %% | %.2f %% | %s | %.1f %% |", s.name, version, show(s.cost(served)), b.ratio(s, served),
 			show(s.cost(withDO)), b.ratio(s, withDO), busy.median, lost.median, same, percent(s.scoped, s.asked))
 	}
-	p("| bailiwick, signed | n/a: does not sign yet | | | | | | | | |")
+	p("| bailiwick, signed | not measured here yet | | | | | | | | |")
 	p("\nbailiwick, networks of all countries, of which %.0f %% have no lawful edge and get NODATA with SOA and the reason: %s µs.",
 		percent(b.nodata, len(b.sets[everywhere])), show(b.own.cost(everywhere)))
 }
