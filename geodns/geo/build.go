@@ -168,19 +168,14 @@ func (b *builder) add(p netip.Prefix, place uint32) error {
 func (b *builder) table() *Table {
 	b.v4.finish()
 	b.v6.finish()
-	t := &Table{at4: b.v4.at, first6: b.v6.firsts, at6: b.v6.at, places: slices.Clip(b.places)}
-	t.first4 = make([]uint32, len(b.v4.firsts))
+	t := &Table{v4: make([]range4, len(b.v4.firsts)), v6: make([]range6, len(b.v6.firsts)), places: slices.Clip(b.places)}
 	for i, a := range b.v4.firsts {
-		t.first4[i] = uint32(a.lo)
+		t.v4[i] = range4{uint32(a.lo), b.v4.at[i]}
 	}
-	i := 0
-	for h := range 1 << 16 {
-		for i+1 < len(t.first4) && t.first4[i+1] <= uint32(h)<<16 {
-			i++
-		}
-		t.top4[h] = uint32(i)
+	for i, a := range b.v6.firsts {
+		t.v6[i] = range6{a, b.v6.at[i]}
 	}
-	t.top4[1<<16] = uint32(len(t.first4) - 1)
+	t.index()
 	return t
 }
 

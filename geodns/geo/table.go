@@ -15,7 +15,6 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
-	"sort"
 	"time"
 
 	"bailiwick/region"
@@ -26,61 +25,82 @@ import (
 type Place = region.Place
 
 // Table maps every address of both families to a place. It is immutable and safe
-// for concurrent use. An IPv4 range costs 8 bytes, an IPv6 range 20.
+// for concurrent use. An IPv4 range costs 8 bytes, an IPv6 range 24.
 type Table struct {
-	// first4 and first6 hold the first address of each range in ascending order,
-	// from address zero on without a gap; neighbours differ in place. at4 and at6
-	// are parallel, indices into places.
-	first4 []uint32
-	at4    []uint32
-	first6 []u128
-	at6    []uint32
+	// v4 and v6 hold the ranges in ascending order, from address zero on without a gap;
+	// neighbours differ in place.
+	v4 []range4
+	v6 []range6
 	// top4 has, for each /16, the range that its first address is in, and a last
 	// entry for the end.
-	top4   [1<<16 + 1]uint32
+	top4 [1<<16 + 1]uint32
+	// step6 has the high half of the first address of every stride-th range: a search
+	// touches few lines of memory with it.
+	step6  []uint64
 	places []Place // places[0] is the unknown place
 	built  time.Time
+}
+
+// range4 goes from first to before the next one's. at is an index into places.
+type range4 struct{ first, at uint32 }
+
+type range6 struct {
+	first u128
+	at    uint32
 }
 
 // Built is when the database was made, by its own word; zero without a database.
 func (t *Table) Built() time.Time { return t.built }
 
 // Ranges is how many ranges of one place the table has, both families together.
-func (t *Table) Ranges() int { return len(t.first4) + len(t.first6) }
+func (t *Table) Ranges() int { return len(t.v4) + len(t.v6) }
 
 // Lookup is the place of addr and the coarsest prefix around it that has that place
 // throughout: what RFC 7871 calls the scope. A mapped IPv4 address is looked up as
 // IPv4; a zone is ignored. The zero Addr has the zero Place and no prefix.
 // It allocates nothing.
 func (t *Table) Lookup(addr netip.Addr) (Place, netip.Prefix) {
+	at, p := t.Find(addr)
+	return t.places[at], p
+}
+
+// Place is the place with that number, below [Table.Places].
+func (t *Table) Place(at int) Place { return t.places[at] }
+
+// Places is how many places the table knows; number 0 is the unknown one.
+func (t *Table) Places() int { return len(t.places) }
+
+// Find is [Table.Lookup] with the place's number, by which a decision about the place
+// can be remembered.
+func (t *Table) Find(addr netip.Addr) (place int, p netip.Prefix) {
 	addr = addr.Unmap()
+	n := 0
 	switch {
 	case addr.Is4():
 		a := v4(addr)
-		i := t.range4(a)
-		n := 0
+		i := t.find4(a)
 		if i > 0 {
-			n = bits.LeadingZeros32(a^(t.first4[i]-1)) + 1
+			n = bits.LeadingZeros32(a^(t.v4[i].first-1)) + 1
 		}
-		if i+1 < len(t.first4) {
-			n = max(n, bits.LeadingZeros32(a^t.first4[i+1])+1)
+		if i+1 < len(t.v4) {
+			n = max(n, bits.LeadingZeros32(a^t.v4[i+1].first)+1)
 		}
-		p, _ := addr.Prefix(n)
-		return t.places[t.at4[i]], p
+		place = int(t.v4[i].at)
 	case addr.Is6():
 		a := v6(addr)
-		i := t.range6(a)
-		n := 0
+		i := t.find6(a)
 		if i > 0 {
-			n = a.common(t.first6[i].prev()) + 1
+			n = a.common(t.v6[i].first.prev()) + 1
 		}
-		if i+1 < len(t.first6) {
-			n = max(n, a.common(t.first6[i+1])+1)
+		if i+1 < len(t.v6) {
+			n = max(n, a.common(t.v6[i+1].first)+1)
 		}
-		p, _ := addr.Prefix(n)
-		return t.places[t.at6[i]], p
+		place = int(t.v6[i].at)
+	default:
+		return 0, netip.Prefix{}
 	}
-	return Place{}, netip.Prefix{}
+	p, _ = addr.Prefix(n)
+	return place, p
 }
 
 // Jurisdictions appends to dst the jurisdictions of all addresses in p, each once,
@@ -96,15 +116,15 @@ func (t *Table) Jurisdictions(p netip.Prefix, dst []residency.Jurisdiction) ([]r
 	}
 	s := spanOf(p)
 	if p.Addr().Is4() {
-		for i := t.range4(uint32(s.first.lo)); i < len(t.first4) && uint64(t.first4[i]) <= s.last.lo; i++ {
-			if !t.note(t.at4[i], &dst) {
+		for i := t.find4(uint32(s.first.lo)); i < len(t.v4) && uint64(t.v4[i].first) <= s.last.lo; i++ {
+			if !t.note(t.v4[i].at, &dst) {
 				return dst, false
 			}
 		}
 		return dst, true
 	}
-	for i := t.range6(s.first); i < len(t.first6) && !s.last.less(t.first6[i]); i++ {
-		if !t.note(t.at6[i], &dst) {
+	for i := t.find6(s.first); i < len(t.v6) && !s.last.less(t.v6[i].first); i++ {
+		if !t.note(t.v6[i].at, &dst) {
 			return dst, false
 		}
 	}
@@ -126,12 +146,12 @@ func (t *Table) note(place uint32, dst *[]residency.Jurisdiction) bool {
 	return true
 }
 
-// range4 is the index of the range that a is in.
-func (t *Table) range4(a uint32) int {
+// find4 is the index of the range that a is in.
+func (t *Table) find4(a uint32) int {
 	lo, hi := int(t.top4[a>>16]), int(t.top4[a>>16+1])
 	for lo < hi { // the last range that starts at or before a
 		mid := int(uint(lo+hi+1) >> 1)
-		if t.first4[mid] <= a {
+		if t.v4[mid].first <= a {
 			lo = mid
 		} else {
 			hi = mid - 1
@@ -140,9 +160,50 @@ func (t *Table) range4(a uint32) int {
 	return lo
 }
 
-// range6 is the index of the range that a is in.
-func (t *Table) range6(a u128) int {
-	return sort.Search(len(t.first6), func(i int) bool { return a.less(t.first6[i]) }) - 1
+// stride of step6: the ranges of one are six lines of memory.
+const stride = 16
+
+// find6 is the index of the range that a is in.
+func (t *Table) find6(a u128) int {
+	lo, hi := 0, len(t.step6)-1
+	for lo < hi { // the last step that begins before a's half
+		mid := int(uint(lo+hi+1) >> 1)
+		if t.step6[mid] < a.hi {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	// Ranges that share their high half may go on over several steps.
+	last := lo + 1
+	for last < len(t.step6) && t.step6[last] <= a.hi {
+		last++
+	}
+	lo, hi = lo*stride, min(last*stride, len(t.v6))-1
+	for lo < hi { // the last range that starts at or before a
+		mid := int(uint(lo+hi+1) >> 1)
+		if a.less(t.v6[mid].first) {
+			hi = mid - 1
+		} else {
+			lo = mid
+		}
+	}
+	return lo
+}
+
+// index makes what is found by, of the ranges.
+func (t *Table) index() {
+	i := 0
+	for h := range 1 << 16 {
+		for i+1 < len(t.v4) && t.v4[i+1].first <= uint32(h)<<16 {
+			i++
+		}
+		t.top4[h] = uint32(i)
+	}
+	t.top4[1<<16] = uint32(len(t.v4) - 1)
+	for i := 0; i < len(t.v6); i += stride {
+		t.step6 = append(t.step6, t.v6[i].first.hi)
+	}
 }
 
 // u128 is an IPv6 address as a number.
