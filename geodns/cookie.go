@@ -38,11 +38,11 @@ func validCookie(n int) bool {
 
 // bake verifies the query's cookie and makes the answer's: the same one while it is
 // fresh, else a new one.
-func (s *Server) bake(q *query, client netip.Addr, at time.Time) {
+func (s *Server) bake(q *query, client netip.Addr) {
 	if q.cookie == nil {
 		return
 	}
-	secrets, now := s.secrets(), uint32(at.Unix())
+	secrets, now := s.secrets(), uint32(s.at(q).Unix())
 	if len(q.cookie) == clientCookie+serverCookie && q.cookie[clientCookie] == 1 {
 		// The time is a serial number (RFC 1982): it may wrap.
 		age := time.Duration(int32(now-binary.BigEndian.Uint32(q.cookie[12:]))) * time.Second

@@ -72,8 +72,8 @@ func TestCookieVectors(t *testing.T) {
 			secrets = append(secrets, [16]byte(unhex(t, k)))
 		}
 		s := listen(t, func(c *Config) { c.Secrets = func() Secrets { return secrets } })
-		q := query{cookie: unhex(t, r.query)}
-		s.bake(&q, netip.MustParseAddr(r.client), time.Unix(r.at, 0))
+		q := query{cookie: unhex(t, r.query), began: time.Unix(r.at, 0)}
+		s.bake(&q, netip.MustParseAddr(r.client))
 		if got := hex.EncodeToString(q.baked[:]); got != r.want || q.verified != r.verified {
 			t.Errorf("%s: got %s, verified %v; want %s, %v", r.name, got, q.verified, r.want, r.verified)
 		}
@@ -88,7 +88,7 @@ func TestCookies(t *testing.T) {
 	s.now = func() time.Time { return at }
 	bake := func(cookie []byte, client string) query {
 		q := query{cookie: cookie}
-		s.bake(&q, netip.MustParseAddr(client), at)
+		s.bake(&q, netip.MustParseAddr(client))
 		return q
 	}
 	first := bake([]byte("8 octets"), berlin).baked

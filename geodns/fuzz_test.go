@@ -5,9 +5,11 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
+	"bailiwick/geodns/dnssec"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -29,7 +31,7 @@ func FuzzQuery(f *testing.F) {
 		ask("_turn._udp.join.media.example.", dns.TypeSRV, ecs("192.0.2.64/26")), ask("us.join.media.example.", dns.TypeHTTPS),
 		ask("alias.media.example.", dns.TypeHTTPS, ecs("198.51.100.0/27")), ask("x.y.apps.media.example.", dns.TypeA),
 		ask("join.media.example.", dns.TypeA, option(dns.EDNS0COOKIE, make([]byte, 24)...), option(dns.EDNS0NSID), option(dns.EDNS0TCPKEEPALIVE)),
-		ask("media.example.", dns.TypeIXFR, func(m *dns.Msg) { m.Ns = []dns.RR{s.soa(s.records.Load(), "media.example.", 1)} }),
+		ask("media.example.", dns.TypeIXFR, func(m *dns.Msg) { m.Ns = []dns.RR{s.soa(s.current().records, "media.example.", 1)} }),
 	} {
 		f.Add(pack(f, q), false)
 	}
@@ -91,7 +93,7 @@ func lawful(t *testing.T, s *Server, w *steer.World, packet []byte, m *dns.Msg) 
 	case name == "join."+zone+".", name == zone+"." && m.Question[0].Qtype == dns.TypeSRV:
 		p := askedFor(s, packet)
 		var ok bool
-		if js, ok = s.geo.Load().Jurisdictions(p, make([]residency.Jurisdiction, 0, 16)); !ok {
+		if js, ok = s.current().table.Jurisdictions(p, make([]residency.Jurisdiction, 0, 16)); !ok {
 			t.Fatalf("%s has no one place, and was steered to %v", p, addrs)
 		}
 	case len(labels) == 4 && labels[1] == "join":
@@ -174,48 +176,79 @@ func askedFor(s *Server, packet []byte) netip.Prefix {
 	return source
 }
 
-// FuzzQuick holds the two ways of wording an answer equal, byte for byte.
-func FuzzQuick(f *testing.F) {
-	s := listen(f, world(demo()), withRecords(f, zoneFile), func(c *Config) { c.Node = "dns-1" })
+// FuzzFast holds the fast answer and the slow one equal, byte for byte.
+func FuzzFast(f *testing.F) {
+	change := []func(*Config){withRecords(f, zoneFile), func(c *Config) { c.Node = "dns-1" }}
+	_, k := keys(f, false)
+	servers := map[bool]*Server{}
+	for _, signed := range []bool{false, true} {
+		s := listen(f, change...)
+		s.now = func() time.Time { return now }
+		if signed {
+			s.SetSigner(k)
+		}
+		servers[signed] = s
+	}
 	cookie := option(dns.EDNS0COOKIE, make([]byte, 8)...)
 	for _, q := range []*dns.Msg{
 		ask("join.media.example.", dns.TypeA), ask("join.media.example.", dns.TypeA, noEDNS), ask("jOiN.MeDia.example.", dns.TypeAAAA, ecs("2001:db8:1000::/40")),
 		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26"), cookie, option(dns.EDNS0NSID), option(dns.EDNS0TCPKEEPALIVE)),
 		ask("fr.join.media.example.", dns.TypeA), ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("x.y.apps.media.example.", dns.TypeA),
+		ask("ae.join.media.example.", dns.TypeA, do), ask("JOIN.media.example.", dns.TypeHTTPS, do), ask("_turn._udp.media.example.", dns.TypeSRV, ecs("192.0.2.64/26")),
+		ask("Media.Example.", dns.TypeNS), ask("media.example.", dns.TypeSOA, do), ask("join.media.example.", dns.TypeMX, do, cookie),
 	} {
-		f.Add(pack(f, q), true)
+		f.Add(pack(f, q), true, []byte{192, 0, 2, 1})
+		f.Add(pack(f, q), false, netip.MustParseAddr("2001:db8:1000::1").AsSlice())
 	}
-	f.Fuzz(func(t *testing.T, packet []byte, wide bool) {
-		client, limit := netip.MustParseAddr("192.0.2.1"), dns.MinMsgSize
-		if wide {
-			limit = maxUDP
-		}
-		var q query
-		if rcode, drop := s.parse(packet, &q); drop || rcode != dns.RcodeSuccess || !q.asked {
-			return
-		}
-		s.bake(&q, client, now)
-		a := s.answer(&q, client)
-		got, ok := s.quick(nil, packet, &q, &a, limit)
+	f.Fuzz(func(t *testing.T, packet []byte, signed bool, from []byte) {
+		client, ok := netip.AddrFromSlice(from)
 		if !ok {
 			return
 		}
-		if want := s.pack(nil, &q, &a, overUDP, limit); !bytes.Equal(got, want) {
-			t.Errorf("quick % x\npack  % x", got, want)
+		client = clientAddr(client)
+		s := servers[signed]
+		var q query
+		rcode, drop := s.parse(packet, &q)
+		if drop || rcode != dns.RcodeSuccess || !q.asked {
+			return
+		}
+		s.bake(&q, client)
+		q.view = s.current()
+		want := s.slow(nil, packet, &q, rcode, client, overUDP)
+		got, done := s.fast(nil, packet, &q, q.view, client)
+		if done && !bytes.Equal(got, want) {
+			t.Errorf("fast % x\nslow % x", got, want)
 		}
 	})
 }
 
-// The quick way is the one taken where it should be.
-func TestQuickIsTaken(t *testing.T) {
-	s := listen(t, world(demo()))
-	for _, q := range []*dns.Msg{ask("join.media.example.", dns.TypeA), ask("de.join.media.example.", dns.TypeAAAA, ecs("192.0.2.64/26")), ask("de-fra-1.edge.media.example.", dns.TypeA, noEDNS)} {
-		packet := pack(t, q)
-		var parsed query
-		s.parse(packet, &parsed)
-		a := s.answer(&parsed, netip.MustParseAddr("192.0.2.1"))
-		if _, ok := s.quick(nil, packet, &parsed, &a, maxUDP); !ok {
-			t.Errorf("%v is not", q.Question)
+// What most ask is answered fast the second time, without an allocation.
+func TestFast(t *testing.T) {
+	s := listen(t, withRecords(t, zoneFile), func(c *Config) { c.Rate, c.Node = 1_000_000, "dns-1" })
+	_, k := keys(t, false)
+	for _, signer := range []*dnssec.Signer{nil, k} {
+		s.SetSigner(signer)
+		for _, q := range []*dns.Msg{
+			ask("join.media.example.", dns.TypeA), ask("JOIN.media.example.", dns.TypeA, do), ask("join.media.example.", dns.TypeAAAA, ecs("2001:db8:1000::/48"), do),
+			ask("join.media.example.", dns.TypeA, ecs("192.0.2.128/27"), do, option(dns.EDNS0COOKIE, make([]byte, 8)...), option(dns.EDNS0NSID)),
+			ask("de.join.media.example.", dns.TypeAAAA, ecs("192.0.2.64/26")), ask("ae.join.media.example.", dns.TypeA, do),
+			ask("de-fra-1.edge.media.example.", dns.TypeA, noEDNS), ask("join.media.example.", dns.TypeHTTPS), ask("_turn._udp.join.media.example.", dns.TypeSRV, do),
+			ask("media.example.", dns.TypeSOA, do), ask("media.example.", dns.TypeNS), ask("join.media.example.", dns.TypeMX, do),
+		} {
+			packet, client := pack(t, q), netip.MustParseAddr(berlin)
+			packet[1] |= 1 // not timed
+			first := s.respond(nil, packet, client, overUDP)
+			var parsed query
+			s.parse(packet, &parsed)
+			s.bake(&parsed, client)
+			out := make([]byte, 0, maxUDP)
+			b, done := s.fast(out, packet, &parsed, s.current(), client)
+			if !done || !bytes.Equal(b, first) {
+				t.Errorf("%v, signed %v: fast %v: % x, want % x", q.Question, signer != nil, done, b, first)
+			}
+			if n := testing.AllocsPerRun(100, func() { s.respond(out, packet, client, overUDP) }); n != 0 {
+				t.Errorf("%v, signed %v: %v allocations, want none", q.Question, signer != nil, n)
+			}
 		}
 	}
 }

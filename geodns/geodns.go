@@ -91,14 +91,13 @@ type Server struct {
 	ns        []netip.Addr
 	why       []netip.Prefix
 	world     func() *steer.World
-	geo       atomic.Pointer[geo.Table]
 	countries map[residency.Jurisdiction]bool // ISO 3166-1
 	rankings  sync.Pool                       // of *ranking
-	memory    atomic.Pointer[memory]
-	records   atomic.Pointer[Records]
+	queries   sync.Pool                       // of *query
+	view      atomic.Pointer[view]
+	viewing   sync.Mutex // of who makes a new one
 	secrets   func() Secrets
 	limiter   *limiter // may be nil
-	signer    atomic.Pointer[dnssec.Signer]
 	// Of the names that steer, and of those that strangers may make up.
 	signatures, denials *dnssec.Signatures
 	failures            atomic.Uint64 // answers that could not be signed
@@ -132,6 +131,7 @@ func Listen(c Config) (*Server, error) {
 	}
 	s.limiter = newLimiter(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
+	s.queries.New = func() any { return new(query) }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -147,7 +147,7 @@ func Listen(c Config) (*Server, error) {
 	if len(c.Node) > maxNode {
 		return nil, fmt.Errorf("dns: node %.64q: want at most %d octets", c.Node, maxNode)
 	}
-	s.geo.Store(c.Geo)
+	s.SetGeo(c.Geo)
 	for _, a := range c.NS {
 		s.ns = append(s.ns, clientAddr(a))
 	}
@@ -161,7 +161,7 @@ func Listen(c Config) (*Server, error) {
 		return nil, err
 	}
 	var err error
-	if s.metrics, err = newMetrics(c.Registry, s.geo.Load); err != nil {
+	if s.metrics, err = newMetrics(c.Registry, func() *geo.Table { return s.view.Load().table }); err != nil {
 		return nil, errors.Join(fmt.Errorf("dns metrics: %w", err), s.Close())
 	}
 	return s, nil
@@ -217,7 +217,9 @@ func (s *Server) bind(at netip.AddrPort) error {
 func (s *Server) Addr() netip.AddrPort { return s.tcp.Addr().(*net.TCPAddr).AddrPort() }
 
 // SetGeo swaps the table: the next query sees it.
-func (s *Server) SetGeo(t *geo.Table) { s.geo.Store(t) }
+func (s *Server) SetGeo(t *geo.Table) {
+	s.change(func(v *view) { v.table = t })
+}
 
 // Serve answers until ctx ends or Close is called, which is no error, and returns
 // once nothing of it runs any more. Call it once.

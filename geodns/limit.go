@@ -41,8 +41,9 @@ type bucket struct {
 type verdict int
 
 const (
-	pass verdict = iota
-	slip         // say that TCP or a cookie gets it
+	unjudged verdict = iota
+	pass
+	slip // say that TCP or a cookie gets it
 	discard
 )
 

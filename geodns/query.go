@@ -3,12 +3,11 @@ package geodns
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
-
-	"bailiwick/geodns/dnssec"
-	"bailiwick/steer"
 )
 
 // query is what is read of a packet. Names are compared as labels, never in
@@ -18,13 +17,15 @@ type query struct {
 	opcode int
 	rd     bool
 
-	asked  bool     // there is a question, to be echoed
-	end    int      // where it ends in the packet
-	name   string   // its name in presentation form, letter case as it came (0x20)
-	lower  []byte   // the same as in the packet, in lower case
-	starts []int    // where each label begins in lower
-	rel    []string // the labels before the zone's, leftmost first; at most maxRel
+	asked  bool       // there is a question, to be echoed
+	end    int        // where it ends in the packet
+	lower  []byte     // its name as in the packet, in lower case
+	octets [255]byte  // of lower
+	starts [128]uint8 // where each label begins in lower
+	labels int
 	inZone bool
+	name   string   // in presentation form, in lower case; of spell,
+	rel    []string // as the labels before the zone's, leftmost first; at most maxRel
 	qtype  uint16
 	class  uint16
 
@@ -38,11 +39,11 @@ type query struct {
 	alive   bool   // TCP keepalive (RFC 7828)
 	cookie  []byte // as it came (RFC 7873); nil: none
 
-	zone   *Records
-	world  *steer.World
-	signer *dnssec.Signer // nil: the zone is unsigned
-	wild   bool           // a wildcard answers for the name
-	chain  int            // CNAME records followed to this name
+	view    *view
+	wild    bool      // a wildcard answers for the name
+	chain   int       // CNAME records followed to this name
+	began   time.Time // see at
+	verdict verdict   // of rate limiting, once it has judged
 
 	verified bool                              // by its cookie: the source address is not forged
 	baked    [clientCookie + serverCookie]byte // the answer's cookie
@@ -119,61 +120,65 @@ func (s *Server) question(p []byte, q *query) (off int, ok bool) {
 		return 0, false
 	}
 	q.qtype, q.class = binary.BigEndian.Uint16(p[off:]), binary.BigEndian.Uint16(p[off+2:])
-	name, _, err := dns.UnpackDomainName(p, headerLen)
-	if err != nil {
-		return 0, false
-	}
-	q.name, q.end, q.asked = name, off+4, true
+	q.end, q.asked = off+4, true
 	return q.end, true
 }
 
-// readName reads an uncompressed name and finds its place in the zone.
+// readName reads an uncompressed name and tells whether it is in the zone.
 func (s *Server) readName(p []byte, off int, q *query) (next int, ok bool) {
-	q.lower, q.starts = q.lower[:0], q.starts[:0]
+	q.lower, q.labels = q.octets[:0], 0
 	for {
 		if off >= len(p) || p[off] > 63 { // a pointer has nothing to point at yet
 			return 0, false
 		}
 		n := int(p[off])
-		if off+1+n > len(p) || len(q.lower)+1+n > 255 {
+		if off+1+n > len(p) || len(q.lower)+1+n > len(q.octets) {
 			return 0, false
 		}
 		if n == 0 {
 			q.lower = append(q.lower, 0)
-			off++
 			break
 		}
-		q.starts = append(q.starts, len(q.lower))
-		q.lower = append(q.lower, p[off])
-		for _, c := range p[off+1 : off+1+n] {
+		q.starts[q.labels] = uint8(len(q.lower))
+		q.labels++
+		q.lower = append(q.lower, p[off:off+1+n]...)
+		for i, c := range q.lower[len(q.lower)-n:] {
 			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
+				q.lower[len(q.lower)-n+i] = c + 'a' - 'A'
 			}
-			q.lower = append(q.lower, c)
 		}
 		off += 1 + n
 	}
-	s.locate(q)
-	return off, true
+	if above := q.labels - s.labels; above >= 0 {
+		at := len(q.lower) - 1 // of the final dot
+		if above < q.labels {
+			at = int(q.starts[above])
+		}
+		q.inZone = bytes.Equal(q.lower[at:], s.wire)
+	}
+	return off + 1, true
 }
 
-// locate finds the name's place in the zone.
-func (s *Server) locate(q *query) {
-	left := len(q.starts) - s.labels
-	if left < 0 {
-		return
+// spell writes the name in words, for all that is not fast.
+func (q *query) spell(s *Server) {
+	var err error
+	if q.name, _, err = dns.UnpackDomainName(q.lower, 0); err != nil {
+		panic(fmt.Errorf("name: %w", err)) // readName has read it
 	}
-	at := len(q.lower) - 1 // of the final dot
-	if left < len(q.starts) {
-		at = q.starts[left]
-	}
-	if q.inZone = bytes.Equal(q.lower[at:], s.wire); !q.inZone {
-		return
-	}
-	for i := range min(left, maxRel) {
-		from := q.starts[i]
+	q.rel = q.rel[:0]
+	for i := range min(q.labels-s.labels, maxRel) {
+		from := int(q.starts[i])
 		q.rel = append(q.rel, string(q.lower[from+1:from+1+int(q.lower[from])]))
 	}
+}
+
+// at is when the query came. Reading the clock costs as much as finding the answer,
+// and few answers need it.
+func (s *Server) at(q *query) time.Time {
+	if q.began.IsZero() {
+		q.began = s.now()
+	}
+	return q.began
 }
 
 // record is one resource record as it lies in the packet.
@@ -188,9 +193,15 @@ func readRecord(p []byte, off int) (r record, next int, ok bool) {
 	if off >= len(p) {
 		return r, 0, false
 	}
-	r.root = p[off] == 0
-	_, off, err := dns.UnpackDomainName(p, off)
-	if err != nil || off+10 > len(p) {
+	if r.root = p[off] == 0; r.root {
+		off++
+	} else {
+		var err error
+		if _, off, err = dns.UnpackDomainName(p, off); err != nil {
+			return r, 0, false
+		}
+	}
+	if off+10 > len(p) {
 		return r, 0, false
 	}
 	r.rtype, r.class = binary.BigEndian.Uint16(p[off:]), binary.BigEndian.Uint16(p[off+2:])

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
-
-	"bailiwick/steer"
 )
 
 // maxChain is how many CNAME records of this zone are followed for one answer.
@@ -83,24 +81,24 @@ func (s *Server) SetRecords(z *Records) error {
 		return fmt.Errorf("dns: the address of ns1.%s is not known: listen on one address, state the name server's addresses, or have NS records in the zone file",
 			strings.TrimSuffix(s.apex, "."))
 	}
-	s.records.Store(z)
+	s.change(func(v *view) { v.records = z })
 	return nil
 }
 
 // listed answers from the zone file.
-func (s *Server) listed(q *query, w *steer.World, client netip.Addr) answer {
-	n, ok := q.zone.find(q, len(s.wire))
+func (s *Server) listed(q *query, client netip.Addr) answer {
+	n, ok := q.view.records.find(q, len(s.wire))
 	if !ok {
 		return nxdomain
 	}
 	if alias := n[dns.TypeCNAME]; alias != nil && !q.besideAlias() {
-		return s.follow(q, w, client, alias)
+		return s.follow(q, client, alias)
 	}
 	a := static(q, owned(q.name, n[q.qtype]))
 	a.wild = q.wild
 	if q.qtype == dns.TypeNS {
 		for _, rr := range a.rrs {
-			a.additional = append(a.additional, q.zone.addresses(s.apex, rr.(*dns.NS).Ns)...)
+			a.additional = append(a.additional, q.view.records.addresses(s.apex, rr.(*dns.NS).Ns)...)
 		}
 	}
 	return a
@@ -113,7 +111,7 @@ func (q *query) besideAlias() bool {
 	case dns.TypeCNAME, dns.TypeANY:
 		return true
 	case dns.TypeNSEC, dns.TypeRRSIG:
-		return q.signer != nil
+		return q.view.signer != nil
 	}
 	return false
 }
@@ -121,18 +119,19 @@ func (q *query) besideAlias() bool {
 // follow answers with a CNAME and, where its target is in this zone, with the
 // target's answer (RFC 1034 section 4.3.2): the last of the chain decides the rcode
 // (RFC 6604 section 3).
-func (s *Server) follow(q *query, w *steer.World, client netip.Addr, alias []dns.RR) answer {
+func (s *Server) follow(q *query, client netip.Addr, alias []dns.RR) answer {
 	a := answer{rrs: owned(q.name, alias), wild: q.wild}
-	t := query{qtype: q.qtype, class: q.class, ecs: q.ecs, zone: q.zone, world: q.world, signer: q.signer, chain: q.chain + 1, name: alias[0].(*dns.CNAME).Target}
+	t := query{qtype: q.qtype, class: q.class, ecs: q.ecs, view: q.view, chain: q.chain + 1}
 	wire := make([]byte, 256)
-	n, err := dns.PackDomainName(t.name, wire, 0, nil, false)
+	n, err := dns.PackDomainName(alias[0].(*dns.CNAME).Target, wire, 0, nil, false)
 	if err != nil || t.chain > maxChain {
 		return a
 	}
 	if _, ok := s.readName(wire[:n], 0, &t); !ok || !t.inZone {
 		return a
 	}
-	end := s.lookup(&t, w, client)
+	t.spell(s)
+	end := s.lookup(&t, client)
 	if end.foreign { // a name that is not for this client
 		return a
 	}

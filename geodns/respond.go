@@ -40,71 +40,98 @@ type answer struct {
 	authority  []dns.RR // what denies, signed; nil: the SOA alone
 	end        *query   // the last name of the CNAMEs; nil: the one that was asked
 	serial     uint32
+	choice     *choice   // that it words; nil: it does not depend on the client's place
+	until      time.Time // when one of its signatures is to be renewed; zero: it has none
 }
 
 // respond appends the answer to one packet from src to out; nothing where there is
 // none to give. It never panics and never waits.
-func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) []byte {
-	began := s.now()
+func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) (b []byte) {
+	q := s.queries.Get().(*query)
+	defer s.queries.Put(q)
+	*q = query{rel: q.rel}
+	if len(packet) >= headerLen && timed(via, binary.BigEndian.Uint16(packet)) {
+		began := s.at(q)
+		defer func() { s.metrics.seconds[via].Observe(s.now().Sub(began).Seconds()) }()
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			s.panicked(r)
+			b = servfail(out, packet, q)
+			s.metrics.observe(via, q, dns.RcodeServerFailure)
+		}
+	}()
+	rcode, drop := s.parse(packet, q)
+	if drop {
+		s.metrics.dropped[via].Inc()
+		return out
+	}
 	client := clientAddr(src)
-	q := query{signer: s.signer.Load()}
-	rcode, drop, limited := dns.RcodeSuccess, false, false
-	response := func() (b []byte) {
-		defer func() {
-			if r := recover(); r != nil {
-				s.panicked(r)
-				rcode = dns.RcodeServerFailure
-				b = servfail(out, packet, &q)
-			}
-		}()
-		if rcode, drop = s.parse(packet, &q); drop {
-			return out
-		}
-		s.bake(&q, client, began)
-		a := answer{rcode: rcode, foreign: true}
-		switch {
-		case rcode != dns.RcodeSuccess:
-		case q.asked:
-			a = s.answer(&q, client)
-		case len(q.cookie) > clientCookie && !q.verified: // RFC 7873 section 5.4
-			a.rcode = dns.RcodeBadCookie
-		}
-		// Nobody forges loopback from outside.
-		trusted := via == overTCP || q.verified || client.IsLoopback()
-		if !trusted {
-			switch s.limiter.take(client, class(&q, &a), began) {
-			case discard:
-				limited = true
-				s.metrics.limited[limitDropped].Inc()
-				return out
-			case slip:
-				a = q.withhold(&a)
-				s.metrics.limited[limitSlipped].Inc()
-			}
-		}
-		if q.signer != nil && !a.foreign {
-			s.sign(&q, &a, began)
-		}
-		rcode = a.rcode
-		limit := q.limit(via)
-		if a.long && !trusted {
-			limit = min(limit, amplification*len(packet))
-		}
+	s.bake(q, client)
+	if rcode == dns.RcodeSuccess && q.asked {
+		q.view = s.current()
 		if via == overUDP {
-			if b, ok := s.quick(out, packet, &q, &a, limit); ok {
+			if b, done := s.fast(out, packet, q, q.view, client); done {
+				s.metrics.observe(via, q, rcode)
 				return b
 			}
 		}
-		return s.pack(out, &q, &a, via, limit)
-	}()
-	if drop {
-		s.metrics.dropped[via].Inc()
-		return response
 	}
-	if !limited {
-		s.metrics.observe(via, &q, rcode, s.now().Sub(began))
+	return s.slow(out, packet, q, rcode, client, via)
+}
+
+// slow is every answer that fast does not know.
+func (s *Server) slow(out, packet []byte, q *query, rcode int, client netip.Addr, via transport) []byte {
+	a := answer{rcode: rcode, foreign: true}
+	if q.asked {
+		q.spell(s)
 	}
-	return response
+	switch {
+	case rcode != dns.RcodeSuccess:
+	case q.asked:
+		a = s.answer(q, client)
+	case len(q.cookie) > clientCookie && !q.verified: // RFC 7873 section 5.4
+		a.rcode = dns.RcodeBadCookie
+	}
+	class := class(q, &a)
+	if q.verdict == unjudged {
+		q.verdict = s.judge(q, client, class, via)
+	}
+	switch q.verdict {
+	case discard:
+		s.metrics.limited[limitDropped].Inc()
+		return out
+	case slip:
+		a = q.withhold(&a)
+		s.metrics.limited[limitSlipped].Inc()
+	}
+	if q.view != nil && q.view.signer != nil && !a.foreign {
+		s.sign(q, &a, s.at(q))
+	}
+	limit := q.limit(via)
+	if a.long && !s.trusts(q, client, via) {
+		limit = min(limit, amplification*len(packet))
+	}
+	b := s.pack(out, packet, q, &a, via, limit)
+	if q.view != nil {
+		s.remember(q.view, q, &a, class, via)
+	}
+	s.metrics.observe(via, q, a.rcode)
+	return b
+}
+
+// trusts tells whether the source address is not forged. Nobody forges loopback from
+// outside.
+func (s *Server) trusts(q *query, client netip.Addr, via transport) bool {
+	return via != overUDP || q.verified || client.IsLoopback()
+}
+
+// judge counts an answer to a client whose address may be forged.
+func (s *Server) judge(q *query, client netip.Addr, class byte, via transport) verdict {
+	if s.limiter == nil || s.trusts(q, client, via) {
+		return pass
+	}
+	return s.limiter.take(client, class, s.at(q))
 }
 
 // limit is how long the answer may be (RFC 6891 section 6.2.3).
@@ -146,9 +173,33 @@ func servfail(out, packet []byte, q *query) []byte {
 }
 
 // pack words an answer. Compression makes the owner of each answer a pointer to the
-// question, so its letter case is the question's. What is longer than limit is cut,
-// with TC.
-func (s *Server) pack(out []byte, q *query, a *answer, via transport, limit int) []byte {
+// question, which is echoed as it came: its letter case is theirs (0x20). What is longer
+// than limit is cut, with TC.
+func (s *Server) pack(out, packet []byte, q *query, a *answer, via transport, limit int) []byte {
+	m := s.message(q, a)
+	var opt []dns.RR
+	if q.edns {
+		opt = []dns.RR{s.reply(q, a, via)}
+	}
+	m.Extra = append(m.Extra, opt...)
+	if m.Len() > limit { // what is additional may be left out silently (RFC 2181 section 9)
+		m.Extra = opt
+	}
+	if m.Len() > limit {
+		m.Truncated, m.Answer, m.Ns = true, nil, nil // part of a set is of no use
+	}
+	b, err := m.Pack()
+	if err != nil {
+		panic(fmt.Errorf("pack: %w", err)) // a record of ours that no packet can hold
+	}
+	if q.asked {
+		copy(b[headerLen:], packet[headerLen:q.end])
+	}
+	return append(out, b...)
+}
+
+// message is the answer without the OPT record.
+func (s *Server) message(q *query, a *answer) *dns.Msg {
 	m := &dns.Msg{Compress: true}
 	m.Id, m.Response, m.Opcode, m.Rcode, m.RecursionDesired = q.id, true, q.opcode, a.rcode, q.rd
 	m.Authoritative = !a.foreign
@@ -161,24 +212,10 @@ func (s *Server) pack(out []byte, q *query, a *answer, via transport, limit int)
 	case a.authority != nil:
 		m.Ns = a.authority
 	case !a.foreign && (len(a.rrs) == 0 || a.deadEnd) && !a.slipped:
-		m.Ns = []dns.RR{s.soa(q.zone, s.apex, a.serial)} // RFC 2308 section 3
+		m.Ns = []dns.RR{s.soa(q.view.records, s.apex, a.serial)} // RFC 2308 section 3
 	}
-	var opt []dns.RR
-	if q.edns {
-		opt = []dns.RR{s.reply(q, a, via)}
-	}
-	m.Extra = append(a.additional, opt...)
-	if m.Len() > limit { // what is additional may be left out silently (RFC 2181 section 9)
-		m.Extra = opt
-	}
-	if m.Len() > limit {
-		m.Truncated, m.Answer, m.Ns = true, nil, nil // part of a set is of no use
-	}
-	b, err := m.Pack()
-	if err != nil {
-		panic(fmt.Errorf("pack: %w", err)) // a record of ours that no packet can hold
-	}
-	return append(out, b...)
+	m.Extra = a.additional
+	return m
 }
 
 // reply is the OPT record of the answer (RFC 6891 section 6.1.1).
@@ -186,7 +223,7 @@ func (s *Server) reply(q *query, a *answer, via transport) *dns.OPT {
 	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	o.SetUDPSize(maxUDP)
 	o.SetDo(q.do) // RFC 3225 section 3
-	o.SetCo(q.co && q.signer != nil)
+	o.SetCo(q.co && q.view != nil && q.view.signer != nil)
 	local := func(code uint16, data []byte) {
 		o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: code, Data: data})
 	}

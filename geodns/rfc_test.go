@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/steer"
 )
 
 // TestRFC has rows for each document that this server honours, named by it and, where
@@ -191,12 +193,13 @@ func line(m *dns.Msg) string {
 // where no edge relays.
 func TestRelaysHaveTheirAddresses(t *testing.T) {
 	w := demo()
-	s := listen(t, world(w))
+	s := listen(t, func(c *Config) { c.World = func() *steer.World { return w } })
 	q := pack(t, ask("_turn._udp.media.example.", dns.TypeSRV))
 	m := exchange(t, s, q, berlin, overUDP)
 	if got := show(m.Extra); len(got) != 5 || got[0] != "A 198.18.3.1" || got[1] != "AAAA 2001:db8:ffff:3::1" || m.Extra[0].Header().Name != "de-ber-1.edge.media.example." {
 		t.Errorf("additional: got %q, want both edges' addresses", got)
 	}
+	w = demo()
 	ber := &w.Regions[w.RegionIndex("de-ber")]
 	ber.Edges[0].Turn = netip.AddrPort{}
 	if got := show(exchange(t, s, q, berlin, overUDP).Answer); !slices.Equal(got, []string{"SRV 0 0 3478 de-ber-2.edge.media.example."}) {

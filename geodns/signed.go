@@ -18,7 +18,9 @@ const (
 )
 
 // SetSigner swaps the keys that sign; nil: the zone is unsigned. The next query sees it.
-func (s *Server) SetSigner(k *dnssec.Signer) { s.signer.Store(k) }
+func (s *Server) SetSigner(k *dnssec.Signer) {
+	s.change(func(v *view) { v.signer = k })
+}
 
 // sign makes an answer of the zone what a client with DO gets (RFC 4035 section 3.1),
 // and answers who asks for NSEC or RRSIG records, with or without it. What cannot be
@@ -38,7 +40,7 @@ func (s *Server) sign(q *query, a *answer, now time.Time) {
 	if a.slipped {
 		return
 	}
-	c := signing{s: s, k: q.signer, now: now}
+	c := signing{s: s, k: q.view.signer, now: now}
 	cache := s.signatures
 	if a.wild {
 		cache = s.denials
@@ -53,11 +55,12 @@ func (s *Server) sign(q *query, a *answer, now time.Time) {
 			if a.end != nil {
 				end = a.end
 			}
-			soa := []dns.RR{s.soa(q.zone, s.apex, a.serial)}
+			soa := []dns.RR{s.soa(q.view.records, s.apex, a.serial)}
 			a.authority = append(c.sets(s.signatures, soa), c.deny(end, exists, dns.TypeNone)...)
 		}
 		a.additional = c.sets(cache, a.additional)
 	}
+	a.until = c.until
 	if c.err != nil {
 		s.unsigned(c.err)
 		*a = answer{rcode: dns.RcodeServerFailure, foreign: true, ede: ede(dns.ExtendedErrorCodeRRSIGsMissing, "")}
@@ -76,7 +79,15 @@ type signing struct {
 	s   *Server
 	k   *dnssec.Signer
 	now time.Time
-	err error
+	// until is when the first of the signatures is to be renewed.
+	until time.Time
+	err   error
+}
+
+func (c *signing) renew(at time.Time) {
+	if c.until.IsZero() || at.Before(c.until) {
+		c.until = at
+	}
 }
 
 // sets puts the signatures behind each set. A wildcard's records are signed for the
@@ -91,7 +102,9 @@ func (c *signing) sets(cache *dnssec.Signatures, rrs []dns.RR) (list []dns.RR) {
 		set := rrs[:n:n]
 		rrs = rrs[n:]
 		var sigs []dns.RR
-		sigs, _, c.err = cache.Sign(c.k, set, c.now)
+		var renew time.Time
+		sigs, renew, c.err = cache.Sign(c.k, set, c.now)
+		c.renew(renew)
 		list = append(append(list, set...), sigs...)
 	}
 	return list
@@ -107,7 +120,9 @@ func (c *signing) deny(q *query, exists bool, only uint16) (list []dns.RR) {
 	if exists {
 		n.Types = c.s.typesOf(q)
 	}
-	list, _, c.err = c.s.denials.Deny(c.k, n, c.now)
+	var renew time.Time
+	list, renew, c.err = c.s.denials.Deny(c.k, n, c.now)
+	c.renew(renew)
 	if only == dns.TypeNSEC && q.do || only == dns.TypeNone {
 		return list
 	}
@@ -132,10 +147,10 @@ func (s *Server) typesOf(q *query) (types []uint16) {
 	switch {
 	case len(rel) == 0 && k == host:
 		types = []uint16{dns.TypeSOA, dns.TypeNS, dns.TypeCAA, dns.TypeNAPTR}
-		for t := range q.signer.Apex {
+		for t := range q.view.signer.Apex {
 			types = append(types, t)
 		}
-		return append(types, q.zone.nodes[apexKey].types()...)
+		return append(types, q.view.records.nodes[apexKey].types()...)
 	case join && k == host:
 		return steered
 	case (join || len(rel) == 0) && k == relay:
@@ -143,19 +158,19 @@ func (s *Server) typesOf(q *query) (types []uint16) {
 	case join, len(rel) == 0: // empty
 		return nil
 	case k != host:
-	case len(rel) == 1 && rel[0] == "ns1" && !q.zone.servers():
+	case len(rel) == 1 && rel[0] == "ns1" && !q.view.records.servers():
 		return present(addresses(q.name, ttlStatic, dns.TypeA, s.ns...), addresses(q.name, ttlStatic, dns.TypeAAAA, s.ns...))
 	case len(rel) == 2 && rel[1] == "join":
 		return []uint16{dns.TypeTXT}
 	case len(rel) == 2 && rel[1] == "edge":
 		return s.edgeTypes(q, region.EdgeID(rel[0]))
 	}
-	n, _ := q.zone.find(q, len(s.wire))
+	n, _ := q.view.records.find(q, len(s.wire))
 	return n.types()
 }
 
 func (s *Server) edgeTypes(q *query, id region.EdgeID) []uint16 {
-	_, e := q.world.Edge(id)
+	_, e := q.view.world.Edge(id)
 	if e == nil {
 		return nil
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -32,70 +31,40 @@ type ranking struct {
 	c       steer.Client
 	parts   [maxPlaces]residency.Jurisdiction
 	places  [maxPlaces]region.Place
-	network netip.Prefix // what the place was looked up for
-	table   *geo.Table   // in this
+	network netip.Prefix // the client's; invalid for a pinned name
+}
+
+// steers tells whether the answer to q depends on the client's place, were its name
+// not an alias: it is lookup's word without the words.
+func (s *Server) steers(q *query) bool {
+	switch string(q.lower[:len(q.lower)-len(s.wire)]) {
+	case "\x04join":
+		return host.steers(q.qtype)
+	case "\x05_turn\x04_udp", "\x05_turn\x04_udp\x04join", "\x05_stun\x04_udp", "\x05_stun\x04_udp\x04join":
+		return relay.steers(q.qtype)
+	case "\x06_turns\x04_tcp", "\x06_turns\x04_tcp\x04join":
+		return turns.steers(q.qtype)
+	}
+	return false
 }
 
 // join is join.ZONE and what is below it or ZONE: steered by the client's place.
-func (s *Server) join(q *query, w *steer.World, k kind, client netip.Addr) answer {
+func (s *Server) join(q *query, k kind, client netip.Addr) answer {
 	if !k.steers(q.qtype) {
 		return unsteered(q, k)
 	}
-	r := s.rankings.Get().(*ranking)
-	defer s.rankings.Put(r)
-	scope := s.place(q, client, r)
-	a := s.worded(q, s.recall(w, r))
-	a.scope = scope
+	n := q.view.locate(q, client)
+	c := s.choose(q.view, &n)
+	a := s.worded(q, c)
+	a.choice, a.scope = c, n.scope
 	return a
-}
-
-// place puts into r who asks and returns the ECS scope of the answer.
-//
-// A network that is longer than the table's prefix has one place. A shorter one may
-// span several: its answer is one that is lawful for all of them, and the scope says
-// that a longer source would be answered better (RFC 7871 section 7.2.1). Where a
-// part of it is unknown, or it spans more than maxPlaces jurisdictions, its place is
-// unknown: residency fails closed.
-func (s *Server) place(q *query, client netip.Addr, r *ranking) (scope int) {
-	t := s.geo.Load()
-	asked := q.ecs.network
-	if !asked.IsValid() { // no ECS, or a client that wants to be left out of it
-		asked = netip.PrefixFrom(client, client.BitLen())
-	}
-	place, prefix := t.Lookup(asked.Addr())
-	r.parts[0], r.places[0], r.network, r.table = place.Jurisdiction, place, prefix, t
-	n := 1
-	if asked.Bits() < prefix.Bits() {
-		r.network = asked
-		parts, ok := t.Jurisdictions(asked, r.parts[:0])
-		if n = len(parts); !ok {
-			n, r.parts[0], r.places[0] = 1, "", region.Place{}
-		}
-		for i := 1; i < n; i++ { // its own point counts for ties only: the country's will do
-			at, located := region.Locate(r.parts[i])
-			r.places[i] = region.Place{Jurisdiction: r.parts[i], Point: at, Located: located}
-		}
-	}
-	var name [64]byte
-	r.c = steer.Client{Participants: r.parts[:n], Places: r.places[:n], Key: steer.Key(string(r.network.AppendTo(name[:0])))}
-
-	if !q.ecs.network.IsValid() {
-		return 0
-	}
-	switch scope = prefix.Bits(); {
-	case q.ecs.mapped:
-		return scope + 96
-	case prefix.Addr().Is4():
-		return max(scope, minScope4)
-	}
-	return max(scope, minScope6)
 }
 
 // pinned is CC.join.ZONE: one jurisdiction's answer whatever the source, so that an
 // application which knows the patient's country need not trust an address. The name
 // exists for every ISO 3166 country, and for the subdivisions that package region
 // knows; what has no law on file is NODATA, policy_missing.
-func (s *Server) pinned(q *query, w *steer.World, k kind, label string) answer {
+func (s *Server) pinned(q *query, k kind, label string) answer {
 	j, err := residency.ParseJurisdiction(label)
 	if err != nil || !s.countries[j.Country()] {
 		return nxdomain
@@ -114,9 +83,9 @@ func (s *Server) pinned(q *query, w *steer.World, k kind, label string) answer {
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
 	r.parts[0], r.places[0] = j, region.Place{Jurisdiction: j, Point: at, Located: located}
-	r.network, r.table = netip.Prefix{}, s.geo.Load()
+	r.network = netip.Prefix{}
 	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
-	return s.worded(q, s.recall(w, r))
+	return s.worded(q, s.decide(q.view, r))
 }
 
 // worded is a choice as records: the best edge, and beside it the next one of the

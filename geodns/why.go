@@ -17,7 +17,7 @@ const (
 
 // whyJoin is _why.join.ZONE: the decision behind join.ZONE in words, one fact a
 // string, for operators. Whoever may ask may ask for another network by ECS.
-func (s *Server) whyJoin(q *query, w *steer.World, client netip.Addr) answer {
+func (s *Server) whyJoin(q *query, client netip.Addr) answer {
 	if !s.mayAsk(client) {
 		return refuse(dns.ExtendedErrorCodeProhibited, "")
 	}
@@ -26,11 +26,12 @@ func (s *Server) whyJoin(q *query, w *steer.World, client netip.Addr) answer {
 	}
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
-	scope := s.place(q, client, r)
-	steer.Rank(w, &r.c, &r.d)
+	n := q.view.locate(q, client)
+	r.from(q.view, &n)
+	steer.Rank(q.view.world, &r.c, &r.d)
 	// No TTL: it is asked to see what is true now.
 	txt := &dns.TXT{Hdr: header(q.name, dns.TypeTXT, 0), Txt: words(r.network, steer.Explain(&r.d))}
-	return answer{rrs: []dns.RR{txt}, scope: scope, long: true}
+	return answer{rrs: []dns.RR{txt}, scope: n.scope, long: true}
 }
 
 func (s *Server) mayAsk(a netip.Addr) bool {

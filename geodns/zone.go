@@ -18,7 +18,7 @@ const (
 
 // answer finds the name (docs/protocol.md, section 1). client is the source address.
 func (s *Server) answer(q *query, client netip.Addr) answer {
-	w := s.world()
+	w := q.view.world
 	switch {
 	case !q.inZone || q.class != dns.ClassINET:
 		return refuse(dns.ExtendedErrorCodeNotAuthoritative, "")
@@ -35,8 +35,7 @@ func (s *Server) answer(q *query, client netip.Addr) answer {
 	case dns.TypeNXNAME: // it is never asked for (RFC 9824 section 3.5)
 		return answer{rcode: dns.RcodeFormatError, foreign: true, ede: ede(dns.ExtendedErrorCodeInvalidQueryType, "")}
 	}
-	q.zone, q.world = s.records.Load(), w
-	a := s.lookup(q, w, client)
+	a := s.lookup(q, client)
 	a.serial = serial(w)
 	return a
 }
@@ -55,30 +54,30 @@ func ede(code uint16, text string) *dns.EDNS0_EDE {
 
 var nxdomain = answer{rcode: dns.RcodeNameError}
 
-func (s *Server) lookup(q *query, w *steer.World, client netip.Addr) answer {
+func (s *Server) lookup(q *query, client netip.Addr) answer {
 	k, rel := service(q.rel)
 	switch {
 	case len(rel) == 0 && k == host:
-		return s.atApex(q, w, client)
+		return s.atApex(q, client)
 	case len(rel) == 0, len(rel) == 1 && rel[0] == "join":
-		return s.join(q, w, k, client)
+		return s.join(q, k, client)
 	case len(rel) == 2 && rel[1] == "join" && rel[0] != "_why":
-		return s.pinned(q, w, k, rel[0])
+		return s.pinned(q, k, rel[0])
 	case k != host:
-		return s.listed(q, w, client)
-	case len(rel) == 1 && rel[0] == "ns1" && !q.zone.servers():
+		return s.listed(q, client)
+	case len(rel) == 1 && rel[0] == "ns1" && !q.view.records.servers():
 		return static(q, addresses(q.name, ttlStatic, q.qtype, s.ns...))
 	case len(rel) == 2 && rel[1] == "join":
-		return s.whyJoin(q, w, client)
+		return s.whyJoin(q, client)
 	case len(rel) == 2 && rel[1] == "edge":
-		return s.oneEdge(q, w, region.EdgeID(rel[0]))
+		return s.oneEdge(q, region.EdgeID(rel[0]))
 	}
-	return s.listed(q, w, client)
+	return s.listed(q, client)
 }
 
 // oneEdge is EDGE.edge.ZONE, whatever its health: who asks has been sent there.
-func (s *Server) oneEdge(q *query, w *steer.World, id region.EdgeID) answer {
-	_, e := w.Edge(id)
+func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
+	_, e := q.view.world.Edge(id)
 	switch {
 	case e == nil:
 		return nxdomain
@@ -90,14 +89,14 @@ func (s *Server) oneEdge(q *query, w *steer.World, id region.EdgeID) answer {
 	return a
 }
 
-func (s *Server) atApex(q *query, w *steer.World, client netip.Addr) answer {
+func (s *Server) atApex(q *query, client netip.Addr) answer {
 	switch t := q.qtype; {
 	case t == dns.TypeSOA:
-		return answer{rrs: []dns.RR{s.soa(q.zone, q.name, serial(w))}}
-	case q.signer != nil && q.signer.Apex[t] != nil:
-		return static(q, owned(q.name, q.signer.Apex[t]))
-	case q.zone.nodes[apexKey][t] != nil:
-		return s.listed(q, w, client)
+		return answer{rrs: []dns.RR{s.soa(q.view.records, q.name, serial(q.view.world))}}
+	case q.view.signer != nil && q.view.signer.Apex[t] != nil:
+		return static(q, owned(q.name, q.view.signer.Apex[t]))
+	case q.view.records.nodes[apexKey][t] != nil:
+		return s.listed(q, client)
 	case t == dns.TypeCAA: // no edge needs a wildcard certificate (RFC 8659 section 4.3)
 		return answer{rrs: []dns.RR{&dns.CAA{Hdr: header(q.name, t, ttlStatic), Tag: "issuewild", Value: ";"}}}
 	case t == dns.TypeNS:

@@ -1,6 +1,7 @@
 package geodns
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -222,31 +223,36 @@ func TestStandbyIsOfTheSameRegion(t *testing.T) {
 	}
 }
 
-// What is remembered for one network is never told to another that has the same
-// slot.
-func TestMemoryKeepsNetworksApart(t *testing.T) {
-	s := listen(t)
-	w := s.world()
-	js := []residency.Jurisdiction{"DE", "FR", "US", "AE", "GB", ""}
-	answers := map[[maxEdges]*steer.Edge]bool{}
-	for i := range 2000 {
-		r := new(ranking)
-		r.network = netip.PrefixFrom(netip.AddrFrom4([4]byte{9, 9, byte(i >> 8), byte(i)}), 32)
-		r.parts[0] = js[i%len(js)]
-		at, located := region.Locate(r.parts[0])
-		r.places[0] = region.Place{Jurisdiction: r.parts[0], Point: at, Located: located}
-		r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: uint64(i % 5)}
-		got, again, want := s.recall(w, r), s.recall(w, r), decide(w, r)
-		if got != again {
-			t.Fatalf("%s: decided twice", r.network)
-		}
-		if got.edges != want.edges || (got.refused == nil) != (want.refused == nil) {
-			t.Fatalf("%s in %s: remembered %v, decided %v", r.network, r.parts[0], got, want)
-		}
-		answers[got.edges] = true
+// What is remembered for one place is never told to another that has the same slot.
+func TestChoicesKeepPlacesApart(t *testing.T) {
+	js := []residency.Jurisdiction{"DE", "FR", "US", "AE", "GB", "CH"}
+	var places []region.Override
+	for i := range 2000 { // more than there are slots for, with 256 keys each
+		o := over(fmt.Sprintf("9.9.%d.%d/32", i>>8, i&255), js[i%len(js)])
+		o.Place.Point.Lat += float64(i) / 1e6 // no two alike
+		places = append(places, o)
 	}
-	if len(answers) < 4 {
-		t.Errorf("only %d different answers: the test tried little", len(answers))
+	s := listen(t, func(c *Config) { c.Geo = table(t, places...) })
+	v := s.current()
+	outcomes := map[[maxEdges]*steer.Edge]bool{}
+	for range 2 {
+		for i := range places {
+			n := v.locate(&query{}, places[i].Prefix.Addr())
+			got, again := s.choose(v, &n), s.choose(v, &n)
+			r := new(ranking)
+			r.from(v, &n)
+			want := s.decide(v, r)
+			if got != again {
+				t.Fatalf("%s: decided twice", n.prefix)
+			}
+			if got.outcome != want.outcome || string(got.ede) != string(want.ede) {
+				t.Fatalf("%s in %s: remembered %v, decided %v", n.prefix, r.parts[0], got, want)
+			}
+			outcomes[got.edges] = true
+		}
+	}
+	if len(outcomes) < 5 {
+		t.Errorf("only %d different outcomes: the test tried little", len(outcomes))
 	}
 }
 

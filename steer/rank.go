@@ -2,6 +2,8 @@ package steer
 
 import (
 	"cmp"
+	"encoding/binary"
+	"net/netip"
 	"slices"
 
 	"bailiwick/region"
@@ -306,3 +308,12 @@ func mix(key uint64, name string) uint64 {
 
 // Key hashes a stable name of a client into [Client.Key].
 func Key(name string) uint64 { return mix(0, name) }
+
+// PrefixKey is the [Client.Key] of a network, one of 256: whoever remembers
+// decisions has that many to remember of a place, however many networks it has.
+func PrefixKey(p netip.Prefix) uint64 {
+	a := p.Addr().As16()
+	h := binary.BigEndian.Uint64(a[:8])*0x9e3779b97f4a7c15 ^ binary.BigEndian.Uint64(a[8:])*0xc2b2ae3d27d4eb4f ^ uint64(p.Bits())*0x165667b19e3779f9
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	return (h ^ h>>27) >> 56
+}

@@ -59,7 +59,7 @@ func Explain(w *steer.World, locate Locator, ip, country string, overlays []stri
 		x.Prefix = prefix.String()
 		c.Participants = []residency.Jurisdiction{place.Jurisdiction}
 		c.Places = []region.Place{place}
-		c.Key = steer.Key(prefix.String())
+		c.Key = steer.PrefixKey(prefix)
 	}
 	if len(overlays) > 0 {
 		for _, o := range overlays {

@@ -1,0 +1,160 @@
+package geodns
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// body is an answer as in a packet, between the question and the OPT record: the same
+// for all clients whose choice has the same outcome.
+type body struct {
+	name    []byte // as in a packet, in lower case
+	qtype   uint16
+	do      bool
+	outcome *outcome // nil: the name does not steer by place
+
+	counts [6]byte // of the header: answers, authority, additional without OPT
+	wire   []byte
+	ede    []byte    // the option; a choice's own is the choice's
+	class  byte      // of rate limiting
+	until  time.Time // when a signature in it is to be renewed; zero: never
+}
+
+// plain are the types whose answers are remembered: a stranger who asks for others
+// fills nothing.
+var plain = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA,
+	dns.TypeMX, dns.TypeCAA, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY}
+
+var bodySeed = maphash.MakeSeed()
+
+// slot is where the answer to q is, should it be remembered.
+func (v *view) slot(q *query, o *outcome) *atomic.Pointer[body] {
+	h := maphash.Bytes(bodySeed, q.lower) ^ uint64(q.qtype)*0x9e3779b97f4a7c15
+	if o != nil {
+		h ^= o.id * 0xc2b2ae3d27d4eb4f
+	}
+	if q.do {
+		h = ^h
+	}
+	return &v.bodies[(h^h>>32)%bodySlots]
+}
+
+// fast answers what was answered before, for a client of the same outcome, over UDP.
+// It allocates nothing and takes no lock. done is false for all else: [Server.slow]
+// answers it, and remembers what it may. A fuzz test holds the two equal, byte for byte.
+func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) (b []byte, done bool) {
+	if !q.inZone || q.class != dns.ClassINET || q.co {
+		return out, false
+	}
+	var c *choice
+	var o *outcome
+	var scope int
+	if s.steers(q) {
+		n := v.locate(q, client)
+		if c = v.recall(&n); c == nil {
+			return out, false
+		}
+		o, scope = c.outcome, n.scope
+	}
+	a := v.slot(q, o).Load()
+	switch {
+	case a == nil || a.qtype != q.qtype || a.do != q.do || a.outcome != o || string(a.name) != string(q.lower):
+		return out, false
+	case !a.until.IsZero() && !s.at(q).Before(a.until):
+		return out, false
+	}
+	if q.verdict = s.judge(q, client, a.class, overUDP); q.verdict != pass {
+		return out, false
+	}
+	flags := byte(0x84) // QR, AA
+	if q.rd {
+		flags |= 1
+	}
+	b = append(out, packet[0], packet[1], flags, 0, 0, 1)
+	b = append(b, a.counts[:]...)
+	b = append(b, packet[headerLen:q.end]...)
+	b = append(b, a.wire...)
+	if q.edns {
+		b[len(out)+headerLen-1]++
+		own := a.ede
+		if c != nil {
+			own = c.ede
+		}
+		b = s.appendOPT(b, q, scope, own)
+	}
+	if len(b)-len(out) > q.limit(overUDP) {
+		return out, false
+	}
+	return b, true
+}
+
+// appendOPT is [Server.reply] in the same order, over UDP, without CO.
+func (s *Server) appendOPT(b []byte, q *query, scope int, ede []byte) []byte {
+	b = append(b, 0) // the root
+	b = binary.BigEndian.AppendUint16(b, dns.TypeOPT)
+	b = binary.BigEndian.AppendUint16(b, maxUDP)
+	flags := uint32(0)
+	if q.do {
+		flags = 1 << 15
+	}
+	b = binary.BigEndian.AppendUint32(b, flags)
+	at := len(b)
+	b = append(b, 0, 0)
+	if q.ecs.raw != nil {
+		b = appendOption(b, dns.EDNS0SUBNET, q.ecs.raw)
+		b[len(b)-len(q.ecs.raw)+3] = byte(scope)
+	}
+	if q.cookie != nil {
+		b = appendOption(b, dns.EDNS0COOKIE, q.baked[:])
+	}
+	if q.nsid && s.node != "" {
+		b = appendOption(b, dns.EDNS0NSID, s.node)
+	}
+	b = append(b, ede...)
+	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
+	return b
+}
+
+func appendOption[T string | []byte](b []byte, code uint16, data T) []byte {
+	b = binary.BigEndian.AppendUint16(b, code)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(data)))
+	return append(b, data...)
+}
+
+// appendEDE is an extended error as an option (RFC 8914 section 2).
+func appendEDE(b []byte, e *dns.EDNS0_EDE) []byte {
+	if e == nil {
+		return b
+	}
+	b = binary.BigEndian.AppendUint16(b, dns.EDNS0EDE)
+	b = binary.BigEndian.AppendUint16(b, uint16(2+len(e.ExtraText)))
+	b = binary.BigEndian.AppendUint16(b, e.InfoCode)
+	return append(b, e.ExtraText...)
+}
+
+// remember keeps the answer to q for [Server.fast], if others may get it too.
+func (s *Server) remember(v *view, q *query, a *answer, class byte, via transport) {
+	if via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.rcode != dns.RcodeSuccess ||
+		!slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) || a.choice != nil && a.choice.own {
+		return
+	}
+	m := s.message(q, a)
+	wire, err := m.Pack()
+	if err != nil || len(wire) > maxUDP {
+		return
+	}
+	kept := &body{name: slices.Clone(q.lower), qtype: q.qtype, do: q.do, counts: [6]byte(wire[6:headerLen]),
+		wire: wire[q.end:], class: class, until: a.until}
+	if a.choice != nil {
+		kept.outcome = a.choice.outcome
+	} else {
+		kept.ede = appendEDE(nil, a.ede)
+	}
+	v.slot(q, kept.outcome).Store(kept)
+}

@@ -1,0 +1,239 @@
+package geodns
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/geo"
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+// view is all that an answer depends on beside its query, at one instant. A change of
+// any of it makes a new view, empty of what the last one had worked out. What is worked
+// out is remembered in bounded space, by slots that overwrite each other, so that a
+// query meets no lock.
+type view struct {
+	world   *steer.World
+	table   *geo.Table
+	records *Records
+	signer  *dnssec.Signer // nil: the zone is unsigned
+
+	choices [choiceSlots]atomic.Pointer[choice]
+	bodies  [bodySlots]atomic.Pointer[body]
+
+	mu       sync.Mutex // only who decides takes it
+	outcomes map[[maxEdges]*steer.Edge]*outcome
+}
+
+const (
+	// choiceSlots has room for every key of 256 places: a country database.
+	choiceSlots = 1 << 16
+	// bodySlots is for the names that steer, some 350, times their types.
+	bodySlots = 1 << 13
+	// maxEdges is how many edges a choice keeps, for the case that some have no address
+	// of a family, or no relay.
+	maxEdges = 4
+)
+
+// current is the view of the newest world.
+func (s *Server) current() *view {
+	v, w := s.view.Load(), s.world()
+	if v.world == w {
+		return v
+	}
+	return s.change(func(v *view) { v.world = w })
+}
+
+// change makes a new view of the newest one.
+func (s *Server) change(to func(*view)) *view {
+	s.viewing.Lock()
+	defer s.viewing.Unlock()
+	v := &view{outcomes: map[[maxEdges]*steer.Edge]*outcome{}}
+	if old := s.view.Load(); old != nil {
+		v.world, v.table, v.records, v.signer = old.world, old.table, old.records, old.signer
+	}
+	to(v)
+	s.view.Store(v)
+	return v
+}
+
+// network is the client's, as the table knows it.
+type network struct {
+	prefix  netip.Prefix
+	place   int  // of its first address
+	several bool // it is not all in that place
+	scope   int  // of ECS
+}
+
+// locate finds the client's network: that of its ECS, else of its source address.
+func (v *view) locate(q *query, client netip.Addr) (n network) {
+	asked := q.ecs.network
+	steered := asked.IsValid()
+	if !steered { // no ECS, or a client that wants to be left out of it
+		asked = netip.PrefixFrom(client, client.BitLen())
+	}
+	n.place, n.prefix = v.table.Find(asked.Addr())
+	if steered {
+		switch n.scope = n.prefix.Bits(); {
+		case q.ecs.mapped:
+			n.scope += 96
+		case n.prefix.Addr().Is4():
+			n.scope = max(n.scope, minScope4)
+		default:
+			n.scope = max(n.scope, minScope6)
+		}
+	}
+	if asked.Bits() < n.prefix.Bits() {
+		n.prefix, n.several = asked, true
+	}
+	return n
+}
+
+// choice is a decision as DNS words it. It is immutable.
+type choice struct {
+	*outcome
+	at      uint64         // the place, and below it one of the 256 keys
+	refused *dns.EDNS0_EDE // why there is no edge
+	ede     []byte         // the same as an option
+	own     bool           // refused names the client's network
+	sole    bool           // the key made no difference
+}
+
+// outcome is what choices have in common that are answered alike, but for the reason
+// of a refusal.
+type outcome struct {
+	id    uint64
+	edges [maxEdges]*steer.Edge // best first, of one region; nil where there are fewer
+}
+
+// recall gives the choice that was made for a network's place and key; nil: none yet,
+// or one that is not for others.
+func (v *view) recall(n *network) *choice {
+	if n.several {
+		return nil
+	}
+	c := v.remembered(uint64(n.place) << 8)
+	if c != nil && !c.sole {
+		c = v.remembered(uint64(n.place)<<8 | steer.PrefixKey(n.prefix))
+	}
+	if c == nil || c.own {
+		return nil
+	}
+	return c
+}
+
+func (v *view) remembered(at uint64) *choice {
+	if c := v.choices[at%choiceSlots].Load(); c != nil && c.at == at {
+		return c
+	}
+	return nil
+}
+
+// choose is recall, or a decision: one of key 0 first, since for most places no key
+// makes a difference.
+func (s *Server) choose(v *view, n *network) *choice {
+	if c := v.recall(n); c != nil {
+		return c
+	}
+	r := s.rankings.Get().(*ranking)
+	defer s.rankings.Put(r)
+	r.from(v, n)
+	if n.several {
+		return s.decide(v, r)
+	}
+	key := r.c.Key
+	if r.c.Key = 0; key != 0 {
+		if c := s.make(v, n, r); c.sole {
+			return c
+		}
+		r.c.Key = key
+	}
+	return s.make(v, n, r)
+}
+
+func (s *Server) make(v *view, n *network, r *ranking) *choice {
+	c := s.decide(v, r)
+	c.at = uint64(n.place)<<8 | r.c.Key
+	v.choices[c.at%choiceSlots].Store(c)
+	return c
+}
+
+// from makes the client of a network.
+//
+// A network that is longer than the table's prefix has one place. A shorter one may
+// span several: its answer is one that is lawful for all of them, and the scope says
+// that a longer source would be answered better (RFC 7871 section 7.2.1). Where a
+// part of it is unknown, or it spans more than maxPlaces jurisdictions, its place is
+// unknown: residency fails closed.
+func (r *ranking) from(v *view, n *network) {
+	place := v.table.Place(n.place)
+	r.network = n.prefix
+	r.parts[0], r.places[0] = place.Jurisdiction, place
+	count := 1
+	if n.several {
+		parts, ok := v.table.Jurisdictions(n.prefix, r.parts[:0])
+		if count = len(parts); !ok {
+			count, r.parts[0], r.places[0] = 1, "", region.Place{}
+		}
+		for i := 1; i < count; i++ { // its own point counts for ties only: the country's will do
+			at, located := region.Locate(r.parts[i])
+			r.places[i] = region.Place{Jurisdiction: r.parts[i], Point: at, Located: located}
+		}
+	}
+	r.c = steer.Client{Participants: r.parts[:count], Places: r.places[:count], Key: steer.PrefixKey(n.prefix)}
+}
+
+// decide ranks for the client that r holds.
+func (s *Server) decide(v *view, r *ranking) *choice {
+	steer.Rank(v.world, &r.c, &r.d)
+	all := r.d.Candidates
+	c := &choice{sole: len(all) < 2 || all[0].Km < all[1].Km} // a key breaks ties
+	var edges [maxEdges]*steer.Edge
+	if code := r.d.Code(); code != residency.OK {
+		c.refused = refusal(&r.d)
+		if c.own = r.parts[0] == "" && code == residency.PolicyMissing; c.own {
+			c.refused = ede(c.refused.InfoCode, cut(fmt.Sprintf("%s: the place of %s is not known: ask CC.join.%s, CC being the patient's ISO 3166 code",
+				residency.PolicyMissing, r.network, strings.TrimSuffix(s.apex, ".")), maxText))
+		}
+		c.ede = appendEDE(nil, c.refused)
+	}
+	n, named := 0, [4]int{}
+	for _, cand := range all {
+		if cand.Region != all[0].Region || n == maxEdges {
+			break
+		}
+		// An edge that no answer would name must not make an outcome of its own.
+		e, wanted := &v.world.Regions[cand.Region].Edges[cand.Edge], false
+		for i, has := range [...]bool{e.Addr4.IsValid(), e.Addr6.IsValid(), e.Turn.IsValid(), strings.HasPrefix(e.Host, "https:")} {
+			if has {
+				wanted = wanted || named[i] < maxAnswers
+				named[i]++
+			}
+		}
+		if wanted {
+			edges[n] = e
+			n++
+		}
+	}
+	c.outcome = v.outcome(edges)
+	return c
+}
+
+func (v *view) outcome(edges [maxEdges]*steer.Edge) *outcome {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	o := v.outcomes[edges]
+	if o == nil {
+		o = &outcome{id: uint64(len(v.outcomes) + 1), edges: edges}
+		v.outcomes[edges] = o
+	}
+	return o
+}
