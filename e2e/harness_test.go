@@ -29,6 +29,9 @@ const patience = 30 * time.Second
 var binary string
 
 func TestMain(m *testing.M) {
+	if binary = os.Getenv(insideWith); binary != "" { // built by the test that runs itself anew: see alone
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "bailiwick-e2e-")
 	if err == nil {
 		binary = filepath.Join(dir, "bailiwick")

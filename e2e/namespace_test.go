@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/store/consultest"
+	"bailiwick/web/webtest"
+)
+
+// Addresses of the little internet that a test has to itself in a network namespace.
+// All of them stand on its loopback interface, so that whoever connects to one has it
+// as source, too: the client of a resolver is in the resolver's network.
+const (
+	rootServer = "192.0.2.4"
+	upstream   = "192.0.2.5" // what an authority sees of the resolver: in Ashburn
+	authority  = "192.0.2.53"
+	acmeServer = "192.0.2.80"
+	berlin     = "198.51.100.53" // the resolver of an access network in Berlin
+	paris      = "203.0.113.53"  // and of one in Paris
+)
+
+// place of those addresses: what a geo database would say.
+const places = `
+  - {prefix: 192.0.2.0/24, country: US, subdivision: US-VA, at: [39.04, -77.49]}
+  - {prefix: 198.51.100.0/24, country: DE, at: [52.52, 13.405]}
+  - {prefix: 203.0.113.0/24, country: FR, at: [48.86, 2.35]}
+`
+
+// edgeAddr is where the edges of that internet stand; all the edges that there are.
+var edgeAddr = map[string]string{"de-ber-1": "192.0.2.11", "de-fra-1": "192.0.2.12", "fr-par-1": "192.0.2.13"}
+
+// environment variables that a test hands to itself inside.
+const (
+	insideOf   = "BAILIWICK_TEST_NAMESPACE"
+	insideWith = "BAILIWICK_TEST_BINARY"
+)
+
+// alone says whether the test runs in network and mount namespaces of its own. Where
+// it does not, alone runs the test's program once more in fresh ones, for this test
+// only, and takes its verdict over: everything of the test is inside then, its own
+// dials included, and nothing outside changes. The namespaces end with that process.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(insideOf) == t.Name() {
+		return true
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=4m")
+	cmd.Env = append(os.Environ(), insideOf+"="+t.Name(), insideWith+"="+binary)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if uid, gid := os.Getuid(), os.Getgid(); uid != 0 { // who is not root is it in a user namespace, where the kernel lets them
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
+	}
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	runtime.LockOSThread() // the kernel sends Pdeathsig when the thread ends that started the process
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		webtest.Absent(t, "network namespace: "+err.Error()+": needs root, or user namespaces")
+	}
+	err = cmd.Wait()
+	t.Log(out.String())
+	if err != nil {
+		t.Fatalf("inside its namespace: %v", err)
+	}
+	if strings.Contains(out.String(), "--- SKIP: "+t.Name()) {
+		t.Skip("skipped inside its namespace")
+	}
+	return false
+}
+
+// internet brings the namespace up: addresses, a root that delegates media.example to
+// authority, and a real Unbound that starts from that root and serves the access
+// networks, telling the authority the client's network (ECS). The machine is in Berlin.
+func internet(t *testing.T) {
+	t.Helper()
+	home := t.TempDir()
+	t.Setenv("BAILIWICK_CONSUL", consultest.Binary(t)) // found by the HOME of the person
+	t.Setenv("BAILIWICK_PEBBLE", pebbleBinary(t))
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CACHE_HOME", "")
+	t.Setenv("XDG_DATA_HOME", "")
+	up := []string{"link set lo up"}
+	for _, a := range []string{rootServer, upstream, authority, acmeServer, berlin, paris} {
+		up = append(up, "addr add "+a+"/32 dev lo")
+	}
+	for _, a := range edgeAddr {
+		up = append(up, "addr add "+a+"/32 dev lo")
+	}
+	ip := needed(t, "ip", "iproute2")
+	for _, args := range up {
+		if out, err := exec.Command(ip, strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v\n%s", args, err, out)
+		}
+	}
+	conf := filepath.Join(home, "resolv.conf")
+	write(t, conf, "nameserver "+berlin+"\n")
+	if err := cmp.Or(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
+		syscall.Mount(conf, "/etc/resolv.conf", "", syscall.MS_BIND, "")); err != nil {
+		t.Fatalf("/etc/resolv.conf of the namespace: %v", err)
+	}
+	serveRoot(t)
+	unbound(t, home)
+}
+
+// serveRoot answers as the root of that internet, which delegates one zone.
+func serveRoot(t *testing.T) {
+	rr := func(s string) dns.RR {
+		r, err := dns.NewRR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	soa, ns, nsAddr := rr(". 60 SOA ns.root. hostmaster.root. 1 60 60 60 60"), rr(". 60 NS ns.root."), rr("ns.root. 60 A "+rootServer)
+	cut, glue := rr("media.example. 60 NS ns1.media.example."), rr("ns1.media.example. 60 A "+authority)
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		switch name := strings.ToLower(q.Question[0].Name); {
+		case dns.IsSubDomain("media.example.", name):
+			m.Ns, m.Extra = []dns.RR{cut}, []dns.RR{glue}
+		case name == "." && q.Question[0].Qtype == dns.TypeNS:
+			m.Authoritative, m.Answer, m.Extra = true, []dns.RR{ns}, []dns.RR{nsAddr}
+		case name == "ns.root." && q.Question[0].Qtype == dns.TypeA:
+			m.Authoritative, m.Answer = true, []dns.RR{nsAddr}
+		default:
+			m.Authoritative, m.Ns = true, []dns.RR{soa}
+			if name != "." && name != "example." && name != "root." && name != "ns.root." {
+				m.Rcode = dns.RcodeNameError
+			}
+		}
+		w.WriteMsg(m)
+	})
+	conn, err := net.ListenPacket("udp", rootServer+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &dns.Server{PacketConn: conn, Handler: handler}
+	done := make(chan error, 1)
+	go func() { done <- srv.ActivateAndServe() }()
+	t.Cleanup(func() { conn.Close(); <-done })
+}
+
+func unbound(t *testing.T, dir string) {
+	t.Helper()
+	hints, config := filepath.Join(dir, "root.hints"), filepath.Join(dir, "unbound.conf")
+	write(t, hints, ". 3600000 NS ns.root.\nns.root. 3600000 A "+rootServer+"\n")
+	write(t, config, fmt.Sprintf(`server:
+  interface: %s
+  interface: %s
+  outgoing-interface: %s
+  access-control: 0.0.0.0/0 allow
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: %q
+  pidfile: ""
+  use-syslog: no
+  logfile: ""
+  do-ip6: no
+  root-hints: %q
+  module-config: "subnetcache iterator"
+  send-client-subnet: %s
+remote-control:
+  control-enable: no
+`, berlin, paris, upstream, dir, hints, authority))
+	background(t, "unbound", exec.Command(needed(t, "unbound", "unbound"), "-d", "-c", config))
+}
+
+// resolve asks as the machines of an access network do: its resolver, and nobody else.
+func resolve(from, name string) (string, error) {
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, from+":53")
+	}}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	addrs, err := r.LookupNetIP(ctx, "ip4", name)
+	if err != nil {
+		return "", err
+	}
+	all := make([]string, len(addrs))
+	for i, a := range addrs {
+		all[i] = netip.Addr.String(a)
+	}
+	return strings.Join(all, " "), nil
+}
+
+// background runs a program until the test ends and shows the end of what it says
+// where the test failed.
+func background(t *testing.T, name string, cmd *exec.Cmd) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		if b, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("%s:\n%s", name, tail(string(b), 40))
+		}
+		log.Close()
+	})
+}
+
+// needed is the path of a tool that the test cannot do without.
+func needed(t *testing.T, name, debian string) string {
+	t.Helper()
+	for _, path := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
+		if path, err := exec.LookPath(path); err == nil {
+			return path
+		}
+	}
+	webtest.Absent(t, name+": not installed ("+debian+")")
+	return ""
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
