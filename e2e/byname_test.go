@@ -3,11 +3,14 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 
 	"bailiwick/store/consultest"
 	"bailiwick/web/webtest"
@@ -34,7 +37,36 @@ func deployNamed(t *testing.T) *named {
 		start(t, append([]string{"edge", "--id", id, "--region", strings.TrimSuffix(id, "-1"), "--listen", at + ":8080", "--media", at + ":7882",
 			"--turn", at + ":3478", "--host", "http://" + id + ".edge.media.example:8080", "--api-keys", keys, "--linger", "1s"}, common...)...)
 	}
+	// Asked too early, the resolver would keep an answer of before for its TTL.
+	n.knows(berlin, "de-ber-1")
+	n.knows(paris, "fr-par-1")
+	for id := range edgeAddr {
+		eventually(t, id+" knows all edges", func() error {
+			var s status
+			call(t, "GET", "http://"+edgeAddr[id]+":8080/v1/status", "", &s)
+			known := 0
+			for _, r := range s.Regions {
+				known += len(r.Edges)
+			}
+			if known != len(edgeAddr) {
+				return fmt.Errorf("%d", known)
+			}
+			return nil
+		})
+	}
 	return n
+}
+
+// knows waits until the authority itself has that edge for the clients of a network.
+func (n *named) knows(client, edge string) {
+	n.t.Helper()
+	eventually(n.t, "the zone has "+edge+" for "+client, func() error {
+		got := strings.Join(dig(n.t, authority, "join.media.example", "A", "-p", "53", "+subnet="+client), " ")
+		if got != edgeAddr[edge] {
+			return fmt.Errorf("answer %q", got)
+		}
+		return nil
+	})
 }
 
 // mapFile is the shipped map, with places for that internet's addresses.
@@ -108,6 +140,13 @@ func TestByNameAlone(t *testing.T) {
 	c.patient, c.clinician = lands(t, patient, "de-ber-1"), lands(t, clinician, "de-ber-1")
 	n.heard(c, "de-ber-1")
 
+	// The patient hangs up and goes. What a browser knew of the name goes with it.
+	webtest.Eval[bool](t, c.patient, `document.querySelector("#leave").click(), true`)
+	n.seats(c, map[string]int{"de-ber-1": 1})
+	if err := chromedp.Cancel(c.patient); err != nil {
+		t.Fatal(err)
+	}
+
 	consulKV(t, n.consul.Addr(), "bailiwick/regions/de-ber", "down")
 	n.nearest(berlin, "de-fra-1")
 	c.patient = lands(t, patient, "de-fra-1")
@@ -117,22 +156,29 @@ func TestByNameAlone(t *testing.T) {
 // heard waits until both hear and see each other, on that edge alone.
 func (n *named) heard(c *twoPages, edge string) {
 	n.t.Helper()
-	for id := range edgeAddr {
-		eventually(n.t, "the consult is on "+edge+" alone", func() error {
-			got, want := rooms(n.t, "http://"+id+".edge.media.example:8080")[id][c.ID], 0
-			if id == edge {
-				want = 2
-			}
-			if got != want {
-				return fmt.Errorf("%s has %d participants, want %d", id, got, want)
-			}
-			return nil
-		})
-	}
+	n.seats(c, map[string]int{edge: 2})
 	p, k := c.goesOn(n.t)
 	for name, f := range map[string]flow{"patient": p, "clinician": k} {
 		if f.Remote != edgeAddr[edge]+":7882" {
 			n.t.Errorf("the %s's media come from %s, want %s", name, f.Remote, edge)
 		}
 	}
+}
+
+// seats waits until the edges have that many participants of the consult, those that
+// are not named none.
+func (n *named) seats(c *twoPages, want map[string]int) {
+	n.t.Helper()
+	eventually(n.t, fmt.Sprintf("seats %v", want), func() error {
+		got := map[string]int{}
+		for id := range edgeAddr {
+			if k := rooms(n.t, "http://"+id+".edge.media.example:8080")[id][c.ID]; k > 0 {
+				got[id] = k
+			}
+		}
+		if !maps.Equal(got, want) {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
 }
