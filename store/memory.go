@@ -25,13 +25,15 @@ type Memory struct {
 	rev      uint64
 	entries  []Entry // ordered by key; neither the slice nor a value ever changes
 	services map[string]map[string]*registration
-	changed  chan struct{} // closed and replaced by whatever a watcher could see
+	locks    map[string]chan struct{} // held ones, each closed when it is given up
+	changed  chan struct{}            // closed and replaced by whatever a watcher could see
 }
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
 	return &Memory{
 		services: make(map[string]map[string]*registration),
+		locks:    make(map[string]chan struct{}),
 		changed:  make(chan struct{}),
 	}
 }

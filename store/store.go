@@ -1,5 +1,6 @@
 // Package store is the control plane's contract: a small key-value store with
-// compare-and-swap and watches, and instances that live as long as their lease.
+// compare-and-swap and watches, instances that live as long as their lease, and
+// locks that end with their holder.
 //
 // It is not a database and not on any hot path: no packet, query or join waits
 // for it. Every implementation passes the one suite in storetest.
@@ -93,6 +94,23 @@ type Store interface {
 	// WatchInstances is Watch for the instances of one service, critical ones
 	// included, ordered by ID.
 	WatchInstances(ctx context.Context, service string, fn func([]Instance), up func(error)) error
+
+	// Lock waits until nobody holds the lock of that key and takes it. Of all
+	// processes on one store one holds it. The key is the lock's alone: a store may
+	// keep an entry there while it is held, so nothing else is written there. ctx
+	// bounds the waiting; a lock that was taken is held until Unlock or Lost.
+	Lock(ctx context.Context, key string) (Lock, error)
+}
+
+// Lock is one lock that is held.
+type Lock interface {
+	// Lost is closed when the lock can no longer be answered for, at the latest
+	// when somebody else could take it: stop then what it protects. It never is
+	// where only the death of this process could lose the lock.
+	Lost() <-chan struct{}
+	// Unlock gives the lock up, lost or not; only the first call does anything.
+	// After an error the lock ends by itself, as if the holder had died.
+	Unlock(ctx context.Context) error
 }
 
 // Lease keeps one instance registered.

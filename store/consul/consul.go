@@ -32,6 +32,9 @@
 //     is put off for 72 h.
 //   - A service ID is unique on its agent only. Of two agents that hold the same
 //     ID (an edge that moved) the better status is reported, then the newer.
+//   - A session outlives its TTL by up to as much again, and a lock that it loses
+//     stays shut for its lock-delay. The holder counts its TTL from before its last
+//     renewal, so it knows of the loss before anybody else can have the lock.
 //   - Consul unescapes the path of a key twice; see store.CheckKey.
 package consul
 
@@ -56,6 +59,7 @@ type Store struct {
 	token  bool          // whether requests carry one
 	wait   time.Duration // of a blocking query
 	grace  time.Duration // beyond wait and its jitter, until the agent counts as hung
+	hold   time.Duration // TTL of a lock's session
 }
 
 // New returns the store behind the agent at addr: host:port, http://…, https://…
@@ -72,7 +76,7 @@ func New(addr, token string) (*Store, error) {
 		return nil, fmt.Errorf("consul %s: %w", addr, err)
 	}
 	// NewClient leaves the token that it chose in config.
-	return &Store{addr: addr, client: client, token: config.Token != "", wait: 30 * time.Second, grace: 5 * time.Second}, nil
+	return &Store{addr: addr, client: client, token: config.Token != "", wait: 30 * time.Second, grace: 5 * time.Second, hold: 15 * time.Second}, nil
 }
 
 // Get implements store.Store. It is linearizable: a CAS loop makes progress.

@@ -44,6 +44,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ForgottenLeaseRegistersAgain", testForgotten},
 		{"ClosedLease", testClosed},
 		{"InstancesRefused", testInstancesRefused},
+		{"Lock", testLock},
+		{"LocksExclude", testLocksExclude},
+		{"LockCancelled", testLockCancelled},
 		{"Cancelled", testCancelled},
 		{"WatchesEndWithTheirContext", testWatchesEnd},
 	} {
