@@ -1,0 +1,74 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bailiwick/acme"
+	"bailiwick/store"
+)
+
+// acmeFlags name where certificates come from.
+type acmeFlags struct {
+	ACME       string `help:"Directory URL of the CA that certificates are ordered from, e.g. https://acme-v02.api.letsencrypt.org/directory; giving it agrees to its terms of service. Without it there are none." name:"acme" placeholder:"URL"`
+	ACMEEmail  string `help:"Address that the CA writes to." name:"acme-email" placeholder:"ADDR"`
+	ACMERoot   string `help:"Root certificates (PEM) of a private CA's own server." name:"acme-root" placeholder:"FILE"`
+	ACMESecret string `help:"32 random bytes as base64 or hex that seal certificates and keys in the store; the same on every node of a region: openssl rand -base64 32." name:"acme-secret" placeholder:"FILE"`
+}
+
+// keeper makes the keeper of a region's certificate; nil without --acme. state is the
+// node's folder, in which copies are kept; it may be empty.
+func (f *acmeFlags) keeper(e *env, st store.Store, names []string, region string, state string, reg prometheus.Registerer) (*acme.Keeper, error) {
+	if f.ACME == "" {
+		return nil, nil
+	}
+	if f.ACMESecret == "" {
+		return nil, misuse{errors.New("--acme needs --acme-secret FILE: 32 random bytes, the same on every node of a region: openssl rand -base64 32 > FILE")}
+	}
+	secret, err := acme.ReadSecret(f.ACMESecret)
+	if err != nil {
+		return nil, misuse{fmt.Errorf("--acme-secret: %w", err)}
+	}
+	roots, err := f.roots()
+	if err != nil {
+		return nil, misuse{err}
+	}
+	cache := ""
+	if state != "" {
+		cache = filepath.Join(state, "acme")
+	}
+	k, err := acme.New(acme.Config{Store: st, Names: names, Region: region, CA: f.ACME, Roots: roots, Email: f.ACMEEmail,
+		Cache: cache, Secret: secret, Registry: reg, Log: e.log})
+	if err != nil {
+		return nil, misuse{err}
+	}
+	return k, nil
+}
+
+// roots is nil, the system's, without --acme-root.
+func (f *acmeFlags) roots() (*x509.CertPool, error) {
+	if f.ACMERoot == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(f.ACMERoot)
+	if err != nil {
+		return nil, fmt.Errorf("--acme-root: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("--acme-root: %s: no certificate in it: want PEM", f.ACMERoot)
+	}
+	return pool, nil
+}
+
+// challenges is a DNS node's part in every order of certificates: its Lookup is for
+// geodns, and its Run registers the node, which answers on addr, as bailiwick-dns.
+func challenges(e *env, st store.Store, node string, addr netip.AddrPort) *acme.Challenges {
+	return acme.NewChallenges(st, node, addr, e.log)
+}
