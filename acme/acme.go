@@ -71,6 +71,7 @@ type Keeper struct {
 	due     atomic.Pointer[time.Time]   // when the certificate wants renewing
 
 	// Run's own.
+	ordered time.Time            // when this node last got one
 	unsaved bool                 // current is not in the store
 	ari     *acmeapi.RenewalInfo // of current; nil: not known
 	askARI  time.Time            // when to ask for it again
@@ -257,8 +258,9 @@ func (k *Keeper) serve(c *certificate) {
 }
 
 // plan works out when the certificate wants renewing: at the time chosen in the CA's
-// window (RFC 9773), in the last twentieth of its life at the latest; without a
-// window when a third of its life is left.
+// window (RFC 9773 section 4.2), in the last twentieth of its life at the latest;
+// without a window when a third of its life is left. A CA that wants each new
+// certificate renewed at once gets one order an hour.
 func (k *Keeper) plan() {
 	due := k.began
 	if c := k.current.Load(); c != nil {
@@ -269,6 +271,9 @@ func (k *Keeper) plan() {
 			if latest := c.leaf.NotAfter.Add(-life / 20); latest.Before(due) {
 				due = latest
 			}
+		}
+		if soonest := k.ordered.Add(min(time.Hour, life/3)); due.Before(soonest) {
+			due = soonest
 		}
 	}
 	k.due.Store(&due)

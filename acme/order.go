@@ -65,7 +65,7 @@ func (k *Keeper) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if old := k.current.Load(); old == nil || c.leaf.NotBefore.After(old.leaf.NotBefore) {
+	if old := k.current.Load(); old == nil || !c.leaf.NotBefore.Before(old.leaf.NotBefore) {
 		k.serve(c)
 	}
 	return nil
@@ -151,6 +151,7 @@ func (k *Keeper) order(ctx context.Context) error {
 		}
 		return fmt.Errorf("certificate: order from %s: %w", k.client.Directory, err)
 	}
+	k.ordered = time.Now()
 	k.serve(c) // even when it cannot be saved: the CA has counted it
 	k.unsaved = true
 	return k.save(ctx, c)
