@@ -39,14 +39,15 @@ const (
 
 // pebble is a real ACME server that asks the test's own DNS server.
 type pebble struct {
-	t      *testing.T
-	url    string // of its directory
-	manage string // base URL of its management interface
-	roots  *x509.CertPool
-	web    *http.Client
-	issued *x509.CertPool // the roots of what it issues
-	orders atomic.Int32
-	log    atomic.Pointer[string] // its last lines
+	t            *testing.T
+	url          string // of its directory
+	manage       string // base URL of its management interface
+	roots        *x509.CertPool
+	web          *http.Client
+	issued       *x509.CertPool // the roots of what it issues
+	orders       atomic.Int32
+	replacements atomic.Int32           // among the orders
+	log          atomic.Pointer[string] // its last lines
 }
 
 // startPebble runs one whose certificates last a time, over what lookup answers. The
@@ -118,6 +119,9 @@ func (p *pebble) follow(r io.Reader) {
 	for s := bufio.NewScanner(r); s.Scan(); {
 		if strings.Contains(s.Text(), "Added order ") {
 			p.orders.Add(1)
+		}
+		if strings.Contains(s.Text(), "is a replacement of") {
+			p.replacements.Add(1)
 		}
 		last = append(last, s.Text())
 		last = last[max(0, len(last)-40):]

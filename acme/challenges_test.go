@@ -1,0 +1,267 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	acmeapi "github.com/mholt/acmez/v3/acme"
+
+	"bailiwick/store"
+)
+
+const apex = "_acme-challenge.join.media.example."
+
+func forName(name, token string) acmeapi.Challenge {
+	return acmeapi.Challenge{Type: acmeapi.ChallengeTypeDNS01, Identifier: acmeapi.Identifier{Type: "dns", Value: name}, KeyAuthorization: token}
+}
+
+func node(st store.Store, name string) *Challenges {
+	return NewChallenges(st, name, netip.MustParseAddrPort("192.0.2.53:53"), quiet())
+}
+
+// Apex and wildcard share a name: both values are served, each goes by itself, and
+// what nobody cleans up ends by itself.
+func TestChallengesAreServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, st := t.Context(), store.NewMemory()
+		c, s := node(st, "dns-1"), newSolver(st)
+		stop := running(t, c.Run)
+		a, b := forName("join.media.example", "one"), forName("JOIN.media.example", "two") // any case
+		for _, ch := range []acmeapi.Challenge{a, b} {
+			if err := s.Present(ctx, ch); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Wait(ctx, ch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{a.DNS01KeyAuthorization(), b.DNS01KeyAuthorization()}
+		slices.Sort(want)
+		if got := c.Lookup(apex); !slices.Equal(got, want) {
+			t.Errorf("both: got %q, want %q", got, want)
+		}
+		if got := c.Lookup("join.media.example."); got != nil {
+			t.Errorf("another name: got %q, want none", got)
+		}
+		time.Sleep(30 * time.Minute)
+		if err := s.CleanUp(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := c.Lookup(apex); !slices.Equal(got, []string{b.DNS01KeyAuthorization()}) {
+			t.Errorf("after the first went: got %q", got)
+		}
+		if err := s.CleanUp(ctx, a); err != nil {
+			t.Errorf("second CleanUp: %v", err)
+		}
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if got := c.Lookup(apex); got != nil {
+			t.Errorf("after an hour: got %q, want none", got)
+		}
+		if acknowledges(t, st, "dns-1", b) {
+			t.Error("an expired challenge is acknowledged")
+		}
+		if err := s.Present(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		if snap, err := st.List(ctx, challengesPrefix); err != nil || len(snap.Entries) != 1 {
+			t.Errorf("challenges in the store: got %v, %v, want the dead one swept away", snap.Entries, err)
+		}
+		stop()
+	})
+}
+
+func acknowledges(t *testing.T, st store.Store, node string, ch acmeapi.Challenge) bool {
+	t.Helper()
+	snap, err := st.List(t.Context(), acksPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return acknowledged(snap, node, challengeOf(ch).id())
+}
+
+// An acknowledgement is written after the swap, never before.
+func TestAcknowledgedIsServed(t *testing.T) {
+	st := &spying{Store: store.NewMemory()}
+	c := node(st, "dns-1")
+	st.put = func(key string, value []byte) {
+		ids, err := parseAck(value)
+		if key != acksPrefix+"dns-1" || err != nil {
+			t.Errorf("put %s: %q, %v", key, value, err)
+		}
+		for _, id := range ids {
+			name, txt, _ := strings.Cut(id, "/")
+			if !slices.Contains(c.Lookup(name+"."), txt) {
+				t.Errorf("acknowledged before it is served: %s", id)
+			}
+		}
+	}
+	running(t, c.Run)
+	s := newSolver(st.Store)
+	for i := range 20 {
+		ch := forName("join.media.example", fmt.Sprint(i))
+		if err := errors.Join(s.Present(t.Context(), ch), s.Wait(t.Context(), ch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+type spying struct {
+	store.Store
+	put func(string, []byte)
+}
+
+func (s *spying) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
+	s.put(key, value)
+	return s.Store.Put(ctx, key, value)
+}
+
+// Every DNS node whose lease holds must have acknowledged, and no other.
+func TestWait(t *testing.T) {
+	ch := forName("join.media.example", "one")
+	for _, row := range []struct {
+		name  string
+		setup func(t *testing.T, st store.Store)
+		took  time.Duration
+		want  string // of the error; empty: none
+	}{
+		{"no node", func(*testing.T, store.Store) {}, time.Minute, "no DNS node is registered as bailiwick-dns: run bailiwick dns"},
+		{"one", func(t *testing.T, st store.Store) { running(t, node(st, "dns-1").Run) }, 0, ""},
+		{"three", func(t *testing.T, st store.Store) {
+			for i := range 3 {
+				running(t, node(st, fmt.Sprint("dns-", i)).Run)
+			}
+		}, 0, ""},
+		{"one of two is deaf", func(t *testing.T, st store.Store) {
+			running(t, node(st, "dns-1").Run)
+			register(t, st, "dns-2", time.Hour)
+		}, time.Minute, "not served by DNS node dns-2 after 1m0s"},
+		{"one of two dies", func(t *testing.T, st store.Store) {
+			running(t, node(st, "dns-1").Run)
+			register(t, st, "dns-2", 10*time.Second)
+		}, 10 * time.Second, ""},
+		{"a node that comes later", func(t *testing.T, st store.Store) {
+			timer := time.AfterFunc(20*time.Second, func() { running(t, node(st, "dns-1").Run) })
+			t.Cleanup(func() { timer.Stop() })
+		}, 20 * time.Second, ""},
+		{"an acknowledgement that is not one", func(t *testing.T, st store.Store) {
+			register(t, st, "dns-1", time.Hour)
+			if _, err := st.Put(t.Context(), acksPrefix+"dns-1", []byte("yes")); err != nil {
+				t.Fatal(err)
+			}
+		}, time.Minute, "not served by DNS node dns-1"},
+		{"a store that is away", func(*testing.T, store.Store) {}, time.Minute, "the store has not said"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var st store.Store = store.NewMemory()
+				row.setup(t, st)
+				synctest.Wait()
+				s := newSolver(st)
+				if err := s.Present(t.Context(), ch); err != nil {
+					t.Fatal(err)
+				}
+				if row.name == "a store that is away" {
+					s = newSolver(deaf{st})
+				}
+				began := time.Now()
+				err := s.Wait(t.Context(), ch)
+				if got := fmt.Sprint(err); err != nil && (row.want == "" || !strings.Contains(got, row.want)) || err == nil && row.want != "" {
+					t.Errorf("Wait: got %v, want %q", err, row.want)
+				}
+				if got := time.Since(began); got != row.took {
+					t.Errorf("Wait took %s, want %s", got, row.took)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				if err := s.Wait(ctx, forName("b.example", "two")); !errors.Is(err, context.Canceled) {
+					t.Errorf("Wait with an ended context: got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// deaf is a store whose watches hear nothing.
+type deaf struct{ store.Store }
+
+func (deaf) Watch(ctx context.Context, _ string, _ func(store.Snapshot), _ func(error)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (deaf) WatchInstances(ctx context.Context, _ string, _ func([]store.Instance), _ func(error)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func register(t *testing.T, st store.Store, name string, ttl time.Duration) {
+	t.Helper()
+	l, err := st.Register(t.Context(), store.Instance{ID: name, Service: Service, Addr: netip.MustParseAddrPort("192.0.2.53:53")}, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(context.WithoutCancel(t.Context())) })
+}
+
+// A DNS node is seen from its first acknowledgement until it leaves.
+func TestNodeRegisters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.NewMemory()
+		stop := running(t, node(st, "dns-1").Run)
+		time.Sleep(time.Hour) // many leases later
+		if got := instances(t, st); got != "dns-1 passing" {
+			t.Errorf("while it runs: got %q", got)
+		}
+		stop()
+		if got := instances(t, st); got != "" {
+			t.Errorf("after it left: got %q, want none", got)
+		}
+	})
+}
+
+func instances(t *testing.T, st store.Store) (words string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	st.WatchInstances(ctx, Service, func(list []store.Instance) {
+		for _, in := range list {
+			words += in.ID + " " + string(in.Status)
+		}
+		cancel()
+	}, func(error) {})
+	return words
+}
+
+func TestParseChallenge(t *testing.T) {
+	const (
+		value = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
+		now   = `{"presented":"2026-11-24T00:00:00Z"}`
+	)
+	for _, row := range []struct{ name, key, value, want string }{
+		{"good", "_acme-challenge.join.media.example/" + value, now, ""},
+		{"another label", "_why.join.media.example/" + value, now, "want _acme-challenge."},
+		{"no host", "_acme-challenge/" + value, now, "want _acme-challenge."},
+		{"upper case", "_acme-challenge.JOIN.media.example/" + value, now, "want _acme-challenge."},
+		{"a short value", "_acme-challenge.join.media.example/abc", now, "43 characters"},
+		{"a value with a space", "_acme-challenge.join.media.example/" + strings.Repeat("a ", 22)[:43], now, "43 characters"},
+		{"a value with a slash", "_acme-challenge.join.media.example/" + strings.Repeat("a/", 22)[:43], now, "43 characters"},
+		{"no time", "_acme-challenge.join.media.example/" + value, "", "unexpected end"},
+		{"much beside it", "_acme-challenge.join.media.example/" + value, strings.Repeat(" ", 2000) + now, "bytes beside it"},
+	} {
+		c, err := parseChallenge(challengesPrefix+row.key, []byte(row.value))
+		if got := fmt.Sprint(err); err == nil && row.want != "" || err != nil && (row.want == "" || !strings.Contains(got, row.want)) {
+			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
+		}
+		if err == nil && (c.name != apex || c.value != value || c.at.Year() != 2026) {
+			t.Errorf("%s: got %+v", row.name, c)
+		}
+	}
+}
