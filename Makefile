@@ -5,11 +5,13 @@ GO      ?= go
 CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bailiwick
 CONSUL_VERSION := $(shell sed -n "s|^.github.com/hashicorp/consul v\([0-9.]*\).*|\1|p" tools/consul/go.mod)
 CONSUL  := $(CACHE)/consul-$(CONSUL_VERSION)/consul
+PEBBLE_VERSION := $(shell sed -n "s|.*github.com/letsencrypt/pebble/v2 v\([0-9.]*\).*|\1|p" tools/pebble/go.mod)
+PEBBLE  := $(CACHE)/pebble-$(PEBBLE_VERSION)/pebble
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.
 FUZZTIME ?= 3s
 
-.PHONY: build dev test setup vet unit fuzz web consul bench bench-dns clean help
+.PHONY: build dev test setup vet unit fuzz web consul pebble bench bench-dns clean help
 
 help:
 	@echo "make dev    build, then run DNS, ten edges, console and API on loopback"
@@ -46,8 +48,16 @@ $(CONSUL):
 	cd tools/consul && $(GO) build -o $@.tmp github.com/hashicorp/consul
 	mv $@.tmp $@
 
-unit: consul
-	BAILIWICK_CONSUL=$(CONSUL) $(GO) test -race -timeout 20m ./...
+# A real ACME server, the same way.
+pebble: $(PEBBLE)
+$(PEBBLE):
+	@echo "building Pebble $(PEBBLE_VERSION) into $(CACHE)"
+	@mkdir -p $(dir $@)
+	cd tools/pebble && $(GO) build -o $@.tmp github.com/letsencrypt/pebble/v2/cmd/pebble
+	mv $@.tmp $@
+
+unit: consul pebble
+	BAILIWICK_CONSUL=$(CONSUL) BAILIWICK_PEBBLE=$(PEBBLE) $(GO) test -race -timeout 20m ./...
 
 fuzz:
 	@tools/fuzz $(FUZZTIME)

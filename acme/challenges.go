@@ -69,7 +69,7 @@ func parseChallenge(key string, value []byte) (challenge, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		return challenge{}, fmt.Errorf("challenge %s: %w", name, err)
 	}
-	return challenge{name: name + ".", value: txt, at: s.Presented}, nil
+	return challenge{name: name + ".", value: txt, at: s.Presented.UTC()}, nil
 }
 
 // current reports whether the challenge is to be served. Clocks may differ a little.

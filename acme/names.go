@@ -1,6 +1,9 @@
 package acme
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Names are the names on the certificate of a region's edges: every edge's own, the
 // join name, and the join names pinned to a jurisdiction, since any region may be
@@ -10,12 +13,9 @@ import "strings"
 // names five times a week; ten regions with the same set would take two weeks.
 func Names(zone, region string) []string {
 	zone = strings.ToLower(strings.TrimSuffix(zone, "."))
-	return []string{
-		"*." + strings.ToLower(region) + ".edge." + zone,
-		"*.edge." + zone,
-		"*.join." + zone,
-		"join." + zone,
-	}
+	names := []string{"*.edge." + zone, "join." + zone, "*.join." + zone, "*." + strings.ToLower(region) + ".edge." + zone}
+	slices.Sort(names)
+	return names
 }
 
 // hostname reports whether s is a host name of two labels or more (RFC 1123 section

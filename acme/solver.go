@@ -135,6 +135,9 @@ func acknowledged(snap store.Snapshot, node, id string) bool {
 
 // parseAck reads what a DNS node serves.
 func parseAck(b []byte) ([]string, error) {
+	if len(b) > 256<<10 {
+		return nil, fmt.Errorf("acknowledgement of %d bytes", len(b))
+	}
 	var ids []string
 	err := json.Unmarshal(b, &ids)
 	return ids, err
