@@ -25,6 +25,7 @@ type signed struct {
 	key  [sha256.Size]byte
 	w    window
 	sigs []dns.RR
+	used time.Time // last
 }
 
 // NewSignatures remembers those of limit RRsets, each about half a kilobyte.
@@ -32,7 +33,9 @@ func NewSignatures(limit int) *Signatures {
 	return &Signatures{limit: max(limit, 1), byHash: map[[sha256.Size]byte]*list.Element{}, recent: list.New()}
 }
 
-// Sign is [Signer.Sign]. The records are the caller's own.
+// Sign is [Signer.Sign]. The records are the caller's own. The bytes depend on the keys,
+// the RRset and the window of now alone: which calls came before, from how many
+// goroutines, or on which node, changes nothing.
 func (c *Signatures) Sign(s *Signer, rrset []dns.RR, now time.Time) ([]dns.RR, time.Time, error) {
 	b, err := s.canonical(rrset)
 	if err != nil {
@@ -47,7 +50,7 @@ func (c *Signatures) Sign(s *Signer, rrset []dns.RR, now time.Time) ([]dns.RR, t
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	c.put(&signed{key, s.window(sha256.Sum256(b), now), owned(sigs, rrset[0].Header().Name)})
+	c.put(&signed{key, s.window(sha256.Sum256(b), now), owned(sigs, rrset[0].Header().Name), now})
 	return sigs, renew, nil
 }
 
@@ -75,6 +78,7 @@ func (c *Signatures) get(key [sha256.Size]byte, now time.Time) *signed {
 		return nil
 	}
 	c.recent.MoveToFront(e)
+	e.Value.(*signed).used = now
 	return e.Value.(*signed)
 }
 

@@ -66,9 +66,9 @@ func (p Policy) Check() error {
 	switch {
 	case p.KeyTTL < time.Second || p.ZoneTTL < time.Second || p.Propagation < 0 || p.ParentTTL < 0 || p.ParentPropagation < 0:
 		return errors.New("dnssec policy: want TTLs of a second or more and no negative time")
-	case p.Refresh < max(p.KeyTTL, p.ZoneTTL)+p.Propagation:
+	case p.Refresh < p.longestStay():
 		return fmt.Errorf("dnssec policy: refresh %s: signatures could expire in caches: want at least the longest TTL and the propagation, %s",
-			p.Refresh, max(p.KeyTTL, p.ZoneTTL)+p.Propagation)
+			p.Refresh, p.longestStay())
 	case p.Validity < p.Refresh+skew:
 		return fmt.Errorf("dnssec policy: validity %s: want at least the refresh and %s", p.Validity, skew)
 	case p.Validity > 365*24*time.Hour:
