@@ -1,10 +1,12 @@
 package geodns
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -17,6 +19,23 @@ const maxChain = 8
 type Records struct {
 	nodes map[string]node // by the labels before the apex's, as in a packet, in lower case
 	soa   *dns.SOA        // the file's; may be nil
+	file  string
+	list  []zoneRecord // as in the file
+}
+
+// Signable says whether the records fit a zone that is signed, with file:line for each
+// that does not: no answer may outlive longest, for which the signer waits when a key
+// is rolled.
+func (z *Records) Signable(longest time.Duration) error {
+	r := zoneReader{file: z.file}
+	for _, rec := range z.list {
+		h := rec.Header()
+		if ttl := time.Duration(h.Ttl) * time.Second; ttl > longest && h.Rrtype != dns.TypeSOA { // the server's own
+			r.fault(rec.line, "%.128s %s: TTL %d: want at most %d in a signed zone: keys are rolled by that time",
+				h.Name, dns.Type(h.Rrtype), h.Ttl, longest/time.Second)
+		}
+	}
+	return errors.Join(r.faults...)
 }
 
 // node is one name's records by type; an empty non-terminal has none.

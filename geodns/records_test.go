@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -161,6 +162,8 @@ func TestRecordFaults(t *testing.T) {
 		{"a CNAME loop", "a CNAME b\nb CNAME a\n", []string{"zone.db:1: a.media.example. CNAME: a loop", "zone.db:2: "}},
 		{"a delegation", "sub NS ns.sub\nns.sub A 198.18.0.1\n", []string{"zone.db:1: sub.media.example. NS: a delegation, which this server does not serve"}},
 		{"DNSSEC", "@ DNSKEY 256 3 13 aaaa\na DS 1 13 2 00\n", []string{"zone.db:1: media.example. DNSKEY: the signer makes it", "zone.db:2: a.media.example. DS: this zone delegates nothing"}},
+		{"types that nobody can sign", "a SIG A 13 2 5 20261201000000 20261101000000 1 example. AAAA\na TYPE38 \\# 1 00\na NXT b A\n",
+			[]string{"zone.db:1: a.media.example. SIG: obsolete, and no signer makes its canonical form", "zone.db:2: ", "zone.db:3: "}},
 		{"DNAME", "a DNAME b\n", []string{"zone.db:1: a.media.example. DNAME: not served"}},
 		{"a name server without an address", "@ NS ns2\n", []string{"zone.db:1: media.example. NS: ns2.media.example. has no address"}},
 		{"a mail exchanger that is an alias", "@ MX 1 m\nm CNAME a\na A 198.18.0.1\n", []string{"zone.db:1: media.example. MX: m.media.example. is a CNAME"}},
@@ -185,6 +188,27 @@ func TestRecordFaults(t *testing.T) {
 		if bad {
 			t.Errorf("%s: got\n%s\nwant\n%s", r.name, err, strings.Join(r.want, "\n"))
 		}
+	}
+}
+
+// TestSignable: what a signed zone serves lives no longer than its keys wait.
+func TestSignable(t *testing.T) {
+	const text = "@ 86400 SOA ns1 a 1 2 3 4 5\n@ 7200 MX 10 mail\nmail 3600 A 198.18.0.1\n\na 3601 TXT x\n"
+	z, err := ParseRecords(zone, "zone.db", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"zone.db:2: media.example. MX: TTL 7200: want at most 3600 in a signed zone", "zone.db:5: a.media.example. TXT: TTL 3601: "}
+	err = z.Signable(time.Hour)
+	if err == nil {
+		t.Fatal("got no error")
+	}
+	got := strings.Split(err.Error(), "\n")
+	if len(got) != len(want) || !strings.HasPrefix(got[0], want[0]) || !strings.HasPrefix(got[1], want[1]) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if err := z.Signable(2*time.Hour + time.Second); err != nil {
+		t.Errorf("with a longer wait: %v", err)
 	}
 }
 

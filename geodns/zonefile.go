@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnssec"
 )
 
 // Limits of a zone file, that no zone beside a steered one reaches.
@@ -54,6 +56,7 @@ func ParseRecords(apex, file string, data []byte) (*Records, error) {
 		return nil, errors.Join(r.faults...)
 	}
 	r.z.seal()
+	r.z.file, r.z.list = file, list
 	return r.z, nil
 }
 
@@ -217,6 +220,8 @@ func (r *zoneReader) add(rec zoneRecord) {
 		r.fault(rec.line, "%s: class %s: want IN", what, dns.Class(h.Class))
 	case refused:
 		r.fault(rec.line, "%s: %s", what, advice)
+	case dnssec.Signable(h.Rrtype) != nil:
+		r.fault(rec.line, "%s: obsolete, and no signer makes its canonical form (RFC 4034 section 6.2): remove it", what)
 	case h.Rrtype == dns.TypeNone, h.Rrtype == dns.TypeOPT, 249 <= h.Rrtype && h.Rrtype <= 255:
 		r.fault(rec.line, "%s: a type that no zone holds: remove it", what)
 	case r.packs(rec.RR) != nil:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -37,29 +38,85 @@ func lower(b []byte) {
 	}
 }
 
+// Signable refuses a type whose canonical form cannot be made: those of RFC 4034
+// section 6.2 that the library does not know the RDATA of, and signatures.
+func Signable(rrtype uint16) error {
+	const typeA6 = 38
+	switch rrtype {
+	case dns.TypeSIG, dns.TypeNXT, typeA6, dns.TypeRRSIG:
+		return fmt.Errorf("type %s cannot be signed", dns.Type(rrtype))
+	}
+	return nil
+}
+
 // lowerRDATA lowers the names in the RDATA of the types that RFC 4034 section 6.2
 // lists as RFC 6840 section 5.1 corrects it: not those of NSEC, nor of any newer type.
-// Types of that list that a Bailiwick zone has no use for are refused.
+// HINFO is in that list and holds no name.
 func lowerRDATA(rr dns.RR) error {
+	for _, name := range names(rr) {
+		var err error
+		if *name, err = lowerName(*name); err != nil {
+			return err
+		}
+	}
+	return Signable(rr.Header().Rrtype)
+}
+
+// lowerName takes the way over the wire where an escape could hide a letter.
+func lowerName(name string) (string, error) {
+	if !strings.Contains(name, `\`) {
+		return dns.CanonicalName(name), nil
+	}
+	wire := make([]byte, 256)
+	n, err := dns.PackDomainName(name, wire, 0, nil, false)
+	if err != nil {
+		return "", err
+	}
+	lower(wire[:n]) // a length octet is no letter
+	name, _, err = dns.UnpackDomainName(wire[:n], 0)
+	return name, err
+}
+
+func names(rr dns.RR) []*string {
 	switch x := rr.(type) {
 	case *dns.NS:
-		x.Ns = dns.CanonicalName(x.Ns)
-	case *dns.SOA:
-		x.Ns, x.Mbox = dns.CanonicalName(x.Ns), dns.CanonicalName(x.Mbox)
+		return []*string{&x.Ns}
+	case *dns.MD:
+		return []*string{&x.Md}
+	case *dns.MF:
+		return []*string{&x.Mf}
 	case *dns.CNAME:
-		x.Target = dns.CanonicalName(x.Target)
-	case *dns.DNAME:
-		x.Target = dns.CanonicalName(x.Target)
+		return []*string{&x.Target}
+	case *dns.SOA:
+		return []*string{&x.Ns, &x.Mbox}
+	case *dns.MB:
+		return []*string{&x.Mb}
+	case *dns.MG:
+		return []*string{&x.Mg}
+	case *dns.MR:
+		return []*string{&x.Mr}
 	case *dns.PTR:
-		x.Ptr = dns.CanonicalName(x.Ptr)
+		return []*string{&x.Ptr}
+	case *dns.MINFO:
+		return []*string{&x.Rmail, &x.Email}
 	case *dns.MX:
-		x.Mx = dns.CanonicalName(x.Mx)
-	case *dns.SRV:
-		x.Target = dns.CanonicalName(x.Target)
+		return []*string{&x.Mx}
+	case *dns.RP:
+		return []*string{&x.Mbox, &x.Txt}
+	case *dns.AFSDB:
+		return []*string{&x.Hostname}
+	case *dns.RT:
+		return []*string{&x.Host}
+	case *dns.PX:
+		return []*string{&x.Map822, &x.Mapx400}
 	case *dns.NAPTR:
-		x.Replacement = dns.CanonicalName(x.Replacement)
-	case *dns.MD, *dns.MF, *dns.MB, *dns.MG, *dns.MR, *dns.MINFO, *dns.RP, *dns.AFSDB, *dns.RT, *dns.SIG, *dns.PX, *dns.KX:
-		return fmt.Errorf("a type that is not signed here")
+		return []*string{&x.Replacement}
+	case *dns.KX:
+		return []*string{&x.Exchanger}
+	case *dns.SRV:
+		return []*string{&x.Target}
+	case *dns.DNAME:
+		return []*string{&x.Target}
 	}
 	return nil
 }

@@ -86,6 +86,21 @@ func TestSignatureVerifies(t *testing.T) {
 			{"wildcard", rrs(t, "*.edge.media.example. 5 IN A 192.0.2.1")},
 			{"escaped dot", rrs(t, `a\.B.media.example. 5 IN A 192.0.2.1`)},
 			{"dnskey", set.DNSKEY(DefaultPolicy())},
+			{"md", rrs(t, "a.media.example. 5 IN MD Mail.media.example.")},
+			{"mf", rrs(t, "a.media.example. 5 IN MF Mail.media.example.")},
+			{"mb", rrs(t, "a.media.example. 5 IN MB Mail.media.example.")},
+			{"mg", rrs(t, "a.media.example. 5 IN MG Mail.media.example.")},
+			{"mr", rrs(t, "a.media.example. 5 IN MR Mail.media.example.")},
+			{"minfo", rrs(t, "a.media.example. 5 IN MINFO Who.media.example. Errors.media.example.")},
+			{"mx", rrs(t, "a.media.example. 5 IN MX 10 Mail.media.example.", "a.media.example. 5 IN MX 10 lail.media.example.")},
+			{"rp", rrs(t, "a.media.example. 5 IN RP Who.media.example. Text.media.example.")},
+			{"afsdb", rrs(t, "a.media.example. 5 IN AFSDB 1 Cell.media.example.")},
+			{"rt", rrs(t, "a.media.example. 5 IN RT 10 Relay.media.example.")},
+			{"px", rrs(t, "a.media.example. 5 IN PX 10 Who.media.example. X400.media.example.")},
+			{"kx", rrs(t, "a.media.example. 5 IN KX 10 Keys.media.example.")},
+			{"ptr", rrs(t, "a.media.example. 5 IN PTR Name.media.example.")},
+			{"dname", rrs(t, "a.media.example. 5 IN DNAME Name.media.example.")},
+			{"a newer type keeps its letters", rrs(t, "a.media.example. 5 IN LP 10 Name.media.example.")},
 		} {
 			t.Run(fmt.Sprintf("%d %s", a, c.name), func(t *testing.T) {
 				sigs, _, err := s.Sign(c.rrset, epoch)
@@ -99,6 +114,27 @@ func TestSignatureVerifies(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSameSignature: two ways to write one record have one canonical form.
+func TestSameSignature(t *testing.T) {
+	set, s := newSigner(t, Ed25519, false)
+	for _, c := range []struct{ name, a, b string }{
+		{"an escaped letter", `a.media.example. 5 IN RP \065b.media.example. T.media.example.`, "a.media.example. 5 IN RP Ab.media.example. t.media.example."},
+		{"an escaped dot", `a.media.example. 5 IN RP A\.b.media.example. T.media.example.`, `a.media.example. 5 IN RP a\.b.media.example. t.media.example.`},
+		{"a type by its number", `a.media.example. 5 IN TYPE18 \# 11 0001 0143 054D65646961 00`, "a.media.example. 5 IN AFSDB 1 c.media."},
+	} {
+		one, _, err := s.Sign(rrs(t, c.a), epoch)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		two, _, err := s.Sign(rrs(t, c.b), epoch)
+		if err != nil || one[0].String() != two[0].String() {
+			t.Errorf("%s: got %v and %v, %v", c.name, one, two, err)
+		}
+		verify(t, set, one, rrs(t, c.b), epoch)
 	}
 }
 
@@ -148,7 +184,8 @@ func TestSignRefuses(t *testing.T) {
 		{"two TTLs", "TTLs differ", rrs(t, "a.media.example. 5 IN A 192.0.2.1", "a.media.example. 6 IN A 192.0.2.2")},
 		{"another zone", "not for this zone", rrs(t, "a.notmedia.example. 5 IN A 192.0.2.1")},
 		{"another class", "not for this zone", rrs(t, "a.media.example. 5 CH A 192.0.2.1")},
-		{"a forgotten type", "not signed here", rrs(t, "a.media.example. 5 IN RP A. B.")},
+		{"an obsolete type", "type NXT cannot be signed", rrs(t, "a.media.example. 5 IN NXT B.media.example. A")},
+		{"a type that the library does not know", "type TYPE38 cannot be signed", rrs(t, `a.media.example. 5 IN TYPE38 \# 1 00`)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, _, err := s.Sign(c.rrset, epoch); err == nil || !strings.Contains(err.Error(), c.want) {
