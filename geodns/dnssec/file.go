@@ -17,12 +17,15 @@ import (
 const (
 	maxFile = 64 << 10 // bytes
 	maxKeys = 16
+	// maxActor is the longest name of who confirmed a DS, in octets.
+	maxActor = 255
 )
 
 // file is the key file, and the value in the Store.
 type file struct {
 	Version int        `json:"version"`
 	Zone    string     `json:"zone"`
+	Serial  uint64     `json:"serial"`
 	Keys    []keyEntry `json:"keys"`
 }
 
@@ -31,10 +34,12 @@ type keyEntry struct {
 	Role      Role       `json:"role"`
 	Algorithm Algorithm  `json:"algorithm"`
 	State     State      `json:"state"`
-	Published time.Time  `json:"published"`
+	Signing   *time.Time `json:"signing,omitempty"`
+	Published *time.Time `json:"published,omitempty"`
 	Ready     *time.Time `json:"ready,omitempty"`
 	DSSeen    *time.Time `json:"ds_seen,omitempty"`
 	DSTTL     int64      `json:"ds_ttl,omitempty"`
+	DSBy      string     `json:"ds_by,omitempty"`
 	Active    *time.Time `json:"active,omitempty"`
 	Retired   *time.Time `json:"retired,omitempty"`
 	Removed   *time.Time `json:"removed,omitempty"`
@@ -44,14 +49,14 @@ type keyEntry struct {
 
 // Parse reads a key file: JSON, of at most 64 KiB and 16 keys, without unknown fields.
 //
-//	{"version": 1, "zone": "media.example.", "keys": [
+//	{"version": 1, "zone": "media.example.", "serial": 7, "keys": [
 //	  {"tag": 4711, "role": "csk", "algorithm": 15, "state": "active",
 //	   "published": "2026-11-01T00:00:00Z", "ready": "…", "ds_seen": "…", "ds_ttl": 3600,
-//	   "active": "…", "public": "BASE64", "private": "BASE64"}]}
+//	   "ds_by": "alice", "active": "…", "public": "BASE64", "private": "BASE64"}]}
 //
-// role is csk, or ksk and zsk; state is published, ready, active, retired or removed,
-// and the time of that name says since when, to the second, in UTC. ds_ttl is in
-// seconds. public is the key field of the DNSKEY record, private is the 32 bytes of
+// serial counts the changes. role is csk, or ksk and zsk; state is signing, published, ready, active, retired or
+// removed, and the time of that name says since when, to the second, in UTC. ds_ttl is in
+// seconds, ds_by is who saw the DS. public is the key field of the DNSKEY record, private is the 32 bytes of
 // the P-256 scalar or the Ed25519 seed (as PrivateKey of BIND's key files); a removed
 // key has none. The tag and the public key must be those of the private one. Keys are
 // ordered by age. Errors name the key and never quote it.
@@ -77,7 +82,7 @@ func Parse(b []byte) (Set, error) {
 	if len(f.Keys) > maxKeys {
 		return Set{}, fmt.Errorf("dnssec keys of %s: %d keys, the limit is %d", f.Zone, len(f.Keys), maxKeys)
 	}
-	s := Set{Zone: f.Zone}
+	s := Set{Zone: f.Zone, Serial: f.Serial}
 	for _, e := range f.Keys {
 		k, err := e.key(f.Zone)
 		if err != nil {
@@ -108,11 +113,11 @@ func redact(err error) error {
 }
 
 func (e keyEntry) key(zone string) (Key, error) {
-	k := Key{Role: e.Role, Algorithm: e.Algorithm, State: e.State, Published: stamp(e.Published)}
+	k := Key{Role: e.Role, Algorithm: e.Algorithm, State: e.State, DSBy: e.DSBy}
 	for _, t := range []struct {
 		to   *time.Time
 		from *time.Time
-	}{{&k.Ready, e.Ready}, {&k.DSSeen, e.DSSeen}, {&k.Active, e.Active}, {&k.Retired, e.Retired}, {&k.Removed, e.Removed}} {
+	}{{&k.Signing, e.Signing}, {&k.Published, e.Published}, {&k.Ready, e.Ready}, {&k.DSSeen, e.DSSeen}, {&k.Active, e.Active}, {&k.Retired, e.Retired}, {&k.Removed, e.Removed}} {
 		if t.from != nil {
 			*t.to = stamp(*t.from)
 		}
@@ -153,15 +158,16 @@ func (k Key) plausible() error {
 	if k.Role != CSK && k.Role != KSK && k.Role != ZSK {
 		return fmt.Errorf("role %.20q: want csk, ksk or zsk", k.Role)
 	}
-	since := map[State]time.Time{Published: k.Published, Ready: k.Ready, Active: k.Active, Retired: k.Retired, Removed: k.Removed}
-	at, ok := since[k.State]
+	_, known := map[State]bool{Signing: true, Published: true, Ready: true, Active: true, Retired: true, Removed: true}[k.State]
 	switch {
-	case !ok || k.State == Ready && k.Role == ZSK || k.State == Retired && k.Role != ZSK:
+	case !known || k.State == Ready && k.Role == ZSK || k.State == Retired && k.Role == KSK || k.State == Signing && k.Role != CSK:
 		return fmt.Errorf("state %.20q: not one of a %s", k.State, k.Role)
-	case at.IsZero() || k.Published.IsZero():
+	case k.Since().IsZero() || k.Published.IsZero() && k.State != Signing:
 		return fmt.Errorf("%s, but not since when", k.State)
+	case len(k.DSBy) > maxActor:
+		return fmt.Errorf("ds_by of %d octets: want at most %d", len(k.DSBy), maxActor)
 	}
-	for _, t := range []time.Time{k.Published, k.Ready, k.DSSeen, k.Active, k.Retired, k.Removed} {
+	for _, t := range k.times() {
 		if y := t.Year(); !t.IsZero() && (y < 1970 || y > 9999) {
 			return fmt.Errorf("a time in the year %d", y)
 		}
@@ -171,10 +177,10 @@ func (k Key) plausible() error {
 
 // Encode is the key file of the set, with its private keys: it is a secret.
 func (s Set) Encode() ([]byte, error) {
-	f := file{Version: 1, Zone: s.Zone, Keys: make([]keyEntry, 0, len(s.Keys))}
+	f := file{Version: 1, Zone: s.Zone, Serial: s.Serial, Keys: make([]keyEntry, 0, len(s.Keys))}
 	for _, k := range s.Keys {
-		e := keyEntry{Tag: k.Tag, Role: k.Role, Algorithm: k.Algorithm, State: k.State, Published: k.Published,
-			Ready: optional(k.Ready), DSSeen: optional(k.DSSeen), DSTTL: int64(k.DSTTL / time.Second),
+		e := keyEntry{Tag: k.Tag, Role: k.Role, Algorithm: k.Algorithm, State: k.State, DSBy: k.DSBy,
+			Signing: optional(k.Signing), Published: optional(k.Published), Ready: optional(k.Ready), DSSeen: optional(k.DSSeen), DSTTL: int64(k.DSTTL / time.Second),
 			Active: optional(k.Active), Retired: optional(k.Retired), Removed: optional(k.Removed), Public: k.Public}
 		if k.private != nil {
 			e.Private = k.private().raw

@@ -23,6 +23,13 @@ const (
 	Ed25519   Algorithm = 15 // RFC 8080
 )
 
+func (a Algorithm) check() error {
+	if a != ECDSAP256 && a != Ed25519 {
+		return fmt.Errorf("algorithm %d: want 13 (ECDSAP256SHA256) or 15 (ED25519)", a)
+	}
+	return nil
+}
+
 // Role is what a key signs.
 type Role string
 
@@ -36,6 +43,8 @@ const (
 type State string
 
 const (
+	// Signing: signs the zone and is in no DNSKEY RRset yet: a CSK of a new algorithm.
+	Signing State = "signing"
 	// Published: in the DNSKEY RRset. A CSK or KSK signs already.
 	Published State = "published"
 	// Ready: every cache knows it. Of a CSK or KSK the CDS asks for its DS.
@@ -43,6 +52,7 @@ const (
 	// Active: a ZSK signs; of a CSK or KSK the DS is in every cache.
 	Active State = "active"
 	// Retired: a ZSK that does not sign any more; its signatures are still in caches.
+	// A CSK of an algorithm that is given up signs on, and is in no DNSKEY RRset.
 	Retired State = "retired"
 	// Removed: in no RRset. Its private part is gone, its record is history.
 	Removed State = "removed"
@@ -58,9 +68,11 @@ type Key struct {
 	State     State
 
 	// When it entered each state; zero if it has not. DSSeen is when its DS was seen
-	// at the parent, with the TTL that DS had.
-	Published, Ready, DSSeen, Active, Retired, Removed time.Time
-	DSTTL                                              time.Duration
+	// at the parent and none of another key, with the TTL that DS had, and DSBy who
+	// says so.
+	Signing, Published, Ready, DSSeen, Active, Retired, Removed time.Time
+	DSTTL                                                       time.Duration
+	DSBy                                                        string
 
 	// private is nil once removed. It is a function because fmt and json look into
 	// all else: %s of something that holds a Key even follows a pointer in it.
@@ -86,6 +98,9 @@ func (k Key) sep() bool { return k.Role != ZSK }
 // generate makes key material. Its key tag differs from those of other, of which a
 // tag says which key an operator talks about, and is not 0, which miekg/dns refuses.
 func generate(zone string, role Role, a Algorithm, other []Key) (Key, error) {
+	if err := a.check(); err != nil {
+		return Key{}, fmt.Errorf("dnssec %s: generate a key: %w", zone, err)
+	}
 	for {
 		seed := make([]byte, ed25519.SeedSize)
 		if a == ECDSAP256 {
@@ -141,7 +156,7 @@ func (k *Key) setPrivate(raw []byte) error {
 		k.Public = p.Public().(ed25519.PublicKey)
 		k.hide(private{raw, p})
 	default:
-		return fmt.Errorf("algorithm %d: want 13 (ECDSAP256SHA256) or 15 (ED25519)", k.Algorithm)
+		return k.Algorithm.check()
 	}
 	return nil
 }

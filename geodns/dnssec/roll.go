@@ -14,6 +14,7 @@ import (
 type Parent struct {
 	DS  []*dns.DS
 	TTL time.Duration // of the DS RRset; 0: as in the policy
+	By  string        // who: "parent", or the operator's name
 }
 
 // Event is one step of a key, to be logged.
@@ -44,10 +45,15 @@ const (
 //
 // A ZSK is rolled by pre-publication (RFC 7583 section 3.2.1). A CSK or KSK is rolled
 // by double signature (section 3.3.1): the old and the new key sign together until the
-// new DS was seen at the parent and the old one has left the caches. Without a parent's
+// parent named the new one alone and the old DS has left the caches. Without a parent's
 // word that lasts for ever, and nothing is lost by it but bytes.
+//
+// A new algorithm (RFC 6781 section 4.1.4, the careful way) signs the zone before its
+// key is published, and the old one signs on until its key has left the caches: no
+// validator ever finds an algorithm in the DS or DNSKEY RRset without its signatures
+// (RFC 6840 section 5.11).
 func Next(s Set, now time.Time, p Policy, parent *Parent) (Set, []Event, error) {
-	r := roll{Set: Set{s.Zone, slices.Clone(s.Keys)}, now: stamp(now), p: p}
+	r := roll{Set: s.clone(), now: stamp(now), p: p}
 	if parent != nil {
 		r.observe(parent)
 	}
@@ -56,7 +62,7 @@ func Next(s Set, now time.Time, p Policy, parent *Parent) (Set, []Event, error) 
 	}
 	for _, role := range []Role{CSK, KSK, ZSK} {
 		if r.outlived(role) {
-			if err := r.begin(role); err != nil {
+			if err := r.begin(role, 0); err != nil {
 				return s, nil, err
 			}
 		}
@@ -65,19 +71,22 @@ func Next(s Set, now time.Time, p Policy, parent *Parent) (Set, []Event, error) 
 		return s, nil, nil
 	}
 	r.forget()
+	r.Serial++
 	return r.Set, r.events, nil
 }
 
-// Roll begins a roll by hand: it publishes a successor of the key in that role, and
-// Next does the rest. It refuses while one is under way.
-func Roll(s Set, now time.Time, role Role) (Set, []Event, error) {
+// Roll begins a roll by hand: it makes a successor of the key in that role, and Next
+// does the rest. It refuses while one is under way. The algorithm may be another one
+// for a CSK; 0: the same.
+func Roll(s Set, now time.Time, role Role, a Algorithm) (Set, []Event, error) {
 	if s.rolling(role) {
 		return s, nil, fmt.Errorf("dnssec %s: roll of the %s: one is under way, or its first key is not yet active", s.Zone, role)
 	}
-	r := roll{Set: Set{s.Zone, slices.Clone(s.Keys)}, now: stamp(now)}
-	if err := r.begin(role); err != nil {
+	r := roll{Set: s.clone(), now: stamp(now)}
+	if err := r.begin(role, a); err != nil {
 		return s, nil, err
 	}
+	r.Serial++
 	return r.Set, r.events, nil
 }
 
@@ -91,7 +100,7 @@ type roll struct {
 // rolling: some key of the role is on its way in or out.
 func (s Set) rolling(role Role) bool {
 	return slices.ContainsFunc(s.Keys, func(k Key) bool {
-		return k.Role == role && (k.State == Published || k.State == Ready || k.State == Retired)
+		return k.Role == role && slices.Contains([]State{Signing, Published, Ready, Retired}, k.State)
 	})
 }
 
@@ -106,6 +115,8 @@ func (p Policy) lifetime(role Role) time.Duration {
 // of time, or when it was removed.
 func (p Policy) Due(k Key) (State, time.Time) {
 	switch {
+	case k.State == Signing:
+		return Published, k.Signing.Add(p.Propagation + p.ZoneTTL)
 	case k.State == Published && k.sep():
 		// Its signatures must be in every cache, also those on answers that were
 		// cached before it signed (Ipub, of an algorithm or a zone that is new too).
@@ -114,6 +125,8 @@ func (p Policy) Due(k Key) (State, time.Time) {
 		return Active, k.Published.Add(p.Propagation + p.KeyTTL) // Ipub
 	case k.State == Ready && !k.DSSeen.IsZero():
 		return Active, k.DSSeen.Add(p.ParentPropagation + max(p.ParentTTL, k.DSTTL)) // Iret of section 3.3.1
+	case k.State == Retired && k.sep():
+		return Removed, k.Retired.Add(p.Propagation + p.KeyTTL)
 	case k.State == Retired:
 		return Removed, k.Retired.Add(p.Propagation + p.ZoneTTL) // Iret of section 3.2.1
 	}
@@ -137,7 +150,9 @@ func (r *roll) step(i int) {
 		case j == i || old.Role != k.Role:
 		case k.Role == ZSK && old.State == Active:
 			r.enter(old, Retired)
-		case k.Role != ZSK && old.State == Active:
+		case old.State == Active && old.Algorithm != k.Algorithm:
+			r.enter(old, Retired)
+		case old.State == Active:
 			r.enter(old, Removed)
 		}
 	}
@@ -146,6 +161,8 @@ func (r *roll) step(i int) {
 func (r *roll) enter(k *Key, state State) {
 	k.State = state
 	switch state {
+	case Signing:
+		k.Signing = r.now
 	case Published:
 		k.Published = r.now
 	case Ready:
@@ -164,23 +181,38 @@ func (r *roll) tell(k Key, what string) {
 	r.events = append(r.events, Event{r.Zone, k.Tag, k.Role, what, r.now})
 }
 
-// observe notes the DS of the key that waits for it. One that vanishes before it was
-// counted on is waited for again.
+// observe notes the DS of the key that waits for it. Others beside it would be left
+// without a key at the end of the roll, so they must be gone. One that vanishes before
+// it was counted on is waited for again.
 func (r *roll) observe(parent *Parent) {
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		if k.State != Ready {
 			continue
 		}
-		switch there := slices.ContainsFunc(parent.DS, func(ds *dns.DS) bool { return k.matches(r.Zone, ds) }); {
+		switch there := parent.has(r.Zone, *k) && len(parent.others(*k)) == 0; {
 		case there && k.DSSeen.IsZero():
-			k.DSSeen, k.DSTTL = r.now, parent.TTL.Truncate(time.Second)
+			k.DSSeen, k.DSTTL, k.DSBy = r.now, parent.TTL.Truncate(time.Second), parent.By
 			r.tell(*k, dsSeen)
 		case !there && !k.DSSeen.IsZero():
-			k.DSSeen, k.DSTTL = time.Time{}, 0
+			k.DSSeen, k.DSTTL, k.DSBy = time.Time{}, 0, ""
 			r.tell(*k, dsGone)
 		}
 	}
+}
+
+func (p *Parent) has(zone string, k Key) bool {
+	return slices.ContainsFunc(p.DS, func(ds *dns.DS) bool { return k.matches(zone, ds) })
+}
+
+// others are the tags of the DS records of other keys than k.
+func (p *Parent) others(k Key) (tags []uint16) {
+	for _, ds := range p.DS {
+		if (ds.KeyTag != k.Tag || ds.Algorithm != uint8(k.Algorithm)) && !slices.Contains(tags, ds.KeyTag) {
+			tags = append(tags, ds.KeyTag)
+		}
+	}
+	return tags
 }
 
 // matches by SHA-256 or SHA-384: a validator may ignore a DS of another digest.
@@ -207,17 +239,26 @@ func (r *roll) outlived(role Role) bool {
 	})
 }
 
-// begin publishes a successor, of the algorithm of the key that it succeeds.
-func (r *roll) begin(role Role) error {
+// begin makes a successor of the active key, of its algorithm unless another is given.
+func (r *roll) begin(role Role, a Algorithm) error {
 	i := slices.IndexFunc(r.Keys, func(k Key) bool { return k.Role == role && k.State == Active })
 	if i < 0 {
 		return fmt.Errorf("dnssec %s: roll of the %s: the zone has no active one", r.Zone, role)
 	}
-	k, err := generate(r.Zone, role, r.Keys[i].Algorithm, r.Keys)
+	first := Published
+	switch old := r.Keys[i].Algorithm; {
+	case a == 0 || a == old:
+		a = old
+	case role != CSK:
+		return fmt.Errorf("dnssec %s: roll of the %s to algorithm %d: a ksk and its zsk cannot change their algorithm: roll without one", r.Zone, role, a)
+	default:
+		first = Signing
+	}
+	k, err := generate(r.Zone, role, a, r.Keys)
 	if err != nil {
 		return err
 	}
-	r.enter(&k, Published)
+	r.enter(&k, first)
 	r.Keys = append(r.Keys, k)
 	return nil
 }

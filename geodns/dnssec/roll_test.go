@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -115,7 +116,13 @@ func (s *scenario) call(now time.Time, f []string) string {
 	case "next":
 		set, events, err = Next(s.set, now, s.p, nil)
 	case "roll":
-		set, events, err = Roll(s.set, now, Role(f[1]))
+		var a uint64
+		if len(f) > 2 {
+			if a, err = strconv.ParseUint(f[2], 10, 8); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		set, events, err = Roll(s.set, now, Role(f[1]), Algorithm(a))
 	case "parent":
 		set, events, err = Next(s.set, now, s.p, s.parent(f[1:]))
 	default:
@@ -190,6 +197,8 @@ func (s *scenario) which(is func(Key) bool) string {
 type instant struct {
 	at                     time.Time
 	ds, dnskey, keys, zone map[uint16]bool
+	// algorithms has a bit for each of the same.
+	algorithms struct{ ds, dnskey, keys, zone uint16 }
 }
 
 // TestRollNeverBogus plays random months of rolls against a parent that obeys the CDS
@@ -246,12 +255,30 @@ func playParent(t *testing.T, chance *rand.Rand, split bool) {
 				}
 			}
 		}
+		if role := (map[bool]Role{true: KSK, false: CSK})[split]; chance.IntN(300) == 0 && !s.rolling(role) { // by hand
+			a := []Algorithm{ECDSAP256, Ed25519}[chance.IntN(2)]
+			if split {
+				a = 0
+			}
+			if s, _, err = Roll(s, now, role, a); err != nil {
+				t.Fatal(err)
+			}
+		}
 		i := instant{at: now, ds: map[uint16]bool{}, dnskey: map[uint16]bool{}, keys: map[uint16]bool{}, zone: map[uint16]bool{}}
 		for tag := range ds {
 			i.ds[tag] = true
 		}
 		for _, k := range s.Keys {
 			i.dnskey[k.Tag], i.keys[k.Tag], i.zone[k.Tag] = k.inDNSKEY(), k.signsKeys(), k.signsZone()
+			bit := uint16(1) << k.Algorithm
+			for _, m := range []struct {
+				in bool
+				of *uint16
+			}{{ds[k.Tag], &i.algorithms.ds}, {k.inDNSKEY(), &i.algorithms.dnskey}, {k.signsKeys(), &i.algorithms.keys}, {k.signsZone(), &i.algorithms.zone}} {
+				if m.in {
+					*m.of |= bit
+				}
+			}
 		}
 		past = append(past, i)
 		past = slices.DeleteFunc(past, func(i instant) bool { return now.Sub(i.at) > p.ParentTTL+p.ParentPropagation })
@@ -268,6 +295,10 @@ func playParent(t *testing.T, chance *rand.Rand, split bool) {
 // chains checks every mix of a DS, a DNSKEY and a data RRset that a cache may hold. A
 // node may still answer from the set of a Propagation ago; what was said at an hour
 // was said until the next one.
+//
+// It is strict about algorithms, too, as RFC 6840 section 5.11 wants of a zone, and as
+// some validators are: each that the DS has must sign the DNSKEY, and each of the
+// DNSKEY the data.
 func chains(t *testing.T, past []instant, now time.Time, p Policy) {
 	within := func(i instant, d time.Duration) bool { return now.Sub(i.at) <= d }
 	for _, ds := range past {
@@ -278,12 +309,23 @@ func chains(t *testing.T, past []instant, now time.Time, p Policy) {
 			if !within(key, p.KeyTTL+p.Propagation) {
 				continue
 			}
+			if ds.algorithms.ds&^key.algorithms.keys != 0 {
+				t.Errorf("at %s: not every algorithm of the DS of %s signs the DNSKEY of %s", now, ds.at, key.at)
+				return
+			}
 			if !common(ds.ds, key.dnskey, key.keys) {
 				t.Errorf("at %s: DNSKEY of %s is signed by no key of the DS of %s", now, key.at, ds.at)
 				return
 			}
 			for _, zone := range past {
-				if within(zone, p.ZoneTTL+p.Propagation) && !common(zone.zone, key.dnskey) {
+				if !within(zone, p.ZoneTTL+p.Propagation) {
+					continue
+				}
+				if key.algorithms.dnskey&^zone.algorithms.zone != 0 {
+					t.Errorf("at %s: not every algorithm of the DNSKEY of %s signs the data of %s", now, key.at, zone.at)
+					return
+				}
+				if !common(zone.zone, key.dnskey) {
 					t.Errorf("at %s: data of %s is signed by no key of the DNSKEY of %s", now, zone.at, key.at)
 					return
 				}
@@ -313,7 +355,7 @@ func TestCheckNamesKeyAndTime(t *testing.T) {
 	p.Lifetime = 1000 * time.Hour
 	tag := fmt.Sprintf("key %d", s.Keys[0].Tag)
 	at := func(state State, change func(*Key)) Set {
-		c := Set{s.Zone, slices.Clone(s.Keys)}
+		c := s.clone()
 		c.Keys[0].State = state
 		change(&c.Keys[0])
 		return c

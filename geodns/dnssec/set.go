@@ -1,7 +1,6 @@
 package dnssec
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,7 +12,16 @@ import (
 // another one.
 type Set struct {
 	Zone string // canonical: lower case, with the final dot
-	Keys []Key
+	// Serial counts the changes: of two sets of a zone the higher one is the newer,
+	// whatever the clocks say.
+	Serial uint64
+	Keys   []Key
+}
+
+// clone may be changed.
+func (s Set) clone() Set {
+	s.Keys = slices.Clone(s.Keys)
+	return s
 }
 
 // NewSet makes the first keys of a zone: one CSK, or with split a KSK and a ZSK. They
@@ -21,12 +29,12 @@ type Set struct {
 // the parent, and that is asked for (CDS) only once unsigned answers have left the
 // caches.
 func NewSet(zone string, a Algorithm, split bool, now time.Time) (Set, error) {
-	s := Set{Zone: dns.CanonicalName(zone)}
+	s := Set{Zone: dns.CanonicalName(zone), Serial: 1}
 	if _, ok := dns.IsDomainName(zone); !ok || zone == "" {
 		return Set{}, fmt.Errorf("dnssec: zone %.64q: want a domain name such as media.example", zone)
 	}
-	if a != ECDSAP256 && a != Ed25519 {
-		return Set{}, fmt.Errorf("dnssec %s: algorithm %d: want 13 (ECDSAP256SHA256) or 15 (ED25519)", s.Zone, a)
+	if err := a.check(); err != nil {
+		return Set{}, fmt.Errorf("dnssec %s: %w", s.Zone, err)
 	}
 	now = stamp(now)
 	roles := []Role{CSK}
@@ -51,7 +59,15 @@ func NewSet(zone string, a Algorithm, split bool, now time.Time) (Set, error) {
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // inDNSKEY: resolvers see the key.
-func (k Key) inDNSKEY() bool { return k.State != Removed && k.State != "" }
+func (k Key) inDNSKEY() bool {
+	switch k.State {
+	case Published, Ready, Active:
+		return true
+	case Retired:
+		return k.Role == ZSK
+	}
+	return false
+}
 
 // signsKeys: the key signs DNSKEY, CDS and CDNSKEY. The last two must be signed by a
 // key that the parent's DS names (RFC 7344 section 4.1); of two it names one.
@@ -59,7 +75,13 @@ func (k Key) signsKeys() bool { return k.sep() && k.inDNSKEY() }
 
 // signsZone: the key signs everything else.
 func (k Key) signsZone() bool {
-	return k.Role == CSK && k.inDNSKEY() || k.Role == ZSK && k.State == Active
+	switch k.Role {
+	case CSK:
+		return k.State != Removed && k.State != ""
+	case ZSK:
+		return k.State == Active
+	}
+	return false
 }
 
 // Wanted are the keys that the parent's DS RRset should name, and nothing else: the
@@ -128,38 +150,22 @@ func (s Set) signs() error {
 	return nil
 }
 
-// Check says what is wrong with the set at that time, one error (errors.Join) for
-// each finding, each with key tag and time. It is for the log and the operator: a set
-// with findings is still served.
-func (s Set) Check(now time.Time, p Policy) error {
-	errs := []error{s.signs()}
-	for _, k := range s.Keys {
-		if k.State == Removed {
-			continue
-		}
-		if t := k.latest(); t.After(now.Add(skew)) {
-			errs = append(errs, fmt.Errorf("dnssec %s: key %d not yet valid: it became %s at %s and it is %s: set this node's clock right",
-				s.Zone, k.Tag, k.State, t.Format(time.RFC3339), stamp(now).Format(time.RFC3339)))
-			continue
-		}
-		switch life := p.lifetime(k.Role); {
-		case k.State == Active && life > 0 && now.After(k.Active.Add(life+p.Propagation)) && !s.rolling(k.Role):
-			errs = append(errs, fmt.Errorf("dnssec %s: key %d expired: its lifetime ended at %s and no successor is published: let a node write the key set, or roll by hand",
-				s.Zone, k.Tag, k.Active.Add(life).Format(time.RFC3339)))
-		case k.State == Ready && k.DSSeen.IsZero() && now.After(k.Ready.Add(p.ParentTTL+p.ParentPropagation)):
-			errs = append(errs, fmt.Errorf("dnssec %s: key %d waits for its DS since %s: give the parent the DS of this key",
-				s.Zone, k.Tag, k.Ready.Format(time.RFC3339)))
-		}
-	}
-	return errors.Join(errs...)
+// times are when the key entered its states.
+func (k Key) times() []time.Time {
+	return []time.Time{k.Signing, k.Published, k.Ready, k.DSSeen, k.Active, k.Retired, k.Removed}
 }
 
 // latest is the newest of the times that the key has.
 func (k Key) latest() (last time.Time) {
-	for _, t := range []time.Time{k.Published, k.Ready, k.DSSeen, k.Active, k.Retired, k.Removed} {
+	for _, t := range k.times() {
 		if t.After(last) {
 			last = t
 		}
 	}
 	return last
+}
+
+// Since is when the key entered the state that it is in.
+func (k Key) Since() time.Time {
+	return map[State]time.Time{Signing: k.Signing, Published: k.Published, Ready: k.Ready, Active: k.Active, Retired: k.Retired, Removed: k.Removed}[k.State]
 }
