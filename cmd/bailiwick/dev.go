@@ -15,6 +15,7 @@ import (
 	"bailiwick/consult/router"
 	"bailiwick/edge"
 	"bailiwick/geodns"
+	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
 	"bailiwick/health"
 	"bailiwick/region"
@@ -88,7 +89,11 @@ func (c *devCmd) open(e *env) (*dev, error) {
 	}
 	d := &dev{node: n, zone: c.zoneFlags, secrets: newCookies(st, e.log, time.Now())}
 	if c.DNSSEC {
-		d.keys = &signing{store: st, log: e.log}
+		config, err := (&dnssecFlags{DNSSEC: true, Algorithm: uint8(dnssec.ECDSAP256)}).config("")
+		if err != nil {
+			return nil, err
+		}
+		d.keys, d.zone.signed = newSigning(config, st, e.log), true
 	}
 	if c.Geo == "" {
 		n.builtin = geo.BuiltIn()
@@ -123,6 +128,9 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	}
 	if d.keys != nil {
 		d.keys.zone, d.keys.swap = m.Zone, d.dns.SetSigner
+		if err := d.keys.register(n.metrics, d.dns.SignatureExpires); err != nil {
+			return err
+		}
 	}
 	pages := pages("http:", "ws:") // edges have an address of loopback each
 	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }

@@ -12,32 +12,37 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/geodns"
+	"bailiwick/geodns/dnssec"
 	"bailiwick/region"
 	"bailiwick/store/consul"
 )
 
 // dnsVerbs: a DNS node runs without a verb of its own, too.
 type dnsVerbs struct {
-	Serve dnsCmd `cmd:"" default:"withargs" help:"Run one DNS node; what bailiwick dns does without a verb."`
-	DS    dsCmd  `cmd:"" name:"ds" help:"Print the DS records for the parent zone."`
+	Serve dnsCmd  `cmd:"" default:"withargs" help:"Run one DNS node; what bailiwick dns does without a verb."`
+	DS    dsCmd   `cmd:"" name:"ds" help:"Print the DS records for the parent zone."`
+	Keys  keysCmd `cmd:"" help:"List the keys of a signed zone, and what happens next."`
+	Roll  rollCmd `cmd:"" help:"Start to replace a key of a signed zone."`
 }
 
 func (dnsVerbs) Help() string {
 	return `Example:
   bailiwick dns --listen 127.0.0.1:8053 --consul 127.0.0.1:8500 --state ./state --geo country.mmdb
   bailiwick dns serve --help
-  bailiwick dns ds`
+  bailiwick dns ds
+  bailiwick dns keys
+  bailiwick dns roll --help`
 }
 
 type dnsCmd struct {
 	nodeFlags
 	zoneFlags
+	dnssecFlags
 	Node   string         `help:"This node's name: its acknowledgements carry it, and NSID tells it." default:"dns-1"`
 	Listen netip.AddrPort `help:"UDP and TCP address." default:"0.0.0.0:53"`
 	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
 	Rate   int            `help:"UDP answers a second that one client network (/24, /56) gets of each class without a cookie; 0 is no limit." default:"200"`
-	DNSSEC bool           `help:"Sign the zone, with keys that the nodes share in Consul; bailiwick dns ds prints the DS." name:"dnssec"`
 	Why    []netip.Prefix `help:"Networks that may ask _why.join.ZONE, beside loopback."`
 }
 
@@ -63,7 +68,12 @@ func (c *dnsCmd) Run(e *env) error {
 	if err != nil {
 		return misuse{err}
 	}
+	c.signed = c.DNSSEC
 	records, err := c.records(m.Zone)
+	if err != nil {
+		return misuse{err}
+	}
+	config, err := c.config(m.Zone)
 	if err != nil {
 		return misuse{err}
 	}
@@ -74,13 +84,21 @@ func (c *dnsCmd) Run(e *env) error {
 		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen")
 	}
 	defer srv.Close()
+	var keys *signing
+	if c.DNSSEC {
+		keys = newSigning(config, st, e.log)
+		keys.zone, keys.path, keys.swap = m.Zone, signingPath(c.State, m.Zone), srv.SetSigner
+		if err := keys.register(n.metrics, srv.SignatureExpires); err != nil {
+			return err
+		}
+	}
 	g, ctx := errgroup.WithContext(e.ctx)
 	if c.HTTP != "" {
 		l, err := net.Listen("tcp", c.HTTP)
 		if err != nil {
 			return listenError(fmt.Errorf("dns: http: %w", err), "name another address with --http")
 		}
-		web := &http.Server{Handler: n.observability(), ReadHeaderTimeout: 10 * time.Second}
+		web := &http.Server{Handler: n.observability(keys), ReadHeaderTimeout: 10 * time.Second}
 		g.Go(func() error {
 			if err := web.Serve(l); err != http.ErrServerClosed {
 				return err
@@ -101,9 +119,11 @@ func (c *dnsCmd) Run(e *env) error {
 		srv.SetGeo(t)
 	})
 	g.Go(func() error { return quiet(ctx, secrets.run(ctx)) })
-	if c.DNSSEC {
-		keys := &signing{store: st, zone: zone, path: signingPath(c.State, zone), log: e.log, swap: srv.SetSigner}
+	if keys != nil {
 		keys.start(ctx)
+		if err := keys.await(ctx); err != nil {
+			return g.Wait()
+		}
 		g.Go(func() error { return quiet(ctx, keys.run(ctx)) })
 	}
 	g.Go(func() error { return quiet(ctx, srv.Serve(ctx)) })
@@ -114,6 +134,8 @@ func (c *dnsCmd) Run(e *env) error {
 // zoneFlags name the zone's static records.
 type zoneFlags struct {
 	ZoneFile string `help:"Zone file with the static records of the zone: NS, MX, TXT, CAA, A and so on, beside the names that steer." name:"zone-file" placeholder:"FILE"`
+
+	signed bool // the records must fit a signed zone
 }
 
 // records reads and checks the zone file; nil without one.
@@ -125,7 +147,11 @@ func (f *zoneFlags) records(zone string) (*geodns.Records, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--zone-file: %w", err)
 	}
-	return geodns.ParseRecords(zone, f.ZoneFile, b)
+	z, err := geodns.ParseRecords(zone, f.ZoneFile, b)
+	if err == nil && f.signed {
+		err = z.Signable(dnssec.DefaultPolicy().ZoneTTL)
+	}
+	return z, err
 }
 
 // reload puts a changed zone file in force.
@@ -139,12 +165,16 @@ func (f *zoneFlags) reload(e *env, srv *geodns.Server, zone string) {
 	}
 }
 
-// observability serves what a DNS node says of itself.
-func (n *node) observability() *http.ServeMux {
+// observability serves what a DNS node says of itself; keys is nil for an unsigned zone.
+func (n *node) observability(keys *signing) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if keys != nil && !keys.signed() {
+			http.Error(w, "no dnssec keys yet, from the store or from a file", http.StatusServiceUnavailable)
+			return
+		}
 		select {
 		case <-n.world.Synced():
 			w.Write([]byte("ok\n"))

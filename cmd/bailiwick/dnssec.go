@@ -9,13 +9,13 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns/dnssec"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 const (
@@ -25,20 +25,52 @@ const (
 	keysSoon  = time.Second
 	// keysWait is how long a start waits for the store to have the keys.
 	keysWait = 5 * time.Second
+	// parentEvery is how often the parent is asked while no key waits for it.
+	parentEvery = 15 * time.Minute
+	// clockJump is how far the clock may move against the time that has passed.
+	clockJump = time.Hour
 )
 
+// signingConfig is what the flags say of a signed zone.
+type signingConfig struct {
+	policy    dnssec.Policy
+	algorithm dnssec.Algorithm // of the first keys
+	split     bool             // the first keys are a KSK and a ZSK
+	every     time.Duration    // that the keys are looked at
+	// parent asks what the parent's servers say; nil: they are not known.
+	parent func(context.Context, time.Time) (*dnssec.Parent, error)
+}
+
 // signing keeps the keys of a DNS node's zone and gives each new set to the server.
-// All nodes of a zone share the set through the store.
+// All nodes of a zone share the set through the store. One goroutine uses it.
 type signing struct {
-	store store.Store
-	zone  string
-	path  string // of a copy for a start without the store; empty: none
-	log   *slog.Logger
-	swap  func(*dnssec.Signer)
+	signingConfig
+	store   store.Store
+	zone    string
+	path    string // of a copy for a start without the store; empty: none
+	log     *slog.Logger
+	swap    func(*dnssec.Signer)
+	metrics *signingMetrics // may be nil
+	// clock is the time, and how long this process runs; nil: the system's.
+	clock func() (now time.Time, running time.Duration)
 
 	set     dnssec.Set // in force; without keys: none yet
 	encoded []byte     // the same
-	faults  string     // what was last said to be wrong with it
+	signer  atomic.Pointer[dnssec.Signer]
+	faults  string // what was last said to be wrong
+
+	began    time.Time     // by the clock, when it was first read
+	running  time.Duration // the same, of the process
+	asked    time.Time     // when the parent was last asked
+	observed *dnssec.Parent
+	unheard  error // why it was not heard
+}
+
+// newSigning is for a zone whose name and server follow.
+func newSigning(c signingConfig, st store.Store, log *slog.Logger) *signing {
+	started := time.Now()
+	return &signing{signingConfig: c, store: st, log: log,
+		clock: func() (time.Time, time.Duration) { now := time.Now(); return now.Round(0), now.Sub(started) }}
 }
 
 // signingPath is where a node keeps its copy of the keys; state may be empty.
@@ -49,8 +81,7 @@ func signingPath(state, zone string) string {
 	return filepath.Join(state, strings.TrimSuffix(zone, ".")+".keys")
 }
 
-// start has the keys, if they are to be had, before the first query: an unsigned
-// answer would be bogus once the parent has a DS.
+// start has the keys, if they are to be had soon.
 func (k *signing) start(ctx context.Context) {
 	if k.path != "" {
 		set, err := dnssec.ReadFile(k.path)
@@ -69,53 +100,147 @@ func (k *signing) start(ctx context.Context) {
 	k.look(ctx)
 }
 
-// run follows the store until ctx ends.
-func (k *signing) run(ctx context.Context) error {
-	for {
-		every := keysEvery
-		if k.set.Keys == nil {
-			every = keysSoon
-		}
+// await returns once there are keys, or with ctx's error. An unsigned answer would be
+// bogus once the parent has a DS; of a server that is silent resolvers turn to another.
+// Little is lost by it: a node that has neither the store nor its state knows no edge.
+func (k *signing) await(ctx context.Context) error {
+	for k.set.Keys == nil {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(every):
+		case <-time.After(keysSoon):
+			k.look(ctx)
+		}
+	}
+	return nil
+}
+
+// signed tells whether there are keys. It may be called at any time.
+func (k *signing) signed() bool { return k.signer.Load() != nil }
+
+// run follows the store until ctx ends.
+func (k *signing) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(k.every):
 			k.look(ctx)
 		}
 	}
 }
 
+// look takes a step and tells what is wrong, once for each change of it.
 func (k *signing) look(ctx context.Context) {
-	if err := k.step(ctx, time.Now()); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-		k.log.Error("dnssec keys not renewed: those in force stay", "keys", len(k.set.Keys), "err", err)
+	now, running := k.clock()
+	jumped := k.jumped(now, running)
+	if jumped == nil {
+		k.ask(ctx, now)
 	}
+	findings := []error{jumped, k.unheard}
+	if err := k.step(ctx, now, jumped == nil); err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return
+		}
+		findings = append(findings, fmt.Errorf("%w: %d keys in force stay", err, len(k.set.Keys)))
+	}
+	if k.set.Keys != nil {
+		findings = append(findings, k.set.Check(now, k.policy))
+		if k.observed != nil {
+			findings = append(findings, k.set.CheckParent(k.observed))
+		}
+	}
+	n, said := countErrors(errors.Join(findings...))
+	if said != k.faults && said != "" {
+		k.log.Warn("dnssec has findings: answers go on", "count", n, "err", said)
+	} else if said != k.faults {
+		k.log.Info("dnssec has no findings any more")
+	}
+	k.faults = said
+	k.metrics.observe(k.set, n)
 }
 
-// step brings the stored keys a step on and takes them over. A store that has lost
-// them gets those in force again: others would be without a DS.
-func (k *signing) step(ctx context.Context, at time.Time) error {
-	p := dnssec.DefaultPolicy()
-	set, events, err := dnssec.Step(ctx, k.store, k.zone, func() (dnssec.Set, error) {
-		if k.set.Keys != nil {
-			return k.set, nil
-		}
-		return dnssec.NewSet(k.zone, dnssec.ECDSAP256, false, at)
-	}, func(s dnssec.Set) (dnssec.Set, []dnssec.Event, error) { return dnssec.Next(s, at, p, nil) })
+// countErrors is how many errors are joined, and their text.
+func countErrors(err error) (n int, text string) {
+	if err == nil {
+		return 0, ""
+	}
+	list, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return 1, err.Error()
+	}
+	for _, e := range list.Unwrap() {
+		m, _ := countErrors(e)
+		n += m
+	}
+	return n, err.Error()
+}
+
+// jumped says when the clock moved otherwise than time did since the start. Such a node
+// serves and follows the others, and leaves the steps to them: a key could be removed
+// while caches still count on it.
+func (k *signing) jumped(now time.Time, running time.Duration) error {
+	if k.began.IsZero() {
+		k.began, k.running = now, running
+	}
+	off := now.Sub(k.began) - (running - k.running)
+	if off.Abs() <= clockJump {
+		return nil
+	}
+	return fmt.Errorf("dnssec %s: the clock jumped by %s: this node takes no step of a roll: set it right, or restart the node if it is right now",
+		k.zone, off.Round(time.Minute))
+}
+
+// ask asks the parent: often while a key waits for its word, else seldom.
+func (k *signing) ask(ctx context.Context, now time.Time) {
+	if k.parent == nil {
+		return
+	}
+	waits := k.set.Keys == nil
+	for _, key := range k.set.Keys {
+		waits = waits || key.State == dnssec.Ready
+	}
+	if since := now.Sub(k.asked); !waits && 0 <= since && since < parentEvery {
+		return
+	}
+	k.asked = now
+	k.observed, k.unheard = k.parent(ctx, now)
+}
+
+// step brings the stored keys a step on and takes them over; without roll it takes
+// them over only. A store that has lost the keys, or got older ones from a backup or
+// from a node that was away, gets those in force again.
+func (k *signing) step(ctx context.Context, now time.Time, roll bool) error {
+	set, events, err := dnssec.Step(ctx, k.store, k.zone, func() (dnssec.Set, error) { return k.first(now, roll) },
+		func(s dnssec.Set) (dnssec.Set, []dnssec.Event, error) {
+			switch {
+			case k.set.Keys != nil && s.Serial < k.set.Serial:
+				return k.set, []dnssec.Event{{Zone: k.set.Zone, Key: k.set.Keys[0].Tag, Role: k.set.Keys[0].Role, What: "restored", At: now}}, nil
+			case !roll:
+				return s, nil, nil
+			}
+			return dnssec.Next(s, now, k.policy, k.observed)
+		})
 	if err != nil {
 		return err
 	}
 	for _, ev := range events {
 		k.log.Info("dnssec key", "zone", ev.Zone, "key", ev.Key, "role", ev.Role, "step", ev.What)
 	}
-	said := ""
-	if err := set.Check(at, p); err != nil {
-		said = err.Error()
-	}
-	if said != k.faults && said != "" {
-		k.log.Warn("dnssec keys have findings: they are served", "err", said)
-	}
-	k.faults = said
 	return k.use(set)
+}
+
+// first is the set for a store that has none.
+func (k *signing) first(now time.Time, roll bool) (dnssec.Set, error) {
+	switch {
+	case k.set.Keys != nil:
+		return k.set, nil
+	case k.observed != nil && len(k.observed.DS) > 0:
+		return dnssec.Set{}, fmt.Errorf("dnssec %s: the parent has a DS and there are no keys: new ones would be refused by validators: restore a node's key file, or have the parent remove the DS first", k.zone)
+	case k.unheard != nil || !roll:
+		return dnssec.Set{}, fmt.Errorf("dnssec %s: no keys are made before the parent says that it has no DS, by a clock that is right", k.zone)
+	}
+	return dnssec.NewSet(k.zone, k.algorithm, k.split, now)
 }
 
 // use puts a set in force.
@@ -124,17 +249,18 @@ func (k *signing) use(set dnssec.Set) error {
 	if err != nil || bytes.Equal(b, k.encoded) {
 		return err
 	}
-	signer, err := dnssec.NewSigner(set, dnssec.DefaultPolicy())
+	signer, err := dnssec.NewSigner(set, k.policy)
 	if err != nil {
 		return err
 	}
 	k.swap(signer)
+	k.signer.Store(signer)
 	k.set, k.encoded = set, b
 	if k.path == "" {
 		return nil
 	}
 	if err := set.WriteFile(k.path); err != nil {
-		k.log.Warn("dnssec keys not copied to disk: a start without the store would be unsigned", "err", err)
+		k.log.Warn("dnssec keys not copied to disk: a start without the store would wait for it", "err", err)
 	}
 	return nil
 }
@@ -149,70 +275,4 @@ func (k *signing) anchor() (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("  dnssec   trust anchor %s DS %d %d %d %s\n", ds.Hdr.Name, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest), nil
-}
-
-type dsCmd struct {
-	Consul string `help:"Address of the Consul agent." default:"127.0.0.1:8500"`
-	Map    string `help:"The region map, which names the zone." default:"regions.yaml" placeholder:"FILE"`
-}
-
-func (dsCmd) Help() string {
-	return `Prints the DS records that the parent zone should have, with both digests: one is
-enough. Nodes that run with --dnssec make the keys.
-
-Example:
-  bailiwick dns ds --consul 127.0.0.1:8500 --map regions.yaml`
-}
-
-func (c *dsCmd) Run(e *env) error {
-	m, err := readMap(c.Map)
-	if err != nil {
-		return err
-	}
-	st, err := consul.New(c.Consul, "")
-	if err != nil {
-		return misuse{err}
-	}
-	ctx, cancel := context.WithTimeout(e.ctx, 10*time.Second)
-	defer cancel()
-	set, err := dnssec.Load(ctx, st, m.Zone)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("%w: run a node with bailiwick dns --dnssec first", err)
-	case err != nil:
-		return err
-	}
-	text, err := dsRecords(set)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprint(e.stdout, text)
-	return err
-}
-
-// dsRecords are lines of a zone file. While caches may hold unsigned answers they say
-// until when.
-func dsRecords(set dnssec.Set) (string, error) {
-	var b strings.Builder
-	wanted := set.Wanted()
-	if len(wanted) == 0 {
-		for _, k := range set.Keys {
-			if k.Role == dnssec.ZSK || k.State != dnssec.Published {
-				continue
-			}
-			wanted = append(wanted, k)
-			_, ready := dnssec.DefaultPolicy().Due(k)
-			fmt.Fprintf(&b, "; not for the parent before %s: caches may hold unsigned answers\n", ready.UTC().Format(time.RFC3339))
-		}
-	}
-	for _, k := range wanted {
-		for _, digest := range []uint8{dns.SHA256, dns.SHA384} {
-			ds, err := set.DS(k, digest)
-			if err != nil {
-				return "", err
-			}
-			fmt.Fprintln(&b, ds)
-		}
-	}
-	return b.String(), nil
 }

@@ -24,20 +24,21 @@ func (silent) Get(context.Context, string) (store.Entry, error) {
 
 // signed is a node, and the signer it has in force.
 type signed struct {
-	signing
+	*signing
 	signer *dnssec.Signer
 	swaps  int
 }
 
 func signingNode(st store.Store, path string) *signed {
-	n := &signed{signing: signing{store: st, zone: "media.example", path: path, log: slog.New(slog.DiscardHandler)}}
+	n := &signed{signing: newSigning(signingConfig{policy: dnssec.DefaultPolicy(), algorithm: dnssec.ECDSAP256}, st, slog.New(slog.DiscardHandler))}
+	n.zone, n.path = "media.example", path
 	n.swap = func(k *dnssec.Signer) { n.signer, n.swaps = k, n.swaps+1 }
 	return n
 }
 
 func (n *signed) mustStep(t *testing.T, at time.Time) {
 	t.Helper()
-	if err := n.step(context.Background(), at); err != nil {
+	if err := n.step(context.Background(), at, true); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -77,7 +78,7 @@ func TestKeysWithoutTheStore(t *testing.T) {
 	want := n.keys()
 
 	n.store = silent{}
-	if err := n.step(context.Background(), at.Add(time.Hour)); err == nil || n.keys() != want {
+	if err := n.step(context.Background(), at.Add(time.Hour), true); err == nil || n.keys() != want {
 		t.Errorf("store gone: got %v and %s, want an error and the keys before", err, n.keys())
 	}
 	cold := signingNode(silent{}, path)

@@ -56,6 +56,12 @@ func DefaultPolicy() Policy {
 	}
 }
 
+// Shortest is the longest that a roll takes of itself, beside what the parent takes: a
+// lifetime below it would never end.
+func (p Policy) Shortest() time.Duration {
+	return 4*p.Propagation + 2*p.ZoneTTL + 2*p.KeyTTL + p.ParentPropagation + p.ParentTTL
+}
+
 // skew is how far before its window a signature begins to be valid: a validator, or
 // a node, may be this far wrong in time.
 const skew = time.Hour

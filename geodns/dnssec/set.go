@@ -98,6 +98,14 @@ func (s Set) Wanted() []Key {
 	return nil
 }
 
+// Entry is the role of the keys that the parent's DS names.
+func (s Set) Entry() Role {
+	if slices.ContainsFunc(s.Keys, func(k Key) bool { return k.Role == KSK && k.State != Removed }) {
+		return KSK
+	}
+	return CSK
+}
+
 // DS is the record for the parent (RFC 4034 section 5); digest is dns.SHA256 or
 // dns.SHA384, which is all that RFC 8624 section 3.3 lets a signer use.
 func (s Set) DS(k Key, digest uint8) (*dns.DS, error) {
