@@ -1,0 +1,314 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnssec"
+)
+
+// parentZone is a signed zone "example" with one delegation, media.example, whose DS
+// it takes from the child's CDS (RFC 7344), as a registry does.
+type parentZone struct {
+	t        *testing.T
+	signer   *dnssec.Signer
+	set      dnssec.Set
+	sigs     *dnssec.Signatures
+	addr     string
+	children []string // the child's servers
+
+	mu sync.Mutex
+	ds []*dns.DS
+}
+
+const parentTTL = 1
+
+func newParent(t *testing.T, ip string) *parentZone {
+	t.Helper()
+	set, err := dnssec.NewSet("example", dnssec.ECDSAP256, false, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := dnssec.NewSigner(set, dnssec.DefaultPolicy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := &parentZone{t: t, signer: signer, set: set, sigs: dnssec.NewSignatures(1000)}
+	l, err := net.Listen("tcp", ip+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.addr = l.Addr().String()
+	pc, err := net.ListenPacket("udp", z.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*dns.Server{{Listener: l, Handler: z}, {PacketConn: pc, Handler: z}} {
+		ready, done := make(chan struct{}), make(chan error, 1)
+		s.NotifyStartedFunc = func() { close(ready) }
+		go func() { done <- s.ActivateAndServe() }()
+		<-ready
+		t.Cleanup(func() { s.Shutdown(); <-done })
+	}
+	return z
+}
+
+func testRR(text string) dns.RR {
+	rr, err := dns.NewRR(text)
+	if err != nil {
+		panic(err)
+	}
+	return rr
+}
+
+// ServeDNS answers for the apex and for the delegation's DS, and refers the rest.
+func (z *parentZone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	m := new(dns.Msg).SetReply(q)
+	m.Authoritative = true
+	m.SetEdns0(1232, true)
+	name, qtype := dns.CanonicalName(q.Question[0].Name), q.Question[0].Qtype
+	soa := []dns.RR{testRR(fmt.Sprintf("example. %d SOA ns.example. hostmaster.example. 1 3600 600 86400 %d", parentTTL, parentTTL))}
+	deny := func(exists bool, types ...uint16) {
+		m.Ns = z.sign(soa)
+		nsec, _, err := z.sigs.Deny(z.signer, dnssec.Name{Owner: name, Exists: exists, Asked: qtype, Types: types, TTL: parentTTL}, time.Now())
+		if err != nil {
+			z.t.Error(err)
+		}
+		m.Ns = append(m.Ns, nsec...)
+	}
+	apex := map[uint16][]dns.RR{dns.TypeSOA: soa, dns.TypeDNSKEY: z.signer.Apex[dns.TypeDNSKEY],
+		dns.TypeNS: {testRR(fmt.Sprintf("example. %d NS ns.example.", parentTTL))}}
+	switch {
+	case name == "example." && apex[qtype] != nil:
+		m.Answer = z.sign(apex[qtype])
+	case name == "example.":
+		deny(true, dns.TypeSOA, dns.TypeNS, dns.TypeDNSKEY)
+	case name == "media.example." && qtype == dns.TypeDS && len(z.delegated()) > 0:
+		m.Answer = z.sign(z.delegated())
+	case name == "media.example." && qtype == dns.TypeDS:
+		deny(true, dns.TypeNS)
+	case dns.IsSubDomain("media.example.", name):
+		m.Authoritative = false
+		m.Ns = []dns.RR{testRR("media.example. 1 NS ns1.media.example.")}
+	default:
+		deny(false)
+	}
+	if err := w.WriteMsg(m); err != nil {
+		z.t.Logf("parent: %v", err)
+	}
+}
+
+func (z *parentZone) sign(set []dns.RR) []dns.RR {
+	sigs, _, err := z.sigs.Sign(z.signer, set, time.Now())
+	if err != nil {
+		z.t.Error(err)
+	}
+	return append(slices.Clone(set), sigs...)
+}
+
+func (z *parentZone) delegated() (list []dns.RR) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, ds := range z.ds {
+		list = append(list, ds)
+	}
+	return list
+}
+
+// poll takes over the child's CDS: the first as it is, later ones only when a key that
+// the DS names has signed them (RFC 7344 section 4.1).
+func (z *parentZone) poll() error {
+	var want []*dns.DS
+	for i, child := range z.children {
+		cds, err := z.ask(child, dns.TypeCDS)
+		if err != nil {
+			return err
+		}
+		var list []*dns.DS
+		for _, rr := range cds {
+			if c, ok := rr.(*dns.CDS); ok {
+				ds := c.DS
+				ds.Hdr.Rrtype, ds.Hdr.Ttl = dns.TypeDS, parentTTL
+				list = append(list, &ds)
+			}
+		}
+		if i > 0 && (len(list) != len(want) || len(list) > 0 && list[0].Digest != want[0].Digest) {
+			return nil // they do not agree yet
+		}
+		if want = list; len(want) == 0 {
+			return nil
+		}
+		if err := z.trusts(child, cds); err != nil {
+			return err
+		}
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.ds = want
+	return nil
+}
+
+func (z *parentZone) ask(child string, qtype uint16) ([]dns.RR, error) {
+	q := new(dns.Msg).SetQuestion("media.example.", qtype).SetEdns0(1232, true)
+	m, err := dns.Exchange(q, child)
+	if err != nil {
+		return nil, err
+	}
+	return m.Answer, nil
+}
+
+func (z *parentZone) trusts(child string, cds []dns.RR) error {
+	keys, err := z.ask(child, dns.TypeDNSKEY)
+	if err != nil {
+		return err
+	}
+	var set []dns.RR
+	for _, rr := range cds {
+		if rr.Header().Rrtype == dns.TypeCDS {
+			set = append(set, rr)
+		}
+	}
+	trusted := z.delegated()
+	for _, rr := range cds {
+		sig, ok := rr.(*dns.RRSIG)
+		if !ok {
+			continue
+		}
+		for _, k := range keys {
+			key, ok := k.(*dns.DNSKEY)
+			if !ok || sig.Verify(key, set) != nil {
+				continue
+			}
+			if len(trusted) == 0 || slices.ContainsFunc(trusted, func(ds dns.RR) bool {
+				return ds.(*dns.DS).Digest == key.ToDS(dns.SHA256).Digest
+			}) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("no key of the DS %v has signed the CDS %v", trusted, cds)
+}
+
+// follow polls until ctx ends.
+func (z *parentZone) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(100 * time.Millisecond):
+			if err := z.poll(); err != nil && ctx.Err() == nil {
+				z.t.Errorf("parent: %v", err)
+			}
+		}
+	}
+}
+
+// needTool finds a program, or skips; under CI=true it must be there.
+func needTool(t *testing.T, name, pkg string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path = "/usr/sbin/" + name
+		if _, err = os.Stat(path); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("no %s: install %s", name, pkg)
+			}
+			t.Skipf("no %s: install %s", name, pkg)
+		}
+	}
+	return path
+}
+
+// validator runs Unbound, which trusts the parent's key and caches nothing for longer
+// than a second, and gives its address.
+func validator(t *testing.T, ip string, z *parentZone) string {
+	t.Helper()
+	path, dir := needTool(t, "unbound", "unbound"), t.TempDir()
+	l, err := net.ListenPacket("udp", ip+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort(l.LocalAddr().String())
+	l.Close()
+	stub := func(name string, servers ...string) (text string) {
+		text = fmt.Sprintf("stub-zone:\n  name: %q\n  stub-prime: no\n", name)
+		for _, s := range servers {
+			a := netip.MustParseAddrPort(s)
+			text += fmt.Sprintf("  stub-addr: %s@%d\n", a.Addr(), a.Port())
+		}
+		return text
+	}
+	anchor, err := z.set.DS(z.set.Keys[0], dns.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "unbound.conf")
+	text := fmt.Sprintf(`server:
+  interface: %s
+  port: %d
+  access-control: 127.0.0.0/8 allow
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: %q
+  pidfile: ""
+  use-syslog: no
+  logfile: ""
+  module-config: "validator iterator"
+  do-not-query-localhost: no
+  trust-anchor: "example. DS %d %d %d %s"
+  local-zone: "example." nodefault
+  cache-max-ttl: 1
+  cache-max-negative-ttl: 1
+  val-bogus-ttl: 1
+  infra-host-ttl: 1
+  harden-algo-downgrade: yes
+  val-log-level: 2
+  trust-anchor-signaling: no
+%sremote-control:
+  control-enable: no
+`, at.Addr(), at.Port(), dir, anchor.KeyTag, anchor.Algorithm, anchor.DigestType, anchor.Digest,
+		stub("example", z.addr)+stub("media.example", z.children...))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, "-d", "-c", config)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		if b, _ := os.ReadFile(log.Name()); t.Failed() {
+			t.Logf("unbound:\n%s", b[max(0, len(b)-2000):])
+		}
+		log.Close()
+	})
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a process has no event
+		m, err := dns.Exchange(new(dns.Msg).SetQuestion("example.", dns.TypeSOA), at.String())
+		if err == nil && m.Rcode == dns.RcodeSuccess {
+			return at.String()
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("unbound does not answer: %v, %v", m, err)
+		}
+	}
+}

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sync/errgroup"
+
+	"bailiwick/geodns"
+	"bailiwick/geodns/dnssec"
+	"bailiwick/region"
+	"bailiwick/steer"
+	"bailiwick/steer/world"
+)
+
+// quick is a policy of seconds, for caches that hold nothing for longer than one.
+func quick() dnssec.Policy {
+	p := dnssec.DefaultPolicy()
+	p.KeyTTL, p.ZoneTTL, p.Propagation, p.ParentTTL, p.ParentPropagation = time.Second, 2*time.Second, time.Second, time.Second, time.Second
+	return p
+}
+
+// pausable is a clock of the keys that can be stopped while a step is looked at.
+type pausable struct {
+	mu      sync.Mutex
+	start   time.Time
+	paused  time.Time // zero: it goes
+	without time.Duration
+}
+
+func (p *pausable) read() (time.Time, time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := time.Now()
+	if !p.paused.IsZero() {
+		at = p.paused
+	}
+	running := at.Sub(p.start) - p.without
+	return p.start.Round(0).Add(running), running
+}
+
+// during stops the clock while f runs.
+func (p *pausable) during(f func()) {
+	p.mu.Lock()
+	p.paused = time.Now()
+	p.mu.Unlock()
+	f()
+	p.mu.Lock()
+	p.without += time.Since(p.paused)
+	p.paused = time.Time{}
+	p.mu.Unlock()
+}
+
+// rollover is a whole deployment with a second DNS node, a parent and a validator.
+type rollover struct {
+	t       *testing.T
+	dev     *dev
+	parent  *parentZone
+	unbound string
+	nodes   []string // addresses of both
+	clock   *pausable
+}
+
+const rolloverNet = "127.58"
+
+// startRollover starts all of it; first changes how the first keys are made.
+func startRollover(t *testing.T, first func(*signingConfig)) *rollover {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log := &strings.Builder{}
+	var mu sync.Mutex
+	e := &env{ctx: ctx, stdout: new(strings.Builder), log: slog.New(slog.NewTextHandler(writerFunc(func(b []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return log.Write(b)
+	}), nil))}
+	d, err := (&devCmd{mapFlags: mapFlags{Map: "../../regions.yaml"}, Net: rolloverNet, DNSSEC: true}).open(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rollover{t: t, dev: d, parent: newParent(t, rolloverNet+".0.2"), clock: &pausable{start: time.Now()}}
+	at := netip.MustParseAddrPort(r.parent.addr)
+	config := signingConfig{policy: quick(), algorithm: dnssec.ECDSAP256, every: 50 * time.Millisecond,
+		parent: func(ctx context.Context, now time.Time) (*dnssec.Parent, error) {
+			return askParent(ctx, "media.example", []serverAddr{{at}}, now)
+		}}
+	if first != nil {
+		first(&config)
+	}
+	d.keys.signingConfig, d.keys.clock = config, r.clock.read
+	second, err := geodns.Listen(geodns.Config{Addr: netip.MustParseAddrPort(rolloverNet + ".0.3:0"), Zone: "media.example", World: d.node.world.Current, Geo: d.geo.Load()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := newSigning(config, d.node.store, e.log)
+	keys.zone, keys.swap, keys.clock = "media.example", second.SetSigner, r.clock.read
+	keys.start(ctx)
+	r.nodes = []string{d.dns.Addr().String(), second.Addr().String()}
+	r.parent.children = r.nodes
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := d.run(e); err != nil {
+			t.Errorf("dev: %v", err)
+		}
+	})
+	wg.Go(func() { second.Serve(ctx) })
+	wg.Go(func() { keys.run(ctx) })
+	wg.Go(func() { r.parent.follow(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		d.close()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	r.unbound = validator(t, rolloverNet+".0.4", r.parent)
+	return r
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// asked is every kind of answer: negative is a denial.
+var asked = []struct {
+	name     string
+	qtype    uint16
+	negative bool
+}{
+	{"media.example.", dns.TypeSOA, false}, {"media.example.", dns.TypeNS, false}, {"media.example.", dns.TypeDNSKEY, false},
+	{"media.example.", dns.TypeNAPTR, false}, {"media.example.", dns.TypeTXT, true},
+	{"join.media.example.", dns.TypeA, false}, {"join.media.example.", dns.TypeHTTPS, false}, {"join.media.example.", dns.TypeMX, true},
+	{"de.join.media.example.", dns.TypeA, false}, {"fr.join.media.example.", dns.TypeA, false}, {"ca-qc.join.media.example.", dns.TypeA, false},
+	{"ae.join.media.example.", dns.TypeA, true}, {"de.join.media.example.", dns.TypeAAAA, true}, {"zz.join.media.example.", dns.TypeA, true},
+	{"_turn._udp.media.example.", dns.TypeSRV, false}, {"_turns._tcp.de.join.media.example.", dns.TypeSRV, false},
+	{"de-fra-1.edge.media.example.", dns.TypeA, false}, {"de-fra-1.edge.media.example.", dns.TypeAAAA, true},
+	{"edge.media.example.", dns.TypeA, true}, {"ns1.media.example.", dns.TypeA, false}, {"nope.media.example.", dns.TypeA, true},
+}
+
+// validates asks Unbound one question; secure wants the answer authenticated.
+func (r *rollover) validates(i int, secure bool) {
+	r.t.Helper()
+	name := asked[i].name
+	if name == "nope.media.example." {
+		name = fmt.Sprintf("n%d.media.example.", rand.Uint32())
+	}
+	q := new(dns.Msg).SetQuestion(name, asked[i].qtype).SetEdns0(1232, true)
+	c := dns.Client{Timeout: 10 * time.Second}
+	m, _, err := c.Exchange(q, r.unbound)
+	if err == nil && m.Truncated {
+		c.Net = "tcp"
+		m, _, err = c.Exchange(q, r.unbound)
+	}
+	switch {
+	case err != nil:
+		r.t.Errorf("%s %s: %v", name, dns.Type(asked[i].qtype), err)
+	case m.Rcode == dns.RcodeServerFailure, secure && !m.AuthenticatedData:
+		r.t.Errorf("%s %s, keys %v, DS %v: bogus: %v", name, dns.Type(asked[i].qtype), r.set().Keys, r.parent.delegated(), m)
+	}
+}
+
+func (r *rollover) set() dnssec.Set {
+	r.t.Helper()
+	s, err := dnssec.Load(context.Background(), r.dev.node.store, "media.example")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// until validates all the time until the keys are in these states, while a region goes
+// out and comes back.
+func (r *rollover) until(secure bool, want string) {
+	r.t.Helper()
+	modes := []string{"down", "serving", "draining", "serving"}
+	deadline := time.Now().Add(60 * time.Second)
+	for round := 0; ; round++ {
+		for range 10 {
+			r.validates(rand.IntN(len(asked)), secure)
+		}
+		if round%5 == 0 {
+			rec := steer.ModeRecord{Mode: modes[round/5%len(modes)], Reason: "test", Actor: "test"}
+			if err := world.SetMode(context.Background(), r.dev.node.store, region.ID("de-fra"), rec); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		done := false
+		r.clock.during(func() {
+			if done = states(r.set()) == want; !done {
+				return
+			}
+			for i := range asked {
+				r.validates(i, secure)
+			}
+			if secure {
+				r.delv(want)
+			}
+		})
+		if r.t.Failed() || !done && time.Now().After(deadline) {
+			r.t.Fatalf("keys %v, DS %v: want %s", r.set().Keys, r.parent.delegated(), want)
+		}
+		if done {
+			return
+		}
+	}
+}
+
+func states(s dnssec.Set) string {
+	var list []string
+	for _, k := range s.Keys {
+		list = append(list, fmt.Sprintf("%s/%d %s", k.Role, k.Algorithm, k.State))
+		if k.State == dnssec.Ready && !k.DSSeen.IsZero() {
+			list[len(list)-1] += "+ds"
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// delv validates from the parent's key down with BIND, through Unbound without its
+// validation.
+func (r *rollover) delv(at string) {
+	r.t.Helper()
+	ds, err := r.parent.set.DS(r.parent.set.Keys[0], dns.SHA256)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	anchor := filepath.Join(r.t.TempDir(), "anchor")
+	text := fmt.Sprintf("trust-anchors { example. static-ds %d %d %d %q; };\n", ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest)
+	if err := os.WriteFile(anchor, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	to := netip.MustParseAddrPort(r.unbound)
+	var g errgroup.Group
+	g.SetLimit(4)
+	for _, q := range asked {
+		name := strings.TrimSuffix(q.name, ".")
+		want := "; fully validated"
+		switch {
+		case strings.Contains(q.name, "join"): // whether it has an edge is the region's
+			want = "fully validated"
+		case q.negative:
+			want = "; negative response, fully validated"
+		}
+		g.Go(func() error {
+			out, _ := exec.Command("delv", "@"+to.Addr().String(), "-p", fmt.Sprint(to.Port()), "-a", anchor, "+root=example", name, dns.Type(q.qtype).String()).CombinedOutput()
+			if !strings.Contains(string(out), want) {
+				r.t.Errorf("%s: delv %s %s: want %q:\n%s", at, name, dns.Type(q.qtype), want, out)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+}
+
+func (r *rollover) roll(a dnssec.Algorithm) {
+	r.t.Helper()
+	_, _, err := dnssec.Step(context.Background(), r.dev.node.store, "media.example", nil, func(s dnssec.Set) (dnssec.Set, []dnssec.Event, error) {
+		now, _ := r.clock.read()
+		return dnssec.Roll(s, now, s.Entry(), a)
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestRollover is the life of a zone: delegated by its CDS, its CSK rolled, and rolled to
+// another algorithm, by two nodes that share the keys. Unbound, strict about algorithms
+// and from the parent's key down, validates all the time, and delv at each step.
+func TestRollover(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute of policy")
+	}
+	needTool(t, "delv", "bind9-dnsutils")
+	r := startRollover(t, nil)
+	r.until(false, "csk/13 published")
+	r.until(false, "csk/13 ready+ds")
+	r.until(false, "csk/13 active")
+	r.roll(0)
+	r.until(true, "csk/13 active, csk/13 published")
+	r.until(true, "csk/13 active, csk/13 ready+ds")
+	r.until(true, "csk/13 removed, csk/13 active")
+	r.roll(dnssec.Ed25519)
+	r.until(true, "csk/13 removed, csk/13 active, csk/15 signing")
+	r.until(true, "csk/13 removed, csk/13 active, csk/15 published")
+	r.until(true, "csk/13 removed, csk/13 active, csk/15 ready+ds")
+	r.until(true, "csk/13 removed, csk/13 retired, csk/15 active")
+	r.until(true, "csk/13 removed, csk/13 removed, csk/15 active")
+}
+
+// TestLifetime: keys of a KSK and a ZSK roll by themselves, without a hand.
+func TestLifetime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute of policy")
+	}
+	needTool(t, "delv", "bind9-dnsutils")
+	r := startRollover(t, func(c *signingConfig) {
+		c.split, c.algorithm = true, dnssec.Ed25519
+		c.policy.Lifetime = 5 * time.Second
+	})
+	r.until(false, "ksk/15 active, zsk/15 active")
+	r.until(true, "ksk/15 active, zsk/15 active, ksk/15 published")
+	r.until(true, "ksk/15 removed, zsk/15 active, ksk/15 active")
+}
