@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -21,9 +20,8 @@ type body struct {
 
 	counts [6]byte // of the header: answers, authority, additional without OPT
 	wire   []byte
-	ede    []byte    // the option; a choice's own is the choice's
-	class  byte      // of rate limiting
-	until  time.Time // when a signature in it is to be renewed; zero: never
+	ede    []byte // the option; a choice's own is the choice's
+	class  byte   // of rate limiting
 }
 
 // plain are the types whose answers are remembered: a stranger who asks for others
@@ -66,7 +64,8 @@ func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) 
 	switch {
 	case a == nil || a.qtype != q.qtype || a.do != q.do || a.outcome != o || string(a.name) != string(q.lower):
 		return out, false
-	case !a.until.IsZero() && !s.at(q).Before(a.until):
+	case q.do && !v.fresh(s.at(q)):
+		s.outdated()
 		return out, false
 	}
 	if q.verdict = s.judge(q, client, a.class, overUDP); q.verdict != pass {
@@ -141,7 +140,7 @@ func appendEDE(b []byte, e *dns.EDNS0_EDE) []byte {
 // remember keeps the answer to q for [Server.fast], if others may get it too.
 func (s *Server) remember(v *view, q *query, a *answer, class byte, via transport) {
 	if via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.rcode != dns.RcodeSuccess ||
-		!slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) || a.choice != nil && a.choice.own {
+		q.do && !v.fresh(s.at(q)) || !slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) || a.choice != nil && a.choice.own {
 		return
 	}
 	m := s.message(q, a)
@@ -150,7 +149,7 @@ func (s *Server) remember(v *view, q *query, a *answer, class byte, via transpor
 		return
 	}
 	kept := &body{name: slices.Clone(q.lower), qtype: q.qtype, do: q.do, counts: [6]byte(wire[6:headerLen]),
-		wire: wire[q.end:], class: class, until: a.until}
+		wire: wire[q.end:], class: class}
 	if a.choice != nil {
 		kept.outcome = a.choice.outcome
 	} else {

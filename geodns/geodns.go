@@ -68,6 +68,10 @@ type Config struct {
 	Why []netip.Prefix
 	// World gives the newest World, as often as there is a query.
 	World func() *steer.World
+	// Changes subscribes to changes of World: a value after each, conflated, until the
+	// function that it gives is called. With it, a query sees a new World when all that
+	// steers has been signed for it, some milliseconds later. May be nil.
+	Changes func() (<-chan struct{}, func())
 	// Geo places clients until SetGeo.
 	Geo *geo.Table
 	// Records are the zone's static records until SetRecords; nil: none.
@@ -95,7 +99,11 @@ type Server struct {
 	rankings  sync.Pool                       // of *ranking
 	queries   sync.Pool                       // of *query
 	view      atomic.Pointer[view]
-	viewing   sync.Mutex // of who makes a new one
+	viewing   sync.Mutex // of who makes a new one, of
+	inputs    inputs
+	changes   func() (<-chan struct{}, func())
+	changed   chan struct{} // the inputs, for the preparer
+	preparing atomic.Bool   // it makes the views
 	secrets   func() Secrets
 	limiter   *limiter // may be nil
 	// Of the names that steer, and of those that strangers may make up.
@@ -123,7 +131,7 @@ type Server struct {
 func Listen(c Config) (*Server, error) {
 	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]netip.Prefix{},
 		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{}, wildcard: c.Addr.Addr().IsUnspecified(),
-		idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, node: c.Node, now: time.Now,
+		changes: c.Changes, changed: make(chan struct{}, 1), idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, node: c.Node, now: time.Now,
 		signatures: dnssec.NewSignatures(maxSigned), denials: dnssec.NewSignatures(maxDenied)}
 	if s.secrets == nil {
 		own := newSecrets()
@@ -218,18 +226,20 @@ func (s *Server) Addr() netip.AddrPort { return s.tcp.Addr().(*net.TCPAddr).Addr
 
 // SetGeo swaps the table: the next query sees it.
 func (s *Server) SetGeo(t *geo.Table) {
-	s.change(func(v *view) { v.table = t })
+	s.set(func(in *inputs) { in.table = t })
 }
 
 // Serve answers until ctx ends or Close is called, which is no error, and returns
 // once nothing of it runs any more. Call it once.
 func (s *Server) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	var g errgroup.Group
 	loop := func(f func() error) {
 		g.Go(func() error {
-			defer s.Close() // one loop that fails ends all
+			defer cancel() // one loop that fails ends all
 			return f()
 		})
 	}
@@ -241,6 +251,10 @@ func (s *Server) Serve(ctx context.Context) error {
 		})
 	}
 	loop(s.serveTCP)
+	g.Go(func() error {
+		s.prepare(ctx)
+		return nil
+	})
 	return g.Wait()
 }
 

@@ -100,7 +100,7 @@ func (s *Server) SetRecords(z *Records) error {
 		return fmt.Errorf("dns: the address of ns1.%s is not known: listen on one address, state the name server's addresses, or have NS records in the zone file",
 			strings.TrimSuffix(s.apex, "."))
 	}
-	s.change(func(v *view) { v.records = z })
+	s.set(func(in *inputs) { in.records = z })
 	return nil
 }
 

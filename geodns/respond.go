@@ -40,8 +40,7 @@ type answer struct {
 	authority  []dns.RR // what denies, signed; nil: the SOA alone
 	end        *query   // the last name of the CNAMEs; nil: the one that was asked
 	serial     uint32
-	choice     *choice   // that it words; nil: it does not depend on the client's place
-	until      time.Time // when one of its signatures is to be renewed; zero: it has none
+	choice     *choice // that it words; nil: it does not depend on the client's place
 }
 
 // respond appends the answer to one packet from src to out; nothing where there is

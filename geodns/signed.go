@@ -19,16 +19,15 @@ const (
 
 // SetSigner swaps the keys that sign; nil: the zone is unsigned. The next query sees it.
 func (s *Server) SetSigner(k *dnssec.Signer) {
-	s.change(func(v *view) { v.signer = k })
+	s.set(func(in *inputs) { in.signer = k })
 }
 
 // sign makes an answer of the zone what a client with DO gets (RFC 4035 section 3.1),
 // and answers who asks for NSEC or RRSIG records, with or without it. What cannot be
 // signed is SERVFAIL: unsigned it would be bogus.
 //
-// A set is signed by the first query that meets it in a window of [dnssec.Signer.Sign],
-// and remembered. Signing every variant before somebody asks would be the work of an
-// answer cache built with the World.
+// What steers has been signed ahead, and is remembered. Of names that strangers make up,
+// the first query signs.
 func (s *Server) sign(q *query, a *answer, now time.Time) {
 	negative := len(a.rrs) == 0 || a.deadEnd
 	explicit := negative && (q.qtype == dns.TypeNSEC || q.qtype == dns.TypeRRSIG)
@@ -60,7 +59,6 @@ func (s *Server) sign(q *query, a *answer, now time.Time) {
 		}
 		a.additional = c.sets(cache, a.additional)
 	}
-	a.until = c.until
 	if c.err != nil {
 		s.unsigned(c.err)
 		*a = answer{rcode: dns.RcodeServerFailure, foreign: true, ede: ede(dns.ExtendedErrorCodeRRSIGsMissing, "")}
@@ -79,15 +77,7 @@ type signing struct {
 	s   *Server
 	k   *dnssec.Signer
 	now time.Time
-	// until is when the first of the signatures is to be renewed.
-	until time.Time
-	err   error
-}
-
-func (c *signing) renew(at time.Time) {
-	if c.until.IsZero() || at.Before(c.until) {
-		c.until = at
-	}
+	err error
 }
 
 // sets puts the signatures behind each set. A wildcard's records are signed for the
@@ -102,9 +92,7 @@ func (c *signing) sets(cache *dnssec.Signatures, rrs []dns.RR) (list []dns.RR) {
 		set := rrs[:n:n]
 		rrs = rrs[n:]
 		var sigs []dns.RR
-		var renew time.Time
-		sigs, renew, c.err = cache.Sign(c.k, set, c.now)
-		c.renew(renew)
+		sigs, _, c.err = cache.Sign(c.k, set, c.now)
 		list = append(append(list, set...), sigs...)
 	}
 	return list
@@ -120,9 +108,11 @@ func (c *signing) deny(q *query, exists bool, only uint16) (list []dns.RR) {
 	if exists {
 		n.Types = c.s.typesOf(q)
 	}
-	var renew time.Time
-	list, renew, c.err = c.s.denials.Deny(c.k, n, c.now)
-	c.renew(renew)
+	cache := c.s.denials
+	if exists && !q.wild {
+		cache = c.s.signatures
+	}
+	list, _, c.err = cache.Deny(c.k, n, c.now)
 	if only == dns.TypeNSEC && q.do || only == dns.TypeNone {
 		return list
 	}

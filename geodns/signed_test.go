@@ -220,7 +220,7 @@ func TestWhatIsRemembered(t *testing.T) {
 func TestUnsignable(t *testing.T) {
 	s := listen(t, withRecords(t, "rp RP a b\n"))
 	// No zone file can bring one in: it stands for a fault of the signer.
-	s.records.Load().nodes[key([]string{"rp"})][dns.TypeRP][0].Header().Class = dns.ClassCHAOS
+	s.current().records.nodes[key([]string{"rp"})][dns.TypeRP][0].Header().Class = dns.ClassCHAOS
 	_, k := keys(t, false)
 	s.SetSigner(k)
 	m := exchange(t, s, pack(t, ask("rp.media.example.", dns.TypeRP, do)), berlin, overUDP)

@@ -69,10 +69,10 @@ func (s *Server) pinned(q *query, k kind, label string) answer {
 	if err != nil || !s.countries[j.Country()] {
 		return nxdomain
 	}
-	at, located := region.Locate(j)
 	if j.IsSubdivision() {
 		// Locate places a subdivision that it does not know with its country. A name
 		// that is mistyped must not lose the subdivision's own law silently.
+		at, _ := region.Locate(j)
 		if country, _ := region.Locate(j.Country()); at == country {
 			return nxdomain
 		}
@@ -80,12 +80,7 @@ func (s *Server) pinned(q *query, k kind, label string) answer {
 	if !k.steers(q.qtype) {
 		return unsteered(q, k)
 	}
-	r := s.rankings.Get().(*ranking)
-	defer s.rankings.Put(r)
-	r.parts[0], r.places[0] = j, region.Place{Jurisdiction: j, Point: at, Located: located}
-	r.network = netip.Prefix{}
-	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
-	return s.worded(q, s.decide(q.view, r))
+	return s.worded(q, s.chooseFor(q.view, j))
 }
 
 // worded is a choice as records: the best edge, and beside it the next one of the

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -21,10 +22,9 @@ import (
 // out is remembered in bounded space, by slots that overwrite each other, so that a
 // query meets no lock.
 type view struct {
-	world   *steer.World
-	table   *geo.Table
-	records *Records
-	signer  *dnssec.Signer // nil: the zone is unsigned
+	world *steer.World
+	inputs
+	from, until time.Time // while its signatures are fresh; zero: it has none
 
 	choices [choiceSlots]atomic.Pointer[choice]
 	bodies  [bodySlots]atomic.Pointer[body]
@@ -43,26 +43,63 @@ const (
 	maxEdges = 4
 )
 
-// current is the view of the newest world.
-func (s *Server) current() *view {
-	v, w := s.view.Load(), s.world()
-	if v.world == w {
-		return v
-	}
-	return s.change(func(v *view) { v.world = w })
+// inputs are what a view is of, beside the World.
+type inputs struct {
+	table   *geo.Table
+	records *Records
+	signer  *dnssec.Signer // nil: the zone is unsigned
 }
 
-// change makes a new view of the newest one.
-func (s *Server) change(to func(*view)) *view {
+// set changes the inputs. The next query sees it; where answers are signed ahead, the
+// next one after that.
+func (s *Server) set(change func(*inputs)) {
 	s.viewing.Lock()
 	defer s.viewing.Unlock()
-	v := &view{outcomes: map[[maxEdges]*steer.Edge]*outcome{}}
-	if old := s.view.Load(); old != nil {
-		v.world, v.table, v.records, v.signer = old.world, old.table, old.records, old.signer
+	change(&s.inputs)
+	if !s.preparing.Load() {
+		var w *steer.World
+		if v := s.view.Load(); v != nil {
+			w = v.world
+		}
+		s.view.Store(s.newView(w))
 	}
-	to(v)
+	s.outdated()
+}
+
+// outdated wakes the preparer.
+func (s *Server) outdated() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// newView is of w and the inputs that hold now. The caller holds viewing.
+func (s *Server) newView(w *steer.World) *view {
+	v := &view{world: w, inputs: s.inputs, outcomes: map[[maxEdges]*steer.Edge]*outcome{}}
+	if v.signer != nil {
+		v.from, v.until = v.signer.Fresh(s.now())
+	}
+	return v
+}
+
+// current is the view for a query: a preparer's, or where there is none, one of the
+// newest World.
+func (s *Server) current() *view {
+	v := s.view.Load()
+	if s.preparing.Load() || v.world == s.world() {
+		return v
+	}
+	s.viewing.Lock()
+	defer s.viewing.Unlock()
+	v = s.newView(s.world())
 	s.view.Store(v)
 	return v
+}
+
+// fresh tells whether what was signed for v may be served.
+func (v *view) fresh(now time.Time) bool {
+	return v.signer == nil || !now.Before(v.from) && now.Before(v.until)
 }
 
 // network is the client's, as the table knows it.
@@ -164,6 +201,16 @@ func (s *Server) make(v *view, n *network, r *ranking) *choice {
 	c.at = uint64(n.place)<<8 | r.c.Key
 	v.choices[c.at%choiceSlots].Store(c)
 	return c
+}
+
+// chooseFor decides for a jurisdiction.
+func (s *Server) chooseFor(v *view, j residency.Jurisdiction) *choice {
+	r := s.rankings.Get().(*ranking)
+	defer s.rankings.Put(r)
+	at, located := region.Locate(j)
+	r.parts[0], r.places[0], r.network = j, region.Place{Jurisdiction: j, Point: at, Located: located}, netip.Prefix{}
+	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
+	return s.decide(v, r)
 }
 
 // from makes the client of a network.

@@ -34,6 +34,11 @@ func Countries() []residency.Jurisdiction {
 	return slices.Sorted(maps.Keys(countryPlaces))
 }
 
+// Subdivisions are those of ISO 3166-2 that Locate knows, sorted.
+func Subdivisions() []residency.Jurisdiction {
+	return slices.Sorted(maps.Keys(subdivisionPlaces))
+}
+
 // tabled countries have all their subdivisions in subdivisionPlaces.
 func tabled(country residency.Jurisdiction) bool {
 	return country == "AU" || country == "CA" || country == "US"

@@ -121,7 +121,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if err != nil {
 		return err
 	}
-	d.dns, err = geodns.Listen(geodns.Config{Addr: at.dns, Node: n.name, Zone: m.Zone, World: n.world.Current, Geo: d.geo.Load(),
+	d.dns, err = geodns.Listen(geodns.Config{Addr: at.dns, Node: n.name, Zone: m.Zone, World: n.world.Current, Changes: n.world.Subscribe, Geo: d.geo.Load(),
 		Records: records, Secrets: d.secrets.Secrets, Log: n.e.log, Registry: n.metrics})
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)

@@ -78,7 +78,7 @@ func (c *dnsCmd) Run(e *env) error {
 		return misuse{err}
 	}
 	secrets := newCookies(st, e.log, time.Now())
-	srv, err := geodns.Listen(geodns.Config{Addr: c.Listen, Node: c.Node, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Geo: table,
+	srv, err := geodns.Listen(geodns.Config{Addr: c.Listen, Node: c.Node, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Changes: n.world.Subscribe, Geo: table,
 		Records: records, Secrets: secrets.Secrets, Rate: c.Rate, Log: e.log, Registry: n.metrics})
 	if err != nil {
 		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen")

@@ -1,0 +1,226 @@
+package geodns
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+const (
+	// lookEvery is how often a preparer looks at the clock, which may have jumped.
+	lookEvery = 10 * time.Second
+	// maxAhead bounds the pairs of edges whose answers are signed ahead: those of
+	// regions of some thirty edges. Beyond it the first query signs.
+	maxAhead = 1 << 10
+)
+
+// prepare makes the views until ctx ends: all that steers is signed before a query
+// sees a new one, so that no query waits for a signature.
+func (s *Server) prepare(ctx context.Context) {
+	var worlds <-chan struct{}
+	if s.changes != nil {
+		c, cancel := s.changes()
+		defer cancel()
+		worlds = c
+	}
+	defer s.preparing.Store(false)
+	var known ahead
+	for ctx.Err() == nil {
+		old := s.view.Load()
+		w := s.world()
+		s.viewing.Lock()
+		v := s.newView(w)
+		s.viewing.Unlock()
+		if v.world != old.world || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
+			s.signAhead(v, &known)
+			s.view.Store(v) // had the inputs changed again, changed would hold a value
+		}
+		s.preparing.Store(s.changes != nil)
+		look := time.NewTimer(lookEvery)
+		select {
+		case <-ctx.Done():
+		case <-worlds:
+		case <-s.changed:
+		case <-look.C:
+		}
+		look.Stop()
+	}
+}
+
+// ahead is what has been signed: by what, when, and for which edges.
+type ahead struct {
+	inputs
+	at     time.Time
+	edges  string
+	pinned map[residency.Jurisdiction]string // the edges that its names lead to
+}
+
+// signAhead makes the signatures of v's answers, which s.signatures remembers, or of as
+// many of them as changed since k.
+func (s *Server) signAhead(v *view, k *ahead) {
+	if v.signer == nil || v.world == nil {
+		*k = ahead{}
+		return
+	}
+	defer func() {
+		if r := recover(); r != nil { // then queries sign
+			s.panicked(r)
+		}
+	}()
+	w := signer{s: s, v: v, now: s.now()}
+	edges := worded(v.world)
+	age := w.now.Sub(k.at)
+	if all := v.inputs != k.inputs || edges != k.edges || age < 0 || age > v.until.Sub(v.from)/3; all {
+		*k = ahead{inputs: v.inputs, at: w.now, edges: edges, pinned: map[residency.Jurisdiction]string{}}
+		w.static()
+		w.byPlace()
+	}
+	w.name("", dns.TypeSOA) // its serial is the World's
+	w.pinned(k.pinned)
+}
+
+// worded is all that answers say of edges.
+func worded(w *steer.World) string {
+	var b strings.Builder
+	for i := range w.Regions {
+		for _, e := range w.Regions[i].Edges {
+			fmt.Fprintln(&b, i, e.ID, e.Addr4, e.Addr6, e.Turn, e.Host)
+		}
+	}
+	return b.String()
+}
+
+// signer signs the answers of one view.
+type signer struct {
+	s   *Server
+	v   *view
+	now time.Time
+}
+
+// The types that a name is asked for. TXT stands for all that it does not have.
+var (
+	hostTypes  = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeNAPTR, dns.TypeTXT}
+	relayTypes = []uint16{dns.TypeSRV, dns.TypeTXT}
+	relays     = []string{"\x05_turn\x04_udp", "\x05_stun\x04_udp", "\x06_turns\x04_tcp"}
+)
+
+func (w *signer) query(rel string, qtype uint16) *query {
+	q := &query{view: w.v, qtype: qtype, class: dns.ClassINET, do: true}
+	if _, ok := w.s.readName([]byte(rel+string(w.s.wire)), 0, q); !ok {
+		panic(fmt.Errorf("sign ahead: %q is no name", rel))
+	}
+	q.spell(w.s)
+	return q
+}
+
+// name signs answers that do not depend on the client. rel is the labels before the
+// zone's as in a packet.
+func (w *signer) name(rel string, types ...uint16) {
+	for _, t := range types {
+		q := w.query(rel, t)
+		a := w.s.answer(q, netip.Addr{})
+		w.s.sign(q, &a, w.now)
+	}
+}
+
+// steered signs the answers of a choice.
+func (w *signer) steered(rel string, c *choice, types ...uint16) {
+	for _, t := range types {
+		q := w.query(rel, t)
+		a := w.s.worded(q, c)
+		a.serial = serial(w.v.world)
+		w.s.sign(q, &a, w.now)
+	}
+}
+
+// static signs the apex, the zone file, and the edges' own names.
+func (w *signer) static() {
+	for rel, n := range w.v.records.nodes {
+		if strings.HasPrefix(rel, "\x01*") { // signed for each name that is asked
+			continue
+		}
+		w.name(rel, append(n.types(), dns.TypeA, dns.TypeAAAA, dns.TypeTXT)...)
+	}
+	w.name("", dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY, dns.TypeCAA, dns.TypeNAPTR)
+	for i := range w.v.world.Regions {
+		for _, e := range w.v.world.Regions[i].Edges {
+			w.name(label(string(e.ID))+label("edge"), hostTypes...)
+		}
+	}
+}
+
+func label(s string) string { return string(rune(len(s))) + s }
+
+// byPlace signs what the client's place may lead to: any edge, any two of a region, or
+// none.
+func (w *signer) byPlace() {
+	left := maxAhead
+	try := func(edges ...*steer.Edge) {
+		if left--; left < 0 {
+			return
+		}
+		o := &outcome{}
+		copy(o.edges[:], edges)
+		c := &choice{outcome: o}
+		if len(edges) == 0 {
+			c.refused = ede(dns.ExtendedErrorCodeProhibited, "")
+		}
+		w.steered(label("join"), c, hostTypes[:3]...)
+		for _, relay := range relays {
+			w.steered(relay, c, dns.TypeSRV)
+			w.steered(relay+label("join"), c, dns.TypeSRV)
+		}
+	}
+	w.name(label("join"), hostTypes[3:]...)
+	for _, relay := range relays {
+		w.name(relay, dns.TypeTXT)
+		w.name(relay+label("join"), dns.TypeTXT)
+	}
+	try()
+	for i := range w.v.world.Regions {
+		edges := w.v.world.Regions[i].Edges
+		for k := range edges {
+			try(&edges[k])
+			for l := range edges {
+				if l != k {
+					try(&edges[k], &edges[l])
+				}
+			}
+		}
+	}
+}
+
+// pinned signs the names of jurisdictions whose edges are not those in last, and of
+// all where it is empty.
+func (w *signer) pinned(last map[residency.Jurisdiction]string) {
+	for _, j := range slices.Concat(region.Countries(), region.Subdivisions()) {
+		c := w.s.chooseFor(w.v, j)
+		var edges strings.Builder
+		for _, e := range c.edges {
+			if e != nil {
+				edges.WriteString(string(e.ID) + " ")
+			}
+		}
+		is := edges.String()
+		if was, ok := last[j]; ok && was == is {
+			continue
+		}
+		last[j] = is
+		rel := label(strings.ToLower(string(j))) + label("join")
+		w.steered(rel, c, hostTypes[:3]...)
+		w.name(rel, hostTypes[3:]...)
+		for _, relay := range relays {
+			w.steered(relay+rel, c, dns.TypeSRV)
+			w.name(relay+rel, dns.TypeTXT)
+		}
+	}
+}

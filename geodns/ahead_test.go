@@ -1,0 +1,104 @@
+package geodns
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnssec"
+	"bailiwick/region"
+	"bailiwick/steer"
+)
+
+// prepared opens a server that signs ahead in worlds of its own, and gives a function
+// that swaps the world and waits until queries see it.
+func prepared(t *testing.T, k *dnssec.Signer, change ...func(*Config)) (*Server, func(*steer.World)) {
+	t.Helper()
+	var newest atomic.Pointer[steer.World]
+	newest.Store(demo())
+	changed := make(chan struct{}, 1)
+	s := listen(t, append(change, func(c *Config) {
+		c.World = newest.Load
+		c.Changes = func() (<-chan struct{}, func()) { return changed, func() {} }
+	})...)
+	s.SetSigner(k)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { s.prepare(ctx); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	wait := func() {
+		for limit := time.Now().Add(30 * time.Second); !s.preparing.Load() || s.view.Load().world != newest.Load(); time.Sleep(time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatal("the new view does not come")
+			}
+		}
+	}
+	wait()
+	return s, func(w *steer.World) {
+		newest.Store(w)
+		changed <- struct{}{}
+		wait()
+	}
+}
+
+// No query of a name that exists has to wait for a signature, whatever the client's
+// place and the regions' modes.
+func TestSignedAhead(t *testing.T) {
+	_, k := keys(t, false)
+	s, change := prepared(t, k, withRecords(t, zoneFile))
+	names := []string{"media.example.", "join.media.example.", "_turn._udp.join.media.example.", "_stun._udp.media.example.", "_turns._tcp.media.example.",
+		"de.join.media.example.", "ae.join.media.example.", "ca-qc.join.media.example.", "_turn._udp.fr.join.media.example.", "de-fra-1.edge.media.example.", "www.media.example."}
+	types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeMX, dns.TypeSOA, dns.TypeNS, dns.TypeDNSKEY, dns.TypeCAA}
+	clients := []string{berlin, "203.0.113.1", "198.51.100.1", "2001:db8:1000::1", nowhere}
+	for _, mode := range []steer.Mode{steer.Serving, steer.Down, steer.Draining} {
+		w := demo()
+		w.Generation += uint64(mode)
+		for _, id := range []string{"de-ber", "fr-par"} {
+			w.Regions[w.RegionIndex(region.ID(id))].Mode = mode
+		}
+		change(w)
+		made, denied := s.signatures.Len(), s.denials.Len()
+		for _, name := range names {
+			for _, qtype := range types {
+				for _, client := range clients {
+					m := exchange(t, s, pack(t, ask(name, qtype, do)), client, overUDP)
+					if len(m.Answer)+len(m.Ns) == 0 {
+						t.Fatalf("%s %s: got %v, want an answer or a denial", name, dns.Type(qtype), m)
+					}
+					if n, d := s.signatures.Len(), s.denials.Len(); n != made || d != denied {
+						t.Fatalf("%s, %s %s from %s: signed on the query's way", mode, name, dns.Type(qtype), client)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A clock that jumps makes answers be signed for its time, at once.
+func TestClockJumps(t *testing.T) {
+	_, k := keys(t, false)
+	s := listen(t)
+	var clock atomic.Int64
+	clock.Store(now.Unix())
+	s.now = func() time.Time { return time.Unix(clock.Load(), 0) }
+	s.SetSigner(k)
+	packet := pack(t, ask("join.media.example.", dns.TypeA, do))
+	for _, at := range []time.Time{now, now.AddDate(1, 0, 0), now.AddDate(-1, 0, 0), now} {
+		clock.Store(at.Unix())
+		for range 3 {
+			b := s.respond(nil, packet, netip.MustParseAddr(berlin), overUDP)
+			var m dns.Msg
+			if err := m.Unpack(b); err != nil {
+				t.Fatal(err)
+			}
+			sig, ok := m.Answer[len(m.Answer)-1].(*dns.RRSIG)
+			if !ok || !sig.ValidityPeriod(at) {
+				t.Fatalf("at %s: got %v, want a signature that is valid", at, m.Answer)
+			}
+		}
+	}
+}
