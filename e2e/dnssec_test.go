@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,5 +51,38 @@ func TestKeysOutliveConsul(t *testing.T) {
 	}
 	if out, code := run(t, "dns", "ds", "--consul", server.Addr()); code == 0 || !strings.Contains(out, "media.example") {
 		t.Errorf("without Consul: exit code %d, %q", code, out)
+	}
+}
+
+// TestDnsviz has dnsviz look at the zone from the outside: no error, no warning, and
+// every RRset and denial secure from its key.
+func TestDnsviz(t *testing.T) {
+	if _, err := exec.LookPath("dnsviz"); err != nil {
+		lacking(t, "dnsviz")
+	}
+	d := startDev(t, "--dnssec")
+	dir := t.TempDir()
+	rr := strings.Join(dig(t, d.dns(), "media.example", "DNSKEY"), " ")
+	other := "257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0dxCjjnopKl+GqJxpVXckHAeF+KkxLbxILfDLUT0rAK9iUzy1L53eKGQ==" // RFC 6605's
+	const types = "SOA,NS,DNSKEY,NAPTR,A,AAAA,HTTPS,SRV,TXT"
+	names := []string{"media.example", "join.media.example", "de.join.media.example", "_turn._udp.media.example", "nope.media.example", "edge.media.example"}
+	probe := append([]string{"probe", "-4", "-A", "-x", "media.example+:ns1.media.example=" + d.dns() + ":8053", "-R", types, "-o", dir + "/probe.json"}, names...)
+	if out, err := exec.Command("dnsviz", probe...).CombinedOutput(); err != nil {
+		t.Fatalf("dnsviz probe: %v\n%s", err, out)
+	}
+	for _, c := range []struct {
+		name, key string
+		well      bool
+	}{{"from its key", rr, true}, {"from another key", other, false}} {
+		if err := os.WriteFile(dir+"/key", []byte("media.example. 3600 IN DNSKEY "+c.key+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := exec.Command("dnsviz", "print", "-r", dir+"/probe.json", "-t", dir+"/key", "-R", types).CombinedOutput()
+		out := string(b)
+		secure := strings.Count(out, "[.]")
+		unwell := len(regexp.MustCompile(`(?m)\[[^.\]][^\]]*\]|\[\.[^\]]+\]|^\s*[EW]:`).FindAllString(out, -1))
+		if err != nil || c.well && (unwell > 0 || secure < 40) || !c.well && unwell == 0 {
+			t.Errorf("%s: %v, %d secure and %d not:\n%s", c.name, err, secure, unwell, out)
+		}
 	}
 }
