@@ -12,7 +12,8 @@
 //   - Nothing here stops an answer. A key set that is late, early or waiting for its
 //     parent still signs; [Set.Check] says what is wrong.
 //   - A key that the parent's DS depends on is removed only after the DS of its
-//     successor was seen there and the old DS has left every cache.
+//     successor was seen there alone and the old DS has left every cache.
+//   - Of two sets of a zone the one of the higher serial is the newer.
 //   - No private key is printed, logged or encoded, except into the key file.
 //
 // The format of the key file is at [Parse].
