@@ -70,7 +70,8 @@ type rollover struct {
 	unbound string
 	nodes   []string // addresses of both
 	clock   *pausable
-	secure  int // answers that were authenticated
+	swap    []func(*dnssec.Signer) // puts keys into force at each node
+	secure  int                    // answers that were authenticated
 }
 
 // startRollover starts all of it on loopback addresses that begin with net; first
@@ -107,6 +108,7 @@ func startRollover(t *testing.T, net string, first func(*signingConfig)) *rollov
 	keys.zone, keys.swap, keys.clock = "media.example", second.SetSigner, r.clock.read
 	keys.start(ctx)
 	r.nodes = []string{d.dns.Addr().String(), second.Addr().String()}
+	r.swap = []func(*dnssec.Signer){d.dns.SetSigner, second.SetSigner}
 	r.parent.children = r.nodes
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -323,4 +325,35 @@ func TestLifetime(t *testing.T) {
 	r.until(false, "ksk/15 active, zsk/15 active")
 	r.until(true, "ksk/15 active, zsk/15 active, ksk/15 published")
 	r.until(true, "ksk/15 removed, zsk/15 active, ksk/15 active")
+	r.refuses()
+}
+
+// refuses proves that the validator would have seen a break: what keys sign that no DS
+// names is bogus.
+func (r *rollover) refuses() {
+	r.t.Helper()
+	r.clock.during(func() {
+		set, err := dnssec.NewSet("media.example", dnssec.Ed25519, false, time.Now())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		k, err := dnssec.NewSigner(set, quick())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, swap := range r.swap {
+			swap(k)
+		}
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(20 * time.Second); ; <-tick.C { // until the caches, of a second, have forgotten
+			m, err := dns.Exchange(new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.media.example.", rand.Uint32()), dns.TypeA).SetEdns0(1232, true), r.unbound)
+			if err == nil && m.Rcode == dns.RcodeServerFailure {
+				return
+			}
+			if time.Now().After(deadline) {
+				r.t.Fatalf("got %v, %v, want SERVFAIL: the test proves nothing", m, err)
+			}
+		}
+	})
 }
