@@ -22,6 +22,8 @@ type body struct {
 	wire   []byte
 	ede    []byte // the option; a choice's own is the choice's
 	class  byte   // of rate limiting
+	kind   nameKind
+	region int // that it names: 1 + its index in the World; 0: none
 }
 
 // plain are the types whose answers are remembered: a stranger who asks for others
@@ -46,30 +48,30 @@ func (v *view) slot(q *query, o *outcome) *atomic.Pointer[body] {
 // fast answers what was answered before, for a client of the same outcome, over UDP.
 // It allocates nothing and takes no lock. done is false for all else: [Server.slow]
 // answers it, and remembers what it may. A fuzz test holds the two equal, byte for byte.
-func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) (b []byte, done bool) {
+func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) (b []byte, o observed, done bool) {
 	if !q.inZone || q.class != dns.ClassINET || q.co {
-		return out, false
+		return out, o, false
 	}
 	var c *choice
-	var o *outcome
+	var to *outcome
 	var scope int
 	if s.steers(q) {
 		n := v.locate(q, client)
 		if c = v.recall(&n); c == nil {
-			return out, false
+			return out, o, false
 		}
-		o, scope = c.outcome, n.scope
+		to, scope = c.outcome, n.scope
 	}
-	a := v.slot(q, o).Load()
+	a := v.slot(q, to).Load()
 	switch {
-	case a == nil || a.qtype != q.qtype || a.do != q.do || a.outcome != o || string(a.name) != string(q.lower):
-		return out, false
+	case a == nil || a.qtype != q.qtype || a.do != q.do || a.outcome != to || string(a.name) != string(q.lower):
+		return out, o, false
 	case q.do && !v.fresh(s.at(q)):
 		s.outdated()
-		return out, false
+		return out, o, false
 	}
 	if q.verdict = s.judge(q, client, a.class, overUDP); q.verdict != pass {
-		return out, false
+		return out, o, false
 	}
 	flags := byte(0x84) // QR, AA
 	if q.rd {
@@ -88,9 +90,9 @@ func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) 
 		b = s.appendOPT(b, q, scope, own)
 	}
 	if len(b)-len(out) > q.limit(overUDP) {
-		return out, false
+		return out, o, false
 	}
-	return b, true
+	return b, observed{dns.RcodeSuccess, a.kind, a.region, scope}, true
 }
 
 // appendOPT is [Server.reply] in the same order, over UDP, without CO.
@@ -138,7 +140,7 @@ func appendEDE(b []byte, e *dns.EDNS0_EDE) []byte {
 }
 
 // remember keeps the answer to q for [Server.fast], if others may get it too.
-func (s *Server) remember(v *view, q *query, a *answer, class byte, via transport) {
+func (s *Server) remember(v *view, q *query, a *answer, class byte, kind nameKind, via transport) {
 	if via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.rcode != dns.RcodeSuccess ||
 		q.do && !v.fresh(s.at(q)) || !slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) || a.choice != nil && a.choice.own {
 		return
@@ -149,7 +151,7 @@ func (s *Server) remember(v *view, q *query, a *answer, class byte, via transpor
 		return
 	}
 	kept := &body{name: slices.Clone(q.lower), qtype: q.qtype, do: q.do, counts: [6]byte(wire[6:headerLen]),
-		wire: wire[q.end:], class: class}
+		wire: wire[q.end:], class: class, kind: kind, region: a.region}
 	if a.choice != nil {
 		kept.outcome = a.choice.outcome
 	} else {

@@ -1,5 +1,5 @@
 // Package geodns is the authoritative DNS server of a Bailiwick zone: it answers
-// with the nearest lawful edge of the client's place, over UDP and TCP.
+// with the nearest lawful edge of the client's place, over UDP, TCP and TLS.
 //
 // It decides nothing. The place of an address is package geo's, every choice among
 // edges is [steer.Rank]'s; this package words decisions as DNS (docs/protocol.md,
@@ -15,8 +15,10 @@ package geodns
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -79,10 +81,19 @@ type Config struct {
 	// Secrets gives the keys of DNS cookies, at least one, as often as there is a
 	// query with a cookie. nil: one of this node's own.
 	Secrets func() Secrets
+	// TLS serves DNS over TLS (RFC 7858) at DoT; nil: none. Its certificates are asked
+	// for with each handshake, ALPN is set here.
+	TLS *tls.Config
+	// DoT is where DNS over TLS listens, TCP; port 0 takes a free one.
+	DoT netip.AddrPort
 	// Rate is how many UDP answers a second one client network (/24, /56) gets of
 	// each class; cookies and TCP go past it. 0: no limit.
 	Rate int
-	Log  *slog.Logger // nil: none
+	// QueryLog takes a sample of the queries, at most QueryLogRate lines a second
+	// (docs/protocol.md, section 1); nil: none. It is written from one goroutine.
+	QueryLog     io.Writer
+	QueryLogRate int
+	Log          *slog.Logger // nil: none
 	// Registry takes the metrics; may be nil.
 	Registry prometheus.Registerer
 }
@@ -113,15 +124,18 @@ type Server struct {
 	now                 func() time.Time
 	log                 *slog.Logger
 	metrics             *metrics
+	queryLog            *queryLog // may be nil
 
 	udp      []*net.UDPConn // one a core
 	tcp      *net.TCPListener
+	dot      *net.TCPListener // nil: no DNS over TLS
+	tls      *tls.Config
 	wildcard bool          // answers must name their source address
 	idle     time.Duration // tcpIdle
 	maxConns int
 
 	mu      sync.Mutex
-	conns   map[net.Conn]netip.Prefix // open TCP connections, and whose
+	conns   map[net.Conn]netip.Prefix // open TCP connections, TLS too, and whose
 	clients map[netip.Prefix]int      // how many of them each has
 	closed  bool
 }
@@ -168,10 +182,14 @@ func Listen(c Config) (*Server, error) {
 	if err := s.bind(c.Addr); err != nil {
 		return nil, err
 	}
+	if err := s.bindTLS(c.DoT, c.TLS); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	var err error
 	if s.metrics, err = newMetrics(c.Registry, func() *geo.Table { return s.view.Load().table }); err != nil {
 		return nil, errors.Join(fmt.Errorf("dns metrics: %w", err), s.Close())
 	}
+	s.queryLog = newQueryLog(c.QueryLog, c.QueryLogRate, s.now(), s.log, s.metrics.unlogged)
 	return s, nil
 }
 
@@ -250,12 +268,23 @@ func (s *Server) Serve(ctx context.Context) error {
 			})
 		})
 	}
-	loop(s.serveTCP)
+	loop(func() error { return s.serveStreams(s.tcp, overTCP) })
+	if s.dot != nil {
+		loop(func() error { return s.serveStreams(s.dot, overTLS) })
+	}
 	g.Go(func() error {
 		s.prepare(ctx)
 		return nil
 	})
-	return g.Wait()
+	if s.queryLog == nil {
+		return g.Wait()
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() { s.queryLog.run(s.apex) })
+	err := g.Wait()
+	close(s.queryLog.lines) // nobody answers any more
+	writing.Wait()
+	return err
 }
 
 // Close ends Serve and every TCP connection.
@@ -270,6 +299,9 @@ func (s *Server) Close() error {
 		c.Close()
 	}
 	errs := []error{s.tcp.Close()}
+	if s.dot != nil {
+		errs = append(errs, s.dot.Close())
+	}
 	for _, c := range s.udp {
 		errs = append(errs, c.Close())
 	}

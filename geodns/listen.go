@@ -16,32 +16,37 @@ import (
 // nobody.
 const maxFailures = 1000
 
-// serveTCP accepts until the listener is closed, and waits for its connections.
-func (s *Server) serveTCP() error {
+// serveStreams accepts until the listener is closed, and waits for its connections.
+func (s *Server) serveStreams(l *net.TCPListener, via transport) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer s.Close() // before waiting: it ends the connections
 	failures := 0
 	for {
-		c, err := s.tcp.AcceptTCP()
+		c, err := l.AcceptTCP()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil: // out of file descriptors, or the client has gone
 			if failures++; failures == maxFailures {
-				return fmt.Errorf("dns tcp: %w", err)
+				return fmt.Errorf("dns %s: %w", transports[via], err)
 			}
 			continue
 		}
 		failures = 0
 		if !s.admit(c) {
 			c.Close()
-			s.metrics.dropped[overTCP].Inc()
+			s.metrics.dropped[via].Inc()
 			continue
 		}
 		wg.Go(func() {
 			defer s.release(c)
-			s.serveConn(c)
+			src := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+			if via == overTLS {
+				s.serveTLS(c, src)
+				return
+			}
+			s.serveStream(c, src, via)
 		})
 	}
 }
@@ -70,10 +75,10 @@ func (s *Server) release(c net.Conn) {
 	c.Close()
 }
 
-// serveConn answers one connection's queries in order (RFC 7766). No answer waits
-// for anything, so order costs nothing.
-func (s *Server) serveConn(c *net.TCPConn) {
-	src := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+// serveStream answers one connection's queries in order: RFC 7766 section 7 lets a
+// server answer in any, and no answer here waits for anything. It ends with the
+// client's half of the connection, once all that was asked is answered.
+func (s *Server) serveStream(c net.Conn, src netip.Addr, via transport) {
 	r := bufio.NewReader(c)
 	var length [2]byte
 	var in []byte
@@ -91,7 +96,7 @@ func (s *Server) serveConn(c *net.TCPConn) {
 		if _, err := io.ReadFull(r, in[:n]); err != nil {
 			return
 		}
-		out = s.respond(out[:2], in[:n], src, overTCP)
+		out = s.respond(out[:2], in[:n], src, via)
 		if len(out) <= 2 {
 			return // not a query: whoever speaks here does not speak DNS
 		}

@@ -37,6 +37,7 @@ type query struct {
 	ecs     subnet
 	nsid    bool   // RFC 5001
 	alive   bool   // TCP keepalive (RFC 7828)
+	padded  bool   // RFC 7830
 	cookie  []byte // as it came (RFC 7873); nil: none
 
 	view    *view
@@ -253,6 +254,8 @@ func (q *query) option(code uint16, b []byte) bool {
 		return validCookie(len(b))
 	case dns.EDNS0TCPKEEPALIVE:
 		q.alive = true
+	case dns.EDNS0PADDING:
+		q.padded = true
 	}
 	return true
 }

@@ -23,7 +23,11 @@ type transport int
 const (
 	overUDP transport = iota
 	overTCP
+	overTLS
 )
+
+// stream: the client's address is not forged, and answers may be long.
+func (t transport) stream() bool { return t != overUDP }
 
 // answer is a response before it is worded for this query.
 type answer struct {
@@ -41,6 +45,7 @@ type answer struct {
 	end        *query   // the last name of the CNAMEs; nil: the one that was asked
 	serial     uint32
 	choice     *choice // that it words; nil: it does not depend on the client's place
+	region     int     // that it names: 1 + its index in the World; 0: none
 }
 
 // respond appends the answer to one packet from src to out; nothing where there is
@@ -49,15 +54,16 @@ func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) (b [
 	q := s.queries.Get().(*query)
 	defer s.queries.Put(q)
 	*q = query{rel: q.rel}
-	if len(packet) >= headerLen && timed(via, binary.BigEndian.Uint16(packet)) {
+	if len(packet) >= headerLen && binary.BigEndian.Uint16(packet)%timed == 0 {
 		began := s.at(q)
 		defer func() { s.metrics.seconds[via].Observe(s.now().Sub(began).Seconds()) }()
 	}
+	client := clientAddr(src)
 	defer func() {
 		if r := recover(); r != nil {
 			s.panicked(r)
 			b = servfail(out, packet, q)
-			s.metrics.observe(via, q, dns.RcodeServerFailure)
+			s.observe(via, q, &observed{rcode: dns.RcodeServerFailure, kind: nameOther}, client, b[len(out):])
 		}
 	}()
 	rcode, drop := s.parse(packet, q)
@@ -65,13 +71,12 @@ func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) (b [
 		s.metrics.dropped[via].Inc()
 		return out
 	}
-	client := clientAddr(src)
 	s.bake(q, client)
 	if rcode == dns.RcodeSuccess && q.asked {
 		q.view = s.current()
 		if via == overUDP {
-			if b, done := s.fast(out, packet, q, q.view, client); done {
-				s.metrics.observe(via, q, rcode)
+			if b, o, done := s.fast(out, packet, q, q.view, client); done {
+				s.observe(via, q, &o, client, b[len(out):])
 				return b
 			}
 		}
@@ -92,7 +97,7 @@ func (s *Server) slow(out, packet []byte, q *query, rcode int, client netip.Addr
 	case len(q.cookie) > clientCookie && !q.verified: // RFC 7873 section 5.4
 		a.rcode = dns.RcodeBadCookie
 	}
-	class := class(q, &a)
+	class, o := class(q, &a), observed{kind: q.kindOf(!a.foreign && a.rcode == dns.RcodeSuccess), region: a.region, scope: a.scope}
 	if q.verdict == unjudged {
 		q.verdict = s.judge(q, client, class, via)
 	}
@@ -101,7 +106,7 @@ func (s *Server) slow(out, packet []byte, q *query, rcode int, client netip.Addr
 		s.metrics.limited[limitDropped].Inc()
 		return out
 	case slip:
-		a = q.withhold(&a)
+		a, o.region, o.scope = q.withhold(&a), 0, 0
 		s.metrics.limited[limitSlipped].Inc()
 	}
 	if q.view != nil && q.view.signer != nil && !a.foreign {
@@ -113,16 +118,25 @@ func (s *Server) slow(out, packet []byte, q *query, rcode int, client netip.Addr
 	}
 	b := s.pack(out, packet, q, &a, via, limit)
 	if q.view != nil {
-		s.remember(q.view, q, &a, class, via)
+		s.remember(q.view, q, &a, class, o.kind, via)
 	}
-	s.metrics.observe(via, q, a.rcode)
+	o.rcode = a.rcode
+	s.observe(via, q, &o, client, b[len(out):])
 	return b
+}
+
+// observe counts an answer and logs it, where it is in the sample.
+func (s *Server) observe(via transport, q *query, o *observed, client netip.Addr, response []byte) {
+	s.metrics.count(via, q, o, response)
+	if s.queryLog != nil && s.queryLog.take(s.at(q)) {
+		s.queryLog.put(via, q, o, client, s.at(q))
+	}
 }
 
 // trusts tells whether the source address is not forged. Nobody forges loopback from
 // outside.
 func (s *Server) trusts(q *query, client netip.Addr, via transport) bool {
-	return via != overUDP || q.verified || client.IsLoopback()
+	return via.stream() || q.verified || client.IsLoopback()
 }
 
 // judge counts an answer to a client whose address may be forged.
@@ -136,7 +150,7 @@ func (s *Server) judge(q *query, client netip.Addr, class byte, via transport) v
 // limit is how long the answer may be (RFC 6891 section 6.2.3).
 func (q *query) limit(via transport) int {
 	switch {
-	case via == overTCP:
+	case via.stream():
 		return dns.MaxMsgSize - 1
 	case !q.edns:
 		return dns.MinMsgSize
@@ -194,6 +208,9 @@ func (s *Server) pack(out, packet []byte, q *query, a *answer, via transport, li
 	if q.asked {
 		copy(b[headerLen:], packet[headerLen:q.end])
 	}
+	if q.padded && via == overTLS && opt != nil {
+		b = pad(b, dns.Len(opt[0]))
+	}
 	return append(out, b...)
 }
 
@@ -238,7 +255,7 @@ func (s *Server) reply(q *query, a *answer, via transport) *dns.OPT {
 	if q.nsid && s.node != "" {
 		local(dns.EDNS0NSID, []byte(s.node))
 	}
-	if q.alive && via == overTCP { // in units of 100 ms (RFC 7828 section 3.1)
+	if q.alive && via.stream() { // in units of 100 ms (RFC 7828 section 3.1)
 		local(dns.EDNS0TCPKEEPALIVE, binary.BigEndian.AppendUint16(nil, uint16(s.idle/(100*time.Millisecond))))
 	}
 	if a.ede != nil {

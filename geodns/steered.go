@@ -97,6 +97,9 @@ func (s *Server) worded(q *query, c *choice) answer {
 		}
 		s.offer(q, e, &a)
 	}
+	if len(a.rrs) > 0 {
+		a.region = c.region
+	}
 	return a
 }
 

@@ -142,6 +142,7 @@ type choice struct {
 	ede     []byte         // the same as an option
 	own     bool           // refused names the client's network
 	sole    bool           // the key made no difference
+	region  int            // of the edges: 1 + its index in the World; 0: none
 }
 
 // outcome is what choices have in common that are answered alike, but for the reason
@@ -266,6 +267,7 @@ func (s *Server) decide(v *view, r *ranking) *choice {
 			}
 		}
 		if wanted {
+			c.region = cand.Region + 1
 			edges[n] = e
 			n++
 		}

@@ -77,7 +77,8 @@ func (s *Server) lookup(q *query, client netip.Addr) answer {
 
 // oneEdge is EDGE.edge.ZONE, whatever its health: who asks has been sent there.
 func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
-	_, e := q.view.world.Edge(id)
+	w := q.view.world
+	r, e := w.Edge(id)
 	switch {
 	case e == nil:
 		return nxdomain
@@ -85,7 +86,9 @@ func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
 		return static(q, nil)
 	}
 	var a answer
-	s.offer(q, e, &a)
+	if s.offer(q, e, &a); len(a.rrs) > 0 {
+		a.region = w.RegionIndex(r.ID) + 1
+	}
 	return a
 }
 

@@ -1,0 +1,121 @@
+package geodns
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// TestPipelining (RFC 7766 sections 6.2.1.1 and 8): queries that share a segment, and
+// a query that comes in any two pieces, over TCP and TLS.
+func TestPipelining(t *testing.T) {
+	with, client := withTLS(t)
+	s := listen(t, with)
+	serve(t, s)
+	var queries [][]byte
+	for i, q := range []*dns.Msg{ask("join.media.example.", dns.TypeA), ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("none.media.example.", dns.TypeTXT)} {
+		q.Id = uint16(i + 1)
+		queries = append(queries, pack(t, q))
+	}
+	whole := framed(queries...)
+	for _, r := range []struct {
+		name string
+		dial func() net.Conn
+	}{
+		{"tcp", func() net.Conn { return dial(t, s, "tcp") }},
+		{"tls", func() net.Conn { return dialTLS(t, s, client) }},
+	} {
+		c := r.dial()
+		for cut := range len(whole) + 1 { // each twice in one segment at 0 and the end
+			for _, part := range [][]byte{whole[:cut], whole[cut:]} {
+				if len(part) == 0 {
+					continue
+				}
+				if _, err := c.Write(part); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range queries {
+				m, err := readTCP(c)
+				if err != nil || int(m.Id) != i+1 {
+					t.Fatalf("%s, split at %d: answer %d: got %v, %v", r.name, cut, i+1, m, err)
+				}
+			}
+		}
+		for i := range whole { // octet by octet
+			if _, err := c.Write(whole[i : i+1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range queries {
+			if m, err := readTCP(c); err != nil || int(m.Id) != i+1 {
+				t.Fatalf("%s, octet by octet: answer %d: got %v, %v", r.name, i+1, m, err)
+			}
+		}
+	}
+}
+
+// TestHalfClose: a client that sends its queries and then its FIN gets every answer,
+// and then the server's end.
+func TestHalfClose(t *testing.T) {
+	with, client := withTLS(t)
+	s := listen(t, with)
+	serve(t, s)
+	const n = 200
+	var queries [][]byte
+	for i := range n {
+		q := ask("join.media.example.", dns.TypeA)
+		q.Id = uint16(i)
+		queries = append(queries, pack(t, q))
+	}
+	for _, r := range []struct {
+		name string
+		dial func() net.Conn
+	}{
+		{"tcp", func() net.Conn { return dial(t, s, "tcp") }},
+		{"tls", func() net.Conn { return dialTLS(t, s, client) }},
+	} {
+		c := r.dial()
+		// Half a query behind them ends the connection too, and no answer less.
+		if _, err := c.Write(append(framed(queries...), framed(queries[0])[:9]...)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if m, err := readTCP(c); err != nil || int(m.Id) != i {
+				t.Fatalf("%s: answer %d: got %v, %v", r.name, i, m, err)
+			}
+		}
+		if _, err := readTCP(c); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: after the last answer: got %v, want the end", r.name, err)
+		}
+	}
+}
+
+// TestOneWritePerAnswer (RFC 7766 section 8): length and message leave together, for
+// clients that take a segment for a message.
+func TestOneWritePerAnswer(t *testing.T) {
+	s := listen(t)
+	near, far := net.Pipe() // a read of it is at most one write
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.serveStream(far, netip.MustParseAddr(berlin), overTCP)
+	}()
+	q := pack(t, ask("join.media.example.", dns.TypeA))
+	go near.Write(framed(q))
+	b := make([]byte, 4096)
+	n, err := near.Read(b)
+	if err != nil || n < 2+headerLen || !bytes.Equal(b[2:4], q[:2]) || int(b[0])<<8|int(b[1]) != n-2 {
+		t.Errorf("first read: %d octets % x, %v; want length and message", n, b[:n], err)
+	}
+	near.Close()
+	<-done
+}
