@@ -1,7 +1,6 @@
 package geodns
 
 import (
-	"bufio"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -18,6 +17,8 @@ import (
 const (
 	// queryLogWait is how many sampled queries may wait to be written.
 	queryLogWait = 1024
+	// queryLogWrite is how many octets go to the writer at once, about.
+	queryLogWrite = 32 << 10
 	// No longer network of a client is ever written, its own or its ECS option's.
 	logged4, logged6 = 24, 48
 )
@@ -117,32 +118,27 @@ func loggable(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-// run writes until the lines are closed. A writer that fails is told of once, and its
-// lines count as dropped.
+// run writes until the lines are closed. A writer that fails is told of once until it
+// works again, and its lines count as dropped.
 func (l *queryLog) run(zone string) {
-	w := bufio.NewWriter(l.w)
-	failed := false
+	var text []byte
+	pending, failed := 0, false
 	for e := range l.lines {
 		b, err := json.Marshal(e.line(zone))
-		if err == nil {
-			_, err = w.Write(append(b, '\n'))
+		if err != nil {
+			panic(err) // strings and numbers
 		}
-		if err == nil && len(l.lines) == 0 {
-			err = w.Flush()
-		}
-		if err == nil {
-			failed = false
+		text = append(append(text, b...), '\n')
+		if pending++; len(l.lines) > 0 && len(text) < queryLogWrite {
 			continue
 		}
-		l.unlogged.Inc()
-		w.Reset(l.w) // a buffer that failed once would for ever
-		if !failed {
-			l.log.Error("query log not written: queries are answered all the same", "err", err)
+		if _, err = l.w.Write(text); err != nil {
+			l.unlogged.Add(float64(pending))
+			if !failed {
+				l.log.Error("query log not written: queries are answered all the same", "err", err)
+			}
 		}
-		failed = true
-	}
-	if err := w.Flush(); err != nil && !failed {
-		l.log.Error("query log not written: its last lines are lost", "err", err)
+		failed, text, pending = err != nil, text[:0], 0
 	}
 }
 
