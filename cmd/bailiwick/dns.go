@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -19,16 +22,18 @@ import (
 
 // dnsVerbs: a DNS node runs without a verb of its own, too.
 type dnsVerbs struct {
-	Serve dnsCmd  `cmd:"" default:"withargs" help:"Run one DNS node; what bailiwick dns does without a verb."`
-	DS    dsCmd   `cmd:"" name:"ds" help:"Print the DS records for the parent zone."`
-	Keys  keysCmd `cmd:"" help:"List the keys of a signed zone, and what happens next."`
-	Roll  rollCmd `cmd:"" help:"Start to replace a key of a signed zone."`
+	Serve dnsCmd      `cmd:"" default:"withargs" help:"Run one DNS node; what bailiwick dns does without a verb."`
+	Check dnsCheckCmd `cmd:"" name:"check" help:"Ask DNS nodes, and the parent, whether the zone is served as it should be."`
+	DS    dsCmd       `cmd:"" name:"ds" help:"Print the DS records for the parent zone."`
+	Keys  keysCmd     `cmd:"" help:"List the keys of a signed zone, and what happens next."`
+	Roll  rollCmd     `cmd:"" help:"Start to replace a key of a signed zone."`
 }
 
 func (dnsVerbs) Help() string {
 	return `Example:
   bailiwick dns --listen 127.0.0.1:8053 --consul 127.0.0.1:8500 --state ./state --geo country.mmdb
   bailiwick dns serve --help
+  bailiwick dns check --server 192.0.2.53 --server 198.51.100.53
   bailiwick dns ds
   bailiwick dns keys
   bailiwick dns roll --help`
@@ -44,6 +49,58 @@ type dnsCmd struct {
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
 	Rate   int            `help:"UDP answers a second that one client network (/24, /56) gets of each class without a cookie; 0 is no limit." default:"200"`
 	Why    []netip.Prefix `help:"Networks that may ask _why.join.ZONE, beside loopback."`
+	dotFlags
+	queryLogFlags
+}
+
+// dotFlags are DNS over TLS.
+type dotFlags struct {
+	DoT     netip.AddrPort `help:"TCP address of DNS over TLS, e.g. 0.0.0.0:853; needs --tls-cert and --tls-key." name:"dot" placeholder:"ADDR"`
+	TLSCert string         `help:"Certificate and its chain, PEM; read again when it changes." placeholder:"FILE"`
+	TLSKey  string         `help:"The certificate's private key, PEM." placeholder:"FILE"`
+}
+
+// pair is nil without DNS over TLS.
+func (f *dotFlags) pair() (*keyPair, error) {
+	switch given := f.TLSCert != "" && f.TLSKey != ""; {
+	case f.DoT.IsValid() && given:
+		k, err := readKeyPair(f.TLSCert, f.TLSKey)
+		if err != nil {
+			return nil, misuse{fmt.Errorf("--tls-cert, --tls-key: %w", err)}
+		}
+		return k, nil
+	case f.DoT.IsValid():
+		return nil, misuse{errors.New("--dot: DNS over TLS needs --tls-cert and --tls-key")}
+	case f.TLSCert != "" || f.TLSKey != "":
+		return nil, misuse{errors.New("--tls-cert and --tls-key serve --dot: name its address, e.g. --dot 0.0.0.0:853")}
+	}
+	return nil, nil
+}
+
+// queryLogFlags are the sample of the queries.
+type queryLogFlags struct {
+	QueryLog     string `help:"Write a sample of the queries here as JSON lines, - for stdout: networks in place of clients, no stranger's name." placeholder:"FILE"`
+	QueryLogRate int    `help:"Lines a second at most." default:"10"`
+}
+
+// open is nil without a log. A file is appended to.
+func (f *queryLogFlags) open(e *env) (io.WriteCloser, error) {
+	switch {
+	case f.QueryLog == "":
+		return nil, nil
+	case f.QueryLogRate <= 0:
+		return nil, misuse{fmt.Errorf("--query-log-rate %d: want at least 1 line a second, or no --query-log", f.QueryLogRate)}
+	case f.QueryLog == "-":
+		return struct {
+			io.Writer
+			io.Closer
+		}{e.stdout, io.NopCloser(nil)}, nil
+	}
+	w, err := os.OpenFile(f.QueryLog, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, misuse{fmt.Errorf("--query-log: %w", err)}
+	}
+	return w, nil
 }
 
 func (dnsCmd) Help() string {
@@ -73,20 +130,36 @@ func (c *dnsCmd) Run(e *env) error {
 	if err != nil {
 		return misuse{err}
 	}
-	config, err := c.config(m.Zone)
+	signs, err := c.config(m.Zone)
 	if err != nil {
 		return misuse{err}
 	}
-	secrets := newCookies(st, e.log, time.Now())
-	srv, err := geodns.Listen(geodns.Config{Addr: c.Listen, Node: c.Node, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Changes: n.world.Subscribe, Geo: table,
-		Records: records, Secrets: secrets.Secrets, Rate: c.Rate, Log: e.log, Registry: n.metrics})
+	pair, err := c.pair()
 	if err != nil {
-		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen")
+		return err
+	}
+	secrets := newCookies(st, e.log, time.Now())
+	config := geodns.Config{Addr: c.Listen, Node: c.Node, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Changes: n.world.Subscribe, Geo: table,
+		Records: records, Secrets: secrets.Secrets, Rate: c.Rate, Log: e.log, Registry: n.metrics}
+	if pair != nil {
+		config.DoT, config.TLS = c.DoT, &tls.Config{GetCertificate: pair.GetCertificate}
+	}
+	sample, err := c.queryLogFlags.open(e)
+	if err != nil {
+		return err
+	}
+	if sample != nil {
+		defer sample.Close()
+		config.QueryLog, config.QueryLogRate = sample, c.QueryLogRate
+	}
+	srv, err := geodns.Listen(config)
+	if err != nil {
+		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen or --dot")
 	}
 	defer srv.Close()
 	var keys *signing
 	if c.DNSSEC {
-		keys = newSigning(config, st, e.log)
+		keys = newSigning(signs, st, e.log)
 		keys.zone, keys.path, keys.swap = m.Zone, signingPath(c.State, m.Zone), srv.SetSigner
 		if err := keys.register(n.metrics, srv.SignatureExpires); err != nil {
 			return err
@@ -127,7 +200,12 @@ func (c *dnsCmd) Run(e *env) error {
 		g.Go(func() error { return quiet(ctx, keys.run(ctx)) })
 	}
 	g.Go(func() error { return quiet(ctx, srv.Serve(ctx)) })
-	fmt.Fprintf(e.stdout, "ready\n  dns      %s (UDP and TCP), zone %s\n", srv.Addr(), m.Zone)
+	overTLS := ""
+	if pair != nil {
+		g.Go(func() error { return pair.run(ctx, e.log) })
+		overTLS = fmt.Sprintf("  tls      %s\n", srv.DoT())
+	}
+	fmt.Fprintf(e.stdout, "ready\n  dns      %s (UDP and TCP), zone %s\n%s", srv.Addr(), m.Zone, overTLS)
 	return g.Wait()
 }
 
