@@ -179,13 +179,10 @@ func (d *dev) run(e *env) error {
 	zone := d.node.world.Current().Map.Zone // as the server was told it
 	d.node.run(ctx, g, func(m *region.Map) {
 		d.zone.reload(e, d.dns, zone)
-		t, err := d.node.table(m)
-		if err != nil {
-			e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
-			return
-		}
-		d.geo.Store(t)
-		d.dns.SetGeo(t)
+		d.node.place(m, func(t *geo.Table) {
+			d.geo.Store(t)
+			d.dns.SetGeo(t)
+		})
 	})
 	g.Go(func() error { return quiet(ctx, d.secrets.run(ctx)) })
 	trust := ""

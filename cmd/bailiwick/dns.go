@@ -184,12 +184,7 @@ func (c *dnsCmd) Run(e *env) error {
 	zone := m.Zone // as the server was told it
 	n.run(ctx, g, func(m *region.Map) {
 		c.reload(e, srv, zone)
-		t, err := n.table(m)
-		if err != nil {
-			e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
-			return
-		}
-		srv.SetGeo(t)
+		n.place(m, srv.SetGeo)
 	})
 	g.Go(func() error { return quiet(ctx, secrets.run(ctx)) })
 	if keys != nil {

@@ -91,6 +91,16 @@ func (n *node) table(m *region.Map) (*geo.Table, error) {
 	return geo.Load(n.flags.Geo, append(append([]region.Override{}, n.builtin...), m.Geo...))
 }
 
+// place puts the geo database in force as it is now, for a map that was reloaded.
+func (n *node) place(m *region.Map, set func(*geo.Table)) {
+	t, err := n.table(m)
+	if err != nil {
+		n.e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
+		return
+	}
+	set(t)
+}
+
 // run keeps the world: store watches, probes, and reloads of the map's file.
 func (n *node) run(ctx context.Context, g *errgroup.Group, reloaded func(*region.Map)) {
 	g.Go(func() error { return quiet(ctx, n.world.Run(ctx)) })

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/geodns"
+	"bailiwick/geodns/geo"
+	"bailiwick/health"
+	"bailiwick/region"
+	"bailiwick/store"
+)
+
+// logBuffer may be read while it is written.
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// TestGeoDatabaseReload: a database that is cut off while it is replaced leaves the
+// last good one in force, and the next whole one is served.
+func TestGeoDatabaseReload(t *testing.T) {
+	dir := t.TempDir()
+	database := func(name, country string) string {
+		path := filepath.Join(dir, name)
+		from := binary.BigEndian.Uint32(netip.MustParseAddr("11.0.0.0").AsSlice())
+		if _, err := geo.Import(path, strings.NewReader(fmt.Sprintf("%d,%d,%s\n", from, from+1<<20, country)), strings.NewReader("2600::,2600::ffff,"+country+"\n"), nil); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	german, french := database("de.mmdb", "DE"), database("fr.mmdb", "FR")
+	path := filepath.Join(dir, "country.mmdb")
+	replace := func(from string, part int) {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, b[:len(b)*part/100], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(german, 100)
+	log := &logBuffer{}
+	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, store.NewMemory(), health.Production(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := n.table(n.world.Current().Map)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := dnsNode(t, func(c *geodns.Config) { c.Geo = table })
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		done <- n.reload(ctx, func(m *region.Map) { n.place(m, s.SetGeo) })
+	}()
+	defer func() { cancel(); <-done }()
+	choice := func() string {
+		e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: []byte{11, 0, 7, 0}}
+		r, err := dns.Exchange(query("join.media.example.", dns.TypeA, withOption(e)), s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return records(r.Answer)
+	}
+	german1 := choice()
+	for _, r := range []struct {
+		name string
+		file string
+		part int
+		log  string
+		same bool // as the German one's
+	}{
+		{"half of the next", french, 50, "geo database not reloaded", true},
+		{"all but its end", french, 99, "geo database not reloaded", true},
+		{"nothing of it", french, 0, "geo database not reloaded", true},
+		{"the whole", french, 100, "msg=reloaded", false},
+	} {
+		seen := strings.Count(log.String(), r.log)
+		replace(r.file, r.part)
+		for deadline := time.Now().Add(20 * time.Second); strings.Count(log.String(), r.log) == seen; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: no %q in the log: %s", r.name, r.log, log.String())
+			}
+		}
+		if got := choice(); got == "" || (got == german1) != r.same {
+			t.Errorf("%s: got %s, with the German database %s", r.name, got, german1)
+		}
+	}
+}
