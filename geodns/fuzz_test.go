@@ -3,6 +3,7 @@ package geodns
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ func FuzzQuery(f *testing.F) {
 	} {
 		f.Add(pack(f, q), false)
 	}
+	f.Add(pack(f, ask("join.media.example.", dns.TypeA, option(dns.EDNS0PADDING, 0, 0))), true)
 	f.Add(raw(0, 1, 0, 0, 2, joinA, opt, opt), true)
 	f.Add(raw(0, 1, 0, 0, 1, joinA, "c025 0010 0001 00000000 0000"), true)
 	f.Fuzz(func(t *testing.T, packet []byte, tcp bool) {
@@ -71,6 +73,16 @@ func FuzzQuery(f *testing.F) {
 			}
 		}
 		lawful(t, s, w, packet, m)
+		if !tcp {
+			return
+		}
+		b = s.respond(nil, packet, src, overTLS)
+		if err := m.Unpack(b); err != nil {
+			t.Fatalf("answer over TLS % x: %v", b, err)
+		}
+		if o := m.IsEdns0(); o != nil && slices.ContainsFunc(o.Option, func(e dns.EDNS0) bool { return e.Option() == dns.EDNS0PADDING }) && len(b)%padBlock != 0 {
+			t.Fatalf("padded to %d octets: %v", len(b), m)
+		}
 	})
 }
 

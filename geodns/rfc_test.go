@@ -16,7 +16,9 @@ import (
 // one says it, the section. What is more than one query has a test of its own: headers
 // and options that no library makes TestHeaders (RFC 1035, 6891, 9619), names TestNames,
 // sizes TestSizes (RFC 6891, 9715), ECS TestECS and TestScopeNeverSpansTwoAnswers (RFC
-// 7871), pipelining TestTCP (RFC 7766), cookies TestCookieVectors and TestCookies (RFC
+// 7871), pipelining TestTCP, TestPipelining and TestHalfClose (RFC 7766), TLS
+// TestDNSOverTLS (RFC 7858), padding TestPadding (RFC 7830, 8467), every opcode, version,
+// flag and option TestWhatIsUnknown (RFC 8906), cookies TestCookieVectors and TestCookies (RFC
 // 9018), letter case TestLetterCaseComesBack (0x20), zone files TestRecordFaults.
 func TestRFC(t *testing.T) {
 	s := listen(t, withRecords(t, zoneFile), func(c *Config) { c.Node = "dns-1" })
@@ -60,7 +62,7 @@ func TestRFC(t *testing.T) {
 		{"RFC 6891 6.1.3 BADVERS", "media.example.", dns.TypeA, []func(*dns.Msg){version}, berlin, false, "BADVERS | opt"},
 		{"RFC 7828 3.3.2 keepalive over TCP, in 100 ms", "media.example.", dns.TypeA, []func(*dns.Msg){option(dns.EDNS0TCPKEEPALIVE)}, berlin, true, "NOERROR aa | A 198.18.200.1 | opt keepalive=100"},
 		{"RFC 7828 3.3.1 ignored over UDP", "media.example.", dns.TypeA, []func(*dns.Msg){option(dns.EDNS0TCPKEEPALIVE)}, berlin, false, "NOERROR aa | A 198.18.200.1 | opt"},
-		{"RFC 7830: no padding on a plain transport (RFC 8467 section 3)", "media.example.", dns.TypeA, []func(*dns.Msg){option(dns.EDNS0PADDING, 0, 0)}, berlin, true, "NOERROR aa | A 198.18.200.1 | opt"},
+		{"RFC 7830: no padding in the clear, where it would hide nothing and amplify", "media.example.", dns.TypeA, []func(*dns.Msg){option(dns.EDNS0PADDING, 0, 0)}, berlin, true, "NOERROR aa | A 198.18.200.1 | opt"},
 		{"RFC 7871 7.2.1 the client's place, not the resolver's", "join.media.example.", dns.TypeA, []func(*dns.Msg){ecs("192.0.2.32/32")}, nowhere, false, "NOERROR aa | A " + fra + " A 198.18.4.2 | opt scope=27"},
 		{"RFC 7871: also for HTTPS", "join.media.example.", dns.TypeHTTPS, []func(*dns.Msg){ecs("192.0.2.64/32")}, "192.0.2.33", false, "NOERROR aa | soa | opt scope=27"},
 		{"RFC 7873 5.2.3 a client cookie gets a server's", "media.example.", dns.TypeA, []func(*dns.Msg){option(dns.EDNS0COOKIE, client...)}, berlin, false, "NOERROR aa | A 198.18.200.1 | opt cookie"},
@@ -109,6 +111,9 @@ func TestRFC(t *testing.T) {
 		{"RFC 9460 2.5.2 an edge's own", "DE-fra-1.edge.media.example.", dns.TypeHTTPS, nil, nowhere, false, `NOERROR aa | HTTPS 1 . alpn="h2,http/1.1" ipv4hint="198.18.4.1" ipv6hint="2001:db8:ffff:4::1" | opt`},
 		{"RFC 9460 9.5 none without TLS", "de-ber-1.edge.media.example.", dns.TypeHTTPS, nil, nowhere, false, "NOERROR aa | soa | opt"},
 		{"RFC 9460: and no unlawful edge", "ae.join.media.example.", dns.TypeHTTPS, nil, berlin, false, "NOERROR aa | soa | opt ede=18"},
+		{"RFC 9460: SVCB at a name that steers is NODATA", "join.media.example.", dns.TypeSVCB, []func(*dns.Msg){ecs("192.0.2.32/32")}, berlin, false, "NOERROR aa | soa | opt scope=0"},
+		{"RFC 9460: and at the apex", "media.example.", dns.TypeSVCB, nil, berlin, false, "NOERROR aa | soa | opt"},
+		{"RFC 9461: no name server is announced by SVCB", "_dns.ns1.media.example.", dns.TypeSVCB, nil, berlin, false, "NXDOMAIN aa | soa | opt"},
 		{"RFC 9715 3.1 no datagram over 1232, whatever the client takes", "big.media.example.", dns.TypeTXT, []func(*dns.Msg){func(m *dns.Msg) { m.IsEdns0().SetUDPSize(4096) }}, berlin, false, "NOERROR aa tc | opt"},
 		{"0x20 the letter case comes back (draft-vixie-dnsext-dns0x20)", "jOIN.mEDIA.eXAMPLE.", dns.TypeA, nil, berlin, false, "NOERROR aa | A 198.18.3.1 A 198.18.3.2 | opt"},
 	} {
@@ -131,6 +136,54 @@ func TestRFC(t *testing.T) {
 		if !slices.Equal(a.Question, m.Question) || a.Id != m.Id || !a.Response || a.RecursionAvailable {
 			t.Errorf("%s: header %v, question %v; want the query's", r.name, a.MsgHdr, a.Question)
 		}
+	}
+}
+
+// TestWhatIsUnknown asks with every opcode, EDNS version, flag and option that this
+// server does not know (RFC 8906 sections 8.1.4 and 8.2.2 to 8.2.6).
+func TestWhatIsUnknown(t *testing.T) {
+	s := listen(t)
+	known := []int{dns.EDNS0NSID, dns.EDNS0SUBNET, dns.EDNS0COOKIE, dns.EDNS0TCPKEEPALIVE, dns.EDNS0PADDING}
+	check := func(what, want string, m *dns.Msg) {
+		t.Helper()
+		for _, via := range []transport{overUDP, overTCP, overTLS} {
+			if a := exchange(t, s, pack(t, m), berlin, via); a == nil || line(a) != want || a.Opcode != m.Opcode {
+				t.Errorf("%s over %s: got %v, want %s", what, transports[via], a, want)
+			}
+		}
+	}
+	const answer = "NOERROR aa | A 198.18.3.1 A 198.18.3.2 | opt"
+	for opcode := 1; opcode < 16; opcode++ {
+		for _, header := range []bool{false, true} {
+			m := ask("join.media.example.", dns.TypeA, func(m *dns.Msg) { m.Opcode = opcode })
+			if header {
+				m.Question, m.Extra = nil, nil
+			}
+			check(fmt.Sprintf("opcode %d, a header alone: %v", opcode, header), "NOTIMP", m)
+		}
+	}
+	for version := 1; version < 256; version++ {
+		check(fmt.Sprint("version ", version), "BADVERS | opt", ask("join.media.example.", dns.TypeA, func(m *dns.Msg) { m.IsEdns0().SetVersion(uint8(version)) }, option(100, 1, 2)))
+	}
+	for bit := range 14 { // below DO and CO
+		check(fmt.Sprint("flag ", bit), answer, ask("join.media.example.", dns.TypeA, func(m *dns.Msg) { m.IsEdns0().SetZ(1 << bit) }))
+	}
+	for code := range 1 << 16 {
+		if slices.Contains(known, code) || testing.Short() && code > 1000 {
+			continue
+		}
+		m := ask("join.media.example.", dns.TypeA, option(uint16(code), 1, 2, 3))
+		if a := exchange(t, s, pack(t, m), berlin, overUDP); a == nil || line(a) != answer {
+			t.Fatalf("option %d: got %v, want %s", code, a, answer)
+		}
+	}
+}
+
+// TestZoneFileAnnouncesTLS: who wants SVCB for the name server (RFC 9461) writes it.
+func TestZoneFileAnnouncesTLS(t *testing.T) {
+	s := listen(t, withRecords(t, "@ NS ns\nns A 198.18.200.9\n_dns.ns SVCB 1 ns.media.example. alpn=dot\n"))
+	if got := line(exchange(t, s, pack(t, ask("_dns.ns.media.example.", dns.TypeSVCB)), berlin, overUDP)); got != `NOERROR aa | SVCB 1 ns.media.example. alpn="dot" | opt` {
+		t.Errorf("got %s", got)
 	}
 }
 
