@@ -58,7 +58,7 @@ func unsteered(q *query, k kind) answer {
 	return static(q, nil)
 }
 
-// naptr leads a TURN client to the SRV records (RFC 5928 section 5).
+// naptr leads a TURN client to the SRV records (RFC 5928 section 3).
 func naptr(owner string) []dns.RR {
 	return []dns.RR{&dns.NAPTR{Hdr: header(owner, dns.TypeNAPTR, ttlStatic), Order: 100, Preference: 10, Flags: "s",
 		Service: "RELAY:turn.udp", Replacement: "_turn._udp." + owner}}
