@@ -3,15 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -25,141 +17,7 @@ import (
 
 	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
-	"bailiwick/geodns/geo"
-	"bailiwick/region"
-	"bailiwick/residency"
-	"bailiwick/steer"
 )
-
-const shippedMap = "../../regions.yaml"
-
-// inService is the shipped map with one healthy edge a region.
-func inService(t testing.TB) *steer.World {
-	t.Helper()
-	m, err := readMap(shippedMap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &steer.World{Generation: 7, At: time.Now(), Law: residency.Shipped(), Map: m}
-	for i := range m.Regions {
-		r := &m.Regions[i]
-		a := netip.AddrFrom4([4]byte{198, 18, byte(i), 1})
-		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{ID: region.EdgeID(string(r.ID) + "-1"), Addr4: a, Health: steer.Up, Seats: 100}}})
-	}
-	return w
-}
-
-// dnsNode is a node of the shipped map's zone; change may alter its configuration.
-func dnsNode(t testing.TB, change ...func(*geodns.Config)) *geodns.Server {
-	t.Helper()
-	w := inService(t)
-	table, err := geo.Load("", geo.BuiltIn())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := geodns.Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Zone: w.Map.Zone, World: func() *steer.World { return w }, Geo: table,
-		Secrets: func() geodns.Secrets { return geodns.Secrets{{1}} }}
-	for _, f := range change {
-		f(&c)
-	}
-	s, err := geodns.Listen(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	go func() { done <- s.Serve(context.Background()) }()
-	t.Cleanup(func() {
-		s.Close()
-		if err := <-done; err != nil {
-			t.Errorf("serve: %v", err)
-		}
-	})
-	return s
-}
-
-// zoneKeys are keys whose CDS is published, as after a first day.
-func zoneKeys(t testing.TB, at time.Time) (dnssec.Set, *dnssec.Signer) {
-	t.Helper()
-	p := dnssec.DefaultPolicy()
-	set, err := dnssec.NewSet("media.example", dnssec.ECDSAP256, false, at.Add(-24*time.Hour))
-	if err == nil {
-		set, _, err = dnssec.Next(set, at, p, nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := dnssec.NewSigner(set, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set, signer
-}
-
-// meddler is a server that asks another and changes its answers: nil is none. Both
-// transports are its own.
-func meddler(t testing.TB, behind string, change func(network string, q, r *dns.Msg) *dns.Msg) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pc, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for network, s := range map[string]*dns.Server{"udp": {PacketConn: pc}, "tcp": {Listener: l}} {
-		s.UDPSize = dns.MaxMsgSize
-		s.MsgAcceptFunc = func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }
-		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-			var r *dns.Msg
-			if behind == "" {
-				r = new(dns.Msg)
-				r.SetReply(q)
-			} else {
-				var err error
-				if r, _, err = (&dns.Client{Net: network, UDPSize: dns.MaxMsgSize}).Exchange(q, behind); err != nil {
-					return
-				}
-			}
-			if r = change(network, q, r); r != nil {
-				w.WriteMsg(r)
-			}
-		})
-		started := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		done := make(chan error)
-		go func() { done <- s.ActivateAndServe() }()
-		<-started
-		t.Cleanup(func() { s.Shutdown(); <-done })
-	}
-	return l.Addr().String()
-}
-
-// dnsCheck runs the verb and gives its exit code and rows.
-func dnsCheck(t testing.TB, args ...string) (int, []checked, string) {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	args = append([]string{"dns", "check", "--map", shippedMap, "--json", "--timeout", "500ms"}, args...)
-	code := run(context.Background(), args, strings.NewReader(""), &stdout, &stderr)
-	var rows []checked
-	if code != exitMisuse {
-		if err := json.Unmarshal(stdout.Bytes(), &rows); err != nil {
-			t.Fatalf("%v: %s%s", err, stdout.String(), stderr.String())
-		}
-	}
-	return code, rows, stderr.String()
-}
-
-// failed are the names of the checks that failed, once each.
-func failed(rows []checked) (names []string) {
-	for _, r := range rows {
-		if !r.OK && !slices.Contains(names, r.Check) {
-			names = append(names, r.Check)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
 
 func TestDNSCheckOfGoodNodes(t *testing.T) {
 	set, signer := zoneKeys(t, time.Now())
@@ -507,33 +365,4 @@ func TestDNSCheckMisuse(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q; want %s", r.name, code, stderr, r.want)
 		}
 	}
-}
-
-// writeKeyPair puts a self-signed certificate and its key into dir.
-func writeKeyPair(t testing.TB, dir, name string, until time.Time) (pair *keyPair, cert string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(until.UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotAfter: until,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert = filepath.Join(dir, "cert.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, filepath.Join(dir, "key.pem"): {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if pair, err = readKeyPair(cert, filepath.Join(dir, "key.pem")); err != nil {
-		t.Fatal(err)
-	}
-	return pair, cert
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -35,10 +34,10 @@ func TestKeyPairFollowsItsFiles(t *testing.T) {
 		return c.Leaf.NotAfter.UTC()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		log := &logBuffer{}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- pair.run(ctx, slog.New(slog.NewTextHandler(&log, nil))) }()
+		go func() { done <- pair.run(ctx, slog.New(slog.NewTextHandler(log, nil))) }()
 		synctest.Wait()
 		writeKeyPair(t, spare, "ns1.media.example", until.Add(time.Hour))
 		for _, r := range []struct {
@@ -61,7 +60,7 @@ func TestKeyPairFollowsItsFiles(t *testing.T) {
 			if got := served(); !got.Equal(r.until) {
 				t.Errorf("%s: serves the one until %s, want %s", r.name, got, r.until)
 			}
-			if !strings.Contains(log.String(), r.log) || r.log == "" && log.Len() > 0 {
+			if !strings.Contains(log.String(), r.log) || r.log == "" && log.String() != "" {
 				t.Errorf("%s: log %q, want %q", r.name, log.String(), r.log)
 			}
 			if strings.Contains(log.String(), "PRIVATE") {
