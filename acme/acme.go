@@ -92,7 +92,7 @@ func New(c Config) (*Keeper, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("acme directory %q: want an https URL such as https://acme-v02.api.letsencrypt.org/directory", c.CA)
 	}
-	st, err := NewStorage(c.Store, c.Region, c.Secret, c.Cache)
+	st, err := NewStorage(c.Store, c.Region, c.Secret, c.Cache, c.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -219,17 +219,22 @@ func (k *Keeper) step(ctx context.Context) (next time.Time) {
 	return next
 }
 
-// fail puts the next attempt off: 1 minute, then 3, 9, 27 and an hour, so that two
-// nodes stay within the validations that a public CA lets fail in an hour.
+// refused is an order that failed.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
+// fail puts the next attempt off by a minute. After an order it is 1 minute, then 3, 9,
+// 27 and an hour, so that two nodes stay about within the validations that a public CA
+// lets fail in an hour.
 func (k *Keeper) fail(err error, now time.Time) {
-	wait := time.Hour
-	if k.tries < 4 {
-		wait = time.Minute
-		for range k.tries {
-			wait *= 3
+	wait := time.Minute
+	if errors.As(err, new(refused)) {
+		for range min(k.tries, 4) {
+			wait = min(3*wait, time.Hour)
 		}
+		k.tries++
 	}
-	k.tries++
 	k.retry = now.Add(wait)
 	k.failed.Store(&failure{err})
 	k.metrics.failures.Inc()

@@ -112,12 +112,10 @@ func (c *Challenges) Run(ctx context.Context) error {
 	snaps := make(chan store.Snapshot)
 	wg.Go(func() {
 		c.store.Watch(ctx, challengesPrefix, func(s store.Snapshot) {
-			select {
-			case snaps <- s:
-			case <-ctx.Done():
-			}
-		}, func(error) {})
+			deliver(ctx, snaps, s)
+		}, c.once("acme challenges not followed: those that are known are served"))
 	})
+	told := c.once("acme challenges not acknowledged: orders of certificates wait in vain")
 	var (
 		all   []challenge
 		acked string // what the store was last told; empty: nothing yet
@@ -133,7 +131,8 @@ func (c *Challenges) Run(ctx context.Context) error {
 		}
 		wait := c.apply(all)
 		if ids := served(all, *c.names.Load()); ids != acked {
-			if err := c.acknowledge(ctx, ids); err != nil {
+			err := c.acknowledge(ctx, ids)
+			if told(err); err != nil {
 				wait = time.Second // told again until it is heard
 			} else {
 				if acked == "" {
@@ -151,6 +150,17 @@ func (c *Challenges) acknowledge(ctx context.Context, ids string) error {
 	defer cancel()
 	_, err := c.store.Put(ctx, acksPrefix+c.node, []byte(ids))
 	return err
+}
+
+// once logs an error when it begins, not each time that it is met again.
+func (c *Challenges) once(message string) func(error) {
+	failing := false
+	return func(err error) {
+		if err != nil && !failing {
+			c.log.Warn(message, "err", err)
+		}
+		failing = err != nil
+	}
 }
 
 func (c *Challenges) parse(s store.Snapshot) []challenge {
@@ -198,16 +208,16 @@ func served(all []challenge, names map[string][]string) string {
 func (c *Challenges) register(ctx context.Context) {
 	in := store.Instance{ID: c.node, Service: Service, Addr: c.addr}
 	var l store.Lease
-	for said := ""; ; {
+	told := c.once("dns node not registered: certificates are ordered without waiting for it")
+	for {
 		var err error
 		if l == nil {
 			l, err = c.store.Register(ctx, in, lease)
 		} else {
 			err = l.Renew(ctx)
 		}
-		if now := fmt.Sprint(err); err != nil && now != said && ctx.Err() == nil {
-			c.log.Warn("dns node not registered: certificates are ordered without waiting for it", "err", err)
-			said = now
+		if ctx.Err() == nil {
+			told(err)
 		}
 		timer := time.NewTimer(lease / 3)
 		select {

@@ -131,6 +131,46 @@ func TestCADownForWeeks(t *testing.T) {
 	})
 }
 
+// A store that was emptied, or restored from an old copy, gets the newest certificate
+// that a node of the region has; no order is made.
+func TestStoreForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.NewMemory()
+		c := Config{Store: st, Names: []string{"join.media.example"}, Region: "de-fra", CA: "https://127.0.0.1:1/dir", Secret: secret(t, 1)}
+		k := newKeeper(t, c)
+		keep(t, k, 2000*time.Hour)
+		full := k.storage.prefix() + k.key
+		older, err := st.Get(t.Context(), full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		keep(t, k, 2000*time.Hour)
+		stop := running(t, k.Run)
+		time.Sleep(time.Minute) // the CA is asked a few times for its window
+		want := k.current.Load()
+		for _, row := range []struct {
+			name   string
+			change func() error
+		}{
+			{"emptied", func() error { return st.Delete(t.Context(), full, 0) }},
+			{"restored", func() error { _, err := st.Put(t.Context(), full, older.Value); return err }},
+		} {
+			if err := row.change(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if b, err := k.storage.Load(t.Context(), k.key); err != nil || string(b) != string(want.kept) {
+				t.Errorf("%s: the store has another certificate, %v", row.name, err)
+			}
+			if k.current.Load() != want || k.failed.Load() != nil {
+				t.Errorf("%s: another certificate is served, or a failure: %v", row.name, k.failed.Load())
+			}
+		}
+		stop()
+	})
+}
+
 // A secret that is not the one of the other nodes is told of, and orders nothing.
 func TestWrongSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -240,3 +240,35 @@ func TestStartsWithoutStoreAndCA(t *testing.T) {
 		t.Errorf("New with another secret on the cache: got %v, want one that names the file", err)
 	}
 }
+
+// The same with a real Consul that was killed, and back.
+func TestStartsWithConsulKilled(t *testing.T) {
+	server := consultest.Start(t)
+	open := func() store.Store {
+		st, err := consul.New(server.Addr(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	c := Config{Store: open(), Names: []string{"join.media.example"}, Region: "de-fra", CA: "https://127.0.0.1:1/dir",
+		Secret: secret(t, 1), Cache: t.TempDir(), Log: quiet()}
+	k := newKeeper(t, c)
+	keep(t, k, 2000*time.Hour)
+	running(t, k.Run)
+	had := leaf(t, new(pebble), k, "the certificate of the store", any1)
+
+	server.Kill()
+	c.Store = open()
+	again := newKeeper(t, c)
+	running(t, again.Run)
+	if pair, err := again.GetCertificate(nil); err != nil || !pair.Leaf.Equal(had) {
+		t.Errorf("without Consul: got %v, want serial %s", err, had.SerialNumber)
+	}
+	server.Restart()
+	server.Ready()
+	keep(t, k, 3000*time.Hour)
+	for _, k := range []*Keeper{k, again} {
+		leaf(t, new(pebble), k, "the next certificate", func(l *x509.Certificate) bool { return !l.Equal(had) })
+	}
+}

@@ -52,20 +52,26 @@ func decodeCertificate(b []byte, names []string) (*certificate, error) {
 	return &certificate{leaf: pair.Leaf, pair: &pair, kept: b}, nil
 }
 
-// load puts the storage's certificate in force; a missing one is no error.
+// load puts the storage's certificate in force; a missing one is no error. A store that
+// has lost it, or fell back to an older one, gets the newer one again: of the nodes of
+// a region the newest certificate wins.
 func (k *Keeper) load(ctx context.Context) error {
 	b, err := k.storage.Load(ctx, k.key)
+	old := k.current.Load()
 	if errors.Is(err, fs.ErrNotExist) {
+		k.unsaved = old != nil
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
 	c, err := decodeCertificate(b, k.names)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if old := k.current.Load(); old == nil || !c.leaf.NotBefore.Before(old.leaf.NotBefore) {
+	case old != nil && c.leaf.NotBefore.Before(old.leaf.NotBefore):
+		k.unsaved = true
+	default:
 		k.serve(c)
 	}
 	return nil
@@ -103,7 +109,7 @@ func (k *Keeper) window(ctx context.Context, now time.Time) {
 	if now.Before(k.askARI) {
 		return
 	}
-	k.askARI = now.Add(6 * time.Hour) // RFC 9773 section 4.3.3 has the bounds
+	k.askARI = now.Add(6 * time.Hour) // RFC 9773 section 4.3
 	ari, err := k.client.GetRenewalInfo(ctx, c.leaf)
 	if err != nil {
 		return // the certificate's own life says when to renew; an order tells of a CA that is down
@@ -149,7 +155,7 @@ func (k *Keeper) order(ctx context.Context) error {
 		if held.Err() != nil && ctx.Err() == nil {
 			err = context.Cause(held)
 		}
-		return fmt.Errorf("certificate: order from %s: %w", k.client.Directory, err)
+		return refused{fmt.Errorf("certificate: order from %s: %w", k.client.Directory, err)}
 	}
 	k.ordered = time.Now()
 	k.serve(c) // even when it cannot be saved: the CA has counted it

@@ -1,10 +1,12 @@
 package acme
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,6 +36,7 @@ type Storage struct {
 	region string
 	secret *Secret
 	dir    string // empty: no copies
+	log    *slog.Logger
 
 	mu    sync.Mutex
 	locks map[string]store.Lock // held through Lock, by name
@@ -44,7 +47,7 @@ type Storage struct {
 var _ certmagic.Storage = (*Storage)(nil)
 
 // NewStorage keeps the region's values. dir may be empty; it is made when missing.
-func NewStorage(st store.Store, region string, secret *Secret, dir string) (*Storage, error) {
+func NewStorage(st store.Store, region string, secret *Secret, dir string, log *slog.Logger) (*Storage, error) {
 	if err := store.CheckKey(regionsPrefix + region); err != nil || strings.Contains(region, "/") {
 		return nil, fmt.Errorf("acme: region %q: want one segment of a key", region)
 	}
@@ -57,7 +60,7 @@ func NewStorage(st store.Store, region string, secret *Secret, dir string) (*Sto
 			return nil, fmt.Errorf("acme cache: %w", err)
 		}
 	}
-	return &Storage{store: st, region: region, secret: secret, dir: dir, locks: map[string]store.Lock{}}, nil
+	return &Storage{store: st, region: region, secret: secret, dir: dir, log: log, locks: map[string]store.Lock{}}, nil
 }
 
 func (s *Storage) prefix() string { return regionsPrefix + s.region + "/" }
@@ -69,14 +72,20 @@ func (s *Storage) Store(ctx context.Context, key string, value []byte) error {
 	if err := store.CheckValue(full, sealed); err != nil {
 		return err
 	}
+	if s.dir != "" {
+		if _, err := s.path(key); err != nil {
+			return err
+		}
+	}
 	if _, err := s.store.Put(ctx, full, sealed); err != nil {
 		return err
 	}
-	return s.copy(key, sealed)
+	s.copy(key, sealed)
+	return nil
 }
 
 // Load implements certmagic.Storage. What the store positively lacks does not exist,
-// whatever the cache has.
+// whatever the cache has; its copy stays until Delete.
 func (s *Storage) Load(ctx context.Context, key string) ([]byte, error) {
 	full := s.prefix() + key
 	bounded, cancel := context.WithTimeout(ctx, patience)
@@ -84,7 +93,6 @@ func (s *Storage) Load(ctx context.Context, key string) ([]byte, error) {
 	e, err := s.store.Get(bounded, full)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		s.forget(key)
 		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -99,7 +107,8 @@ func (s *Storage) Load(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return value, s.copy(key, e.Value)
+	s.copy(key, e.Value)
+	return value, nil
 }
 
 // Delete implements certmagic.Storage: the key, or all keys below it.
@@ -215,17 +224,18 @@ func (s *Storage) cached(key string) ([]byte, error) {
 	return value, nil
 }
 
-// copy keeps a sealed value in the folder.
-func (s *Storage) copy(key string, sealed []byte) error {
+// copy keeps a sealed value in the folder. A full disk takes nothing from service: it
+// is told of, and counts when a start finds no store.
+func (s *Storage) copy(key string, sealed []byte) {
 	path, err := s.path(key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return
 	}
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	if err == nil {
-		if old, err := os.ReadFile(path); err == nil && string(old) == string(sealed) {
-			return nil
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, sealed) {
+			return
 		}
 		err = os.MkdirAll(filepath.Dir(path), 0o700)
 	}
@@ -233,9 +243,8 @@ func (s *Storage) copy(key string, sealed []byte) error {
 		err = store.WriteFile(path, sealed)
 	}
 	if err != nil {
-		return fmt.Errorf("acme cache: %w: the value is in the store; a start without it would have no copy", err)
+		s.log.Warn("acme value not copied to disk: a start without the store would lack it", "key", key, "err", err)
 	}
-	return nil
 }
 
 func (s *Storage) forget(key string) {

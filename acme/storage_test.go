@@ -23,7 +23,7 @@ import (
 
 func newStorage(t *testing.T, st store.Store, region string, s *Secret, dir string) *Storage {
 	t.Helper()
-	got, err := NewStorage(st, region, s, dir)
+	got, err := NewStorage(st, region, s, dir, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,8 +183,23 @@ func TestCache(t *testing.T) {
 	if _, err := s.Load(ctx, "certificates/a"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Load of what the store lost: got %v", err)
 	}
+	if err := s.Delete(ctx, "certificates/a"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the copy of what the store lost: got %v, want none", err)
+		t.Errorf("the copy of what was deleted: got %v, want none", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a disk that takes nothing
+		t.Fatal(err)
+	}
+	if err := s.Store(ctx, "certificates/a", []byte("served")); err != nil {
+		t.Errorf("Store without a disk: %v", err)
+	}
+	if got, err := s.Load(ctx, "certificates/a"); err != nil || string(got) != "served" {
+		t.Errorf("Load without a disk: got %q, %v", got, err)
 	}
 	if err := s.Store(ctx, "../../escape", nil); err == nil {
 		t.Error("a key that leaves the folder: got no error")
