@@ -123,6 +123,45 @@ func TestRenewalByARI(t *testing.T) {
 	})
 }
 
+// A CA that has forgotten account and certificate refuses an order that names what it
+// replaces; the next one is plain, from an account made anew with the same key.
+func TestRenewalByAForgetfulCA(t *testing.T) {
+	st := store.NewMemory()
+	p := startPebble(t, 90*24*time.Hour, dnsNodes(t, st, 1))
+	k := newKeeper(t, config(p, st, "de-fra", secret(t, 1), "join.media.example"))
+	if err := k.order(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := k.current.Load()
+	p.start()
+	err := k.order(t.Context())
+	if !errors.As(err, new(refused)) || k.current.Load() != first {
+		t.Fatalf("first order at a CA that forgot: got %v, want it refused", err)
+	}
+	now := time.Now()
+	k.fail(err, now)
+	if got := k.retry.Sub(now); got != time.Minute {
+		t.Errorf("next attempt: got after %s, want %s", got, time.Minute)
+	}
+	if err := k.order(t.Context()); err != nil || k.current.Load() == first {
+		t.Errorf("second order: got %v, want a new certificate", err)
+	}
+	for range 6 {
+		k.fail(errGone, now)
+	}
+	k.fail(refused{errGone}, now)
+	if got := k.retry.Sub(now); got != time.Minute*3 {
+		t.Errorf("after a second refusal: got %s, want 3 minutes: what is not the CA's counts for nothing", got)
+	}
+	for range 6 {
+		k.fail(refused{errGone}, now)
+	}
+	if got := k.retry.Sub(now); got != time.Hour {
+		t.Errorf("after many: got %s, want %s", got, time.Hour)
+	}
+	serves(t, p, k, "join.media.example")
+}
+
 // Without ARI's word a certificate is renewed when a third of its life is left.
 func TestRenewalByLife(t *testing.T) {
 	st := store.NewMemory()

@@ -189,7 +189,9 @@ func (k *Keeper) obtain(ctx context.Context, replaced *certificate) (*certificat
 	if err != nil {
 		return nil, err
 	}
-	if replaced != nil { // RFC 9773 section 5: such an order is outside of rate limits
+	// Such an order is outside of rate limits (RFC 9773 section 5), but a CA refuses it
+	// for a certificate or an account that it no longer knows: every second one is plain.
+	if replaced != nil && k.tries%2 == 0 {
 		params.Replaces = replaced.leaf
 	}
 	chains, err := k.client.ObtainCertificate(ctx, params)

@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,6 +41,8 @@ const (
 // pebble is a real ACME server that asks the test's own DNS server.
 type pebble struct {
 	t            *testing.T
+	args         []string // of the process
+	stop         func()
 	url          string // of its directory
 	manage       string // base URL of its management interface
 	roots        *x509.CertPool
@@ -88,7 +91,19 @@ func startPebble(t *testing.T, life time.Duration, lookup func(string) []string)
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-config", file, "-dnsserver", serveDNS(t, lookup))
+	p.args = []string{path, "-config", file, "-dnsserver", serveDNS(t, lookup)}
+	p.start()
+	return p
+}
+
+// start runs the process; a second call runs it anew, with nothing remembered.
+func (p *pebble) start() {
+	t := p.t
+	t.Helper()
+	if p.stop != nil {
+		p.stop()
+	}
+	cmd := exec.Command(p.args[0], p.args[1:]...)
 	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=5", "PEBBLE_AUTHZREUSE=0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -100,7 +115,8 @@ func startPebble(t *testing.T, life time.Duration, lookup func(string) []string)
 	}
 	read := make(chan struct{})
 	go func() { defer close(read); p.follow(out) }()
-	t.Cleanup(func() { cmd.Process.Kill(); <-read; cmd.Wait() })
+	p.stop = sync.OnceFunc(func() { cmd.Process.Kill(); <-read; cmd.Wait() })
+	t.Cleanup(p.stop)
 	poll(t, "pebble", func() error { _, err := p.get("/roots/0"); return err })
 	root, err := p.get("/roots/0")
 	if err != nil {
@@ -110,7 +126,6 @@ func startPebble(t *testing.T, life time.Duration, lookup func(string) []string)
 	if !p.issued.AppendCertsFromPEM(root) {
 		t.Fatalf("pebble's root: %q", root)
 	}
-	return p
 }
 
 // follow counts orders, and keeps the last lines for a test that fails.
