@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -32,6 +33,9 @@ func TestCoturnClient(t *testing.T) {
 		{"indications", "127.0.0.1", []string{"-u", user, "-w", pass, "-s"}},
 		{"credentials of its own making", "127.0.0.1", []string{"-u", "p1", "-W", string(secret)}},
 		{"TCP", "127.0.0.1", []string{"-u", user, "-w", pass, "-t"}},
+		{"TLS", "127.0.0.1", []string{"-u", user, "-w", pass, "-t", "-S"}},
+		{"TLS, indications", "127.0.0.1", []string{"-u", user, "-w", pass, "-t", "-S", "-s"}},
+		{"TLS 1.2", "127.0.0.1", []string{"-u", user, "-w", pass, "-t", "-S", "-F", "ECDHE-ECDSA-AES128-GCM-SHA256"}},
 		{"IPv6", "::1", []string{"-u", user, "-w", pass, "-x"}},
 	}
 	for _, tt := range tests {
@@ -41,9 +45,15 @@ func TestCoturnClient(t *testing.T) {
 			defer cancel()
 			peer := coturnPeer(t, tt.addr)
 			// It binds a channel to the next port too, though it sends no RTCP.
-			s := start(t, tt.addr, []netip.AddrPort{peer, netip.AddrPortFrom(peer.Addr(), peer.Port()+1)})
+			secure, root := withTLSFile(t)
+			s := start(t, tt.addr, []netip.AddrPort{peer, netip.AddrPortFrom(peer.Addr(), peer.Port()+1)}, secure)
+			port := s.Addr().Port()
+			if slices.Contains(tt.args, "-S") {
+				port = s.TLSAddr().Port()
+				tt.args = append(tt.args, "-E", root)
+			}
 			args := append([]string{"-n", "50", "-m", "3", "-l", "800", "-c", "-z", "5",
-				"-e", tt.addr, "-r", strconv.Itoa(int(peer.Port())), "-p", strconv.Itoa(int(s.Addr().Port()))}, tt.args...)
+				"-e", tt.addr, "-r", strconv.Itoa(int(peer.Port())), "-p", strconv.Itoa(int(port))}, tt.args...)
 			out, err := exec.CommandContext(ctx, "turnutils_uclient", append(args, tt.addr)...).CombinedOutput()
 			if err != nil {
 				t.Fatalf("turnutils_uclient: %v\n%s", err, out)

@@ -76,7 +76,7 @@ func FuzzPacket(f *testing.F) {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	m := &memory{in: make(chan []byte), out: make(chan []byte, 64), closed: make(chan struct{})}
 	s, err := serve(Config{Relay: netip.MustParseAddr("127.0.0.1"), Realm: realm, Secret: secret,
-		Permit: func(netip.AddrPort) bool { return false }}, m, l)
+		Permit: func(netip.AddrPort) bool { return false }}, m, l, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -17,18 +17,19 @@ const (
 	Packet                     // a packet to or from a peer that is not permitted, dropped
 	NoAllocation               // a request for an allocation that does not exist: 437
 	Connection                 // a TCP connection beyond the limits
+	Handshake                  // a TLS handshake that failed or took too long
 	Reasons                    // how many there are
 )
 
 func (r Reason) String() string {
 	return [...]string{"unknown_user", "expired", "forged", "strangers", "user_quota", "total_quota",
-		"unsupported", "peer", "packet", "no_allocation", "connection"}[r]
+		"unsupported", "peer", "packet", "no_allocation", "connection", "handshake"}[r]
 }
 
 // Stats counts since Listen; the allocations are those of now.
 type Stats struct {
 	Allocations int
-	Connections int             // TCP
+	Connections int             // TCP, TLS or not
 	ToPeers     uint64          // bytes of payload relayed from clients
 	FromPeers   uint64          // bytes of payload relayed to clients
 	Refused     [Reasons]uint64 // indexed by Reason
@@ -43,7 +44,7 @@ func (c *counters) refuse(r Reason) { c.refused[r].Add(1) }
 
 // Stats is a snapshot of the counters.
 func (s *Server) Stats() Stats {
-	st := Stats{ToPeers: s.toPeers.Load(), FromPeers: s.fromPeers.Load(), Connections: s.tcp.count()}
+	st := Stats{ToPeers: s.toPeers.Load(), FromPeers: s.fromPeers.Load(), Connections: s.crowd.count()}
 	for r := range st.Refused {
 		st.Refused[r] = s.refused[r].Load()
 	}

@@ -2,6 +2,8 @@ package turn
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,7 +14,7 @@ import (
 	"time"
 )
 
-// Limits of TCP connections.
+// Limits of TCP connections, TLS or not.
 const (
 	// maxFrame is one more than the largest STUN message or ChannelData taken.
 	maxFrame = 1600
@@ -23,19 +25,61 @@ const (
 	writeTimeout = 5 * time.Second
 	// perSource is the part of the connections that one source may hold.
 	perSource = 16
+	// handshakeTimeout bounds a TLS handshake; net/http's is as long where the edge
+	// gives a header ten seconds.
+	handshakeTimeout = 10 * time.Second
 )
 
-// streams is the TCP listener, guarded.
+// crowd counts the connections of every listener: the limits are the server's.
+type crowd struct {
+	most int
+
+	mu      sync.Mutex
+	total   int
+	sources map[netip.Addr]int
+}
+
+func (c *crowd) enter(src netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.total >= c.most || c.sources[src] >= max(1, c.most/perSource) {
+		return false
+	}
+	c.total++
+	c.sources[src]++
+	return true
+}
+
+func (c *crowd) leave(src netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total--
+	if c.sources[src]--; c.sources[src] == 0 {
+		delete(c.sources, src)
+	}
+}
+
+func (c *crowd) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total
+}
+
+// streams is one TCP listener, guarded. What it accepts becomes TLS where tls is set.
 type streams struct {
 	net.Listener
 	s       *Server
+	tls     *tls.Config
 	closing chan struct{}
 	open    sync.WaitGroup
 
-	mu      sync.Mutex
-	conns   map[netip.AddrPort]*stream
-	sources map[netip.Addr]int
-	closed  bool
+	mu     sync.Mutex
+	conns  map[netip.AddrPort]*stream
+	closed bool
+}
+
+func newStreams(s *Server, l net.Listener, config *tls.Config) *streams {
+	return &streams{Listener: l, s: s, tls: config, conns: map[netip.AddrPort]*stream{}, closing: make(chan struct{})}
 }
 
 // Accept gives the next connection within the limits. pion stops listening at the
@@ -74,13 +118,17 @@ func (l *streams) admit(conn net.Conn) *stream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// pion knows a connection by its address: a client that reuses one too early waits.
-	if l.conns[remote] != nil || l.closed || len(l.conns) >= l.s.cfg.Connections || l.sources[src] >= max(1, l.s.cfg.Connections/perSource) {
+	if l.conns[remote] != nil || l.closed || !l.s.crowd.enter(src) {
 		return nil
 	}
-	c := &stream{Conn: conn, l: l, remote: remote, r: bufio.NewReaderSize(conn, 2*maxFrame), g: guard{s: l.s}}
+	c := &stream{Conn: conn, l: l, remote: remote, g: guard{s: l.s}}
+	if l.tls != nil {
+		c.greeting = tls.Server(conn, l.tls)
+		c.Conn = c.greeting
+	}
+	c.r = bufio.NewReaderSize(c.Conn, 2*maxFrame)
 	c.idle = time.AfterFunc(grace, func() { c.Close() })
 	l.conns[remote] = c
-	l.sources[src]++
 	l.open.Add(1)
 	return c
 }
@@ -90,10 +138,7 @@ func (l *streams) forget(c *stream) {
 	defer l.mu.Unlock()
 	c.idle.Stop()
 	delete(l.conns, c.remote)
-	src := source(c.remote.Addr())
-	if l.sources[src]--; l.sources[src] == 0 {
-		delete(l.sources, src)
-	}
+	l.s.crowd.leave(source(c.remote.Addr()))
 }
 
 func (l *streams) find(client net.Addr) *stream {
@@ -102,49 +147,42 @@ func (l *streams) find(client net.Addr) *stream {
 	return l.conns[addrPort(client)]
 }
 
-func (l *streams) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.conns)
-}
-
-// permits is pion's PermissionHandler for every TCP connection.
+// permits is pion's PermissionHandler for every connection of the listener.
 func (l *streams) permits(client net.Addr, peer net.IP) bool {
 	c := l.find(client)
 	return c != nil && c.g.permits(peer)
 }
 
-// allocated is told when a client's allocation begins and ends; those of UDP are
-// none of its business.
-func (l *streams) allocated(client net.Addr, begins bool) {
+// allocated is told when an allocation of the client at the server's address begins
+// and ends; those of UDP are none of its business.
+func (s *Server) allocated(client, server net.Addr, begins bool) {
 	if _, ok := client.(*net.TCPAddr); !ok {
 		return
 	}
-	c := l.find(client)
-	switch {
-	case c == nil:
-	case begins:
-		c.idle.Stop()
-	default:
-		c.idle.Reset(grace)
+	for _, l := range s.streams {
+		c := l.find(client)
+		switch {
+		case c == nil || addrPort(c.LocalAddr()) != addrPort(server):
+		case begins:
+			c.idle.Stop()
+		default:
+			c.idle.Reset(grace)
+		}
 	}
 }
 
-// closeAll ends every connection: pion closes the listener only.
+// closeAll ends every connection: pion closes the listener only. TLS says goodbye,
+// which a client that does not read can hold up; none waits for another's.
 func (l *streams) closeAll() {
 	l.mu.Lock()
-	var conns []*stream
 	if !l.closed {
 		l.closed = true
 		close(l.closing)
 	}
 	for _, c := range l.conns {
-		conns = append(conns, c)
+		go c.Close()
 	}
 	l.mu.Unlock()
-	for _, c := range conns {
-		c.Close()
-	}
 	l.open.Wait()
 }
 
@@ -157,12 +195,17 @@ type stream struct {
 	g      guard
 	idle   *time.Timer
 	once   sync.Once
+
+	greeting *tls.Conn // until the handshake is done; only Read touches it
 }
 
 // Read gives one whole frame that is admitted: pion reassembles by recursion, which
 // a client could make deep one byte at a time. Only pion's read loop calls it, with
 // room for maxFrame bytes.
 func (c *stream) Read(b []byte) (int, error) {
+	if err := c.shake(); err != nil {
+		return 0, err
+	}
 	for {
 		if answer := c.g.unanswered(); answer != nil {
 			if _, err := c.write(answer); err != nil {
@@ -177,6 +220,22 @@ func (c *stream) Read(b []byte) (int, error) {
 			return n, nil
 		}
 	}
+}
+
+// shake does the TLS handshake where one is due. It is done here, in pion's goroutine
+// for the connection, because Accept would hold up everybody else.
+func (c *stream) shake() error {
+	if c.greeting == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	if err := c.greeting.HandshakeContext(ctx); err != nil {
+		c.l.s.refuse(Handshake)
+		return err
+	}
+	c.greeting = nil
+	return nil
 }
 
 // Write sends what the guard makes of a packet.

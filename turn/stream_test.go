@@ -120,7 +120,7 @@ func servePipes(t *testing.T, limits ...func(*Config)) (*Server, *pipes) {
 	for _, f := range limits {
 		f(&cfg)
 	}
-	s, err := serve(cfg, &memory{in: make(chan []byte), out: make(chan []byte, 16), closed: make(chan struct{})}, l)
+	s, err := serve(cfg, &memory{in: make(chan []byte), out: make(chan []byte, 16), closed: make(chan struct{})}, l, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +181,12 @@ func TestConnectionLivesAsLongAsItsAllocation(t *testing.T) {
 		conn := l.connect("192.0.2.1:1000")
 		synctest.Wait()
 		client := net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1000"))
-		s.tcp.allocated(client, true)
+		s.allocated(client, l.Addr(), true)
 		conn.SetReadDeadline(time.Now().Add(time.Hour))
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("with an allocation: got %v, want the connection open for an hour", err)
 		}
-		s.tcp.allocated(client, false)
+		s.allocated(client, l.Addr(), false)
 		begin := time.Now()
 		conn.SetReadDeadline(time.Time{})
 		if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
@@ -226,7 +226,7 @@ func TestConnectionLimits(t *testing.T) {
 		if closed("192.0.2.1:1001") {
 			t.Error("no room after the others ended")
 		}
-		if got := len(s.tcp.sources); got != 1 {
+		if got := len(s.crowd.sources); got != 1 {
 			t.Errorf("%d sources are remembered, want the one that is connected", got)
 		}
 	})

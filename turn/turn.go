@@ -17,6 +17,7 @@
 package turn
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -43,10 +44,16 @@ type Config struct {
 	Permit func(peer netip.AddrPort) bool
 	Log    *slog.Logger // nil: discarded
 
+	// TLS makes TURN over TLS listen on TLSAddr too (RFC 8656 3.1), with the
+	// certificate that it gives at each handshake; nil: there is none. Of it the
+	// certificates and cipher settings are used; versions, ALPN are this package's.
+	TLS     *tls.Config
+	TLSAddr netip.AddrPort
+
 	// Limits; 0 is the default.
 	PerUser     int // allocations of one participant, 32: each interface and transport takes one, a reload leaves them behind for 10 minutes
 	Allocations int // in all, 8192: each is a socket
-	Connections int // TCP connections, 8192; one source has a 16th of them
+	Connections int // TCP connections, TLS or not, 8192; one source has a 16th of them
 }
 
 // Defaults of the limits.
@@ -58,13 +65,16 @@ const (
 
 // Server is one relay. Its methods are safe for concurrent use.
 type Server struct {
-	cfg   Config
-	addr  netip.AddrPort
-	pion  *pion.Server
-	limit *limiter
-	tcp   *streams
-	stop  sync.Once
-	fail  error // of stop
+	cfg     Config
+	addr    netip.AddrPort
+	tlsAddr netip.AddrPort
+	pion    *pion.Server
+	limit   *limiter
+	crowd   crowd
+	streams []*streams // TCP, and with TLS its own listener and what Serve is given
+	given   *given     // nil without TLS
+	stop    sync.Once
+	fail    error // of stop
 	counters
 
 	mu     sync.Mutex
@@ -85,10 +95,20 @@ func Listen(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("turn: listen: %w", err)
 	}
-	s, err := serve(cfg, udp, tcp)
+	var secure net.Listener
+	if cfg.TLS != nil {
+		secure, err = net.ListenTCP(network("tcp", cfg.TLSAddr.Addr()), net.TCPAddrFromAddrPort(cfg.TLSAddr))
+	}
+	var s *Server
+	if err == nil {
+		s, err = serve(cfg, udp, tcp, secure)
+	}
 	if err != nil {
 		udp.Close()
 		tcp.Close()
+		if secure != nil {
+			secure.Close()
+		}
 		return nil, fmt.Errorf("turn: %w", err)
 	}
 	return s, nil
@@ -104,6 +124,8 @@ func (c *Config) check() error {
 		return errors.New("no realm")
 	case len(c.Secret) == 0:
 		return errors.New("no secret: every credential could be forged")
+	case c.TLS != nil && !c.TLSAddr.IsValid():
+		return errors.New("no address to listen on with TLS")
 	case c.Permit == nil:
 		return errors.New("no permitted peers: an open relay is not offered")
 	}
@@ -115,8 +137,9 @@ func (c *Config) check() error {
 	return probe.Close()
 }
 
-// serve relays between the listeners; it takes them over unless it fails.
-func serve(cfg Config, udp net.PacketConn, tcp net.Listener) (*Server, error) {
+// serve relays between the listeners, secure where there is TLS; it takes them over
+// unless it fails.
+func serve(cfg Config, udp net.PacketConn, tcp, secure net.Listener) (*Server, error) {
 	setDefault(&cfg.PerUser, defaultPerUser)
 	setDefault(&cfg.Allocations, defaultAllocations)
 	setDefault(&cfg.Connections, defaultConnections)
@@ -124,7 +147,17 @@ func serve(cfg Config, udp net.PacketConn, tcp net.Listener) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, addr: addrPort(udp.LocalAddr()), limit: newLimiter(), users: map[string]int{}}
-	s.tcp = &streams{Listener: tcp, s: s, conns: map[netip.AddrPort]*stream{}, sources: map[netip.Addr]int{}, closing: make(chan struct{})}
+	s.crowd = crowd{most: cfg.Connections, sources: map[netip.Addr]int{}}
+	s.streams = []*streams{newStreams(s, tcp, nil)}
+	if secure != nil {
+		s.tlsAddr = addrPort(secure.Addr())
+		s.given = newGiven(secure.Addr())
+		s.streams = append(s.streams, newStreams(s, secure, secureConfig(cfg.TLS)), newStreams(s, s.given, nil))
+	}
+	var listeners []pion.ListenerConfig
+	for _, l := range s.streams {
+		listeners = append(listeners, pion.ListenerConfig{Listener: l, RelayAddressGenerator: relays{s}, PermissionHandler: l.permits})
+	}
 	packets := &datagrams{PacketConn: udp, g: guard{s: s}}
 	var err error
 	s.pion, err = pion.NewServer(pion.ServerConfig{
@@ -137,12 +170,12 @@ func serve(cfg Config, udp net.PacketConn, tcp net.Listener) (*Server, error) {
 					s.refuse(Forged)
 				}
 			},
-			OnAllocationCreated: func(src, _ net.Addr, _, _, _ string, _ net.Addr, _ int) { s.tcp.allocated(src, true) },
-			OnAllocationDeleted: func(src, _ net.Addr, _, _, _ string) { s.tcp.allocated(src, false) },
+			OnAllocationCreated: func(src, dst net.Addr, _, _, _ string, _ net.Addr, _ int) { s.allocated(src, dst, true) },
+			OnAllocationDeleted: func(src, dst net.Addr, _, _, _ string) { s.allocated(src, dst, false) },
 		},
 		PacketConnConfigs: []pion.PacketConnConfig{{PacketConn: packets, RelayAddressGenerator: relays{s},
 			PermissionHandler: func(_ net.Addr, peer net.IP) bool { return packets.g.permits(peer) }}},
-		ListenerConfigs: []pion.ListenerConfig{{Listener: s.tcp, RelayAddressGenerator: relays{s}, PermissionHandler: s.tcp.permits}},
+		ListenerConfigs: listeners,
 		// Without REQUESTED-ADDRESS-FAMILY a client gets IPv4 (RFC 8656 7.2) where
 		// the relay has it, else the listener's family.
 		StrictAddressFamily: cfg.Relay.Is4(),
@@ -162,6 +195,9 @@ func setDefault(v *int, d int) {
 // Addr is what the relay listens on, UDP and TCP.
 func (s *Server) Addr() netip.AddrPort { return s.addr }
 
+// TLSAddr is what TURN over TLS listens on; invalid without.
+func (s *Server) TLSAddr() netip.AddrPort { return s.tlsAddr }
+
 // Close ends every allocation and returns once their sockets are closed.
 func (s *Server) Close() error {
 	s.stop.Do(func() {
@@ -169,7 +205,9 @@ func (s *Server) Close() error {
 		s.closed = true
 		s.mu.Unlock()
 		s.fail = s.pion.Close()
-		s.tcp.closeAll()
+		for _, l := range s.streams {
+			l.closeAll()
+		}
 		s.relays.Wait()
 	})
 	return s.fail

@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strings"
@@ -15,6 +16,12 @@ import (
 func TestListenRefuses(t *testing.T) {
 	taken, addr := udp(t, "127.0.0.1")
 	defer taken.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	takenTCP := addrPort(l.Addr())
 	good := Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Relay: netip.MustParseAddr("127.0.0.1"), Realm: realm,
 		Secret: secret, Permit: func(netip.AddrPort) bool { return false }}
 	tests := []struct {
@@ -28,6 +35,8 @@ func TestListenRefuses(t *testing.T) {
 		{"relay elsewhere", func(c *Config) { c.Relay = netip.MustParseAddr("192.0.2.1") }, "must be one of this machine's"},
 		{"no realm", func(c *Config) { c.Realm = "" }, "no realm"},
 		{"no secret", func(c *Config) { c.Secret = nil }, "no secret"},
+		{"no address for TLS", func(c *Config) { c.TLS = &tls.Config{} }, "no address to listen on with TLS"},
+		{"port for TLS taken", func(c *Config) { c.TLS, c.TLSAddr = &tls.Config{}, takenTCP }, takenTCP.String()},
 		{"no permit", func(c *Config) { c.Permit = nil }, "no permitted peers"},
 		{"port taken", func(c *Config) { c.Addr = addr }, addr.String()},
 	}
@@ -53,19 +62,29 @@ func TestPionClient(t *testing.T) {
 		{"udp over IPv6", "udp", "::1"},
 		{"tcp over IPv4", "tcp", "127.0.0.1"},
 		{"tcp over IPv6", "tcp", "::1"},
+		{"tls over IPv4", "tls", "127.0.0.1"},
+		{"tls over IPv6", "tls", "::1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			peer := echo(t, tt.addr)
-			s := start(t, tt.addr, []netip.AddrPort{peer})
+			secure, roots := withTLS(t)
+			s := start(t, tt.addr, []netip.AddrPort{peer}, secure)
 			var conn net.PacketConn
-			if tt.transport == "tcp" {
+			switch tt.transport {
+			case "tcp":
 				c, err := net.Dial("tcp", s.Addr().String())
 				if err != nil {
 					t.Fatal(err)
 				}
 				conn = pion.NewSTUNConn(c)
-			} else {
+			case "tls":
+				c, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{RootCAs: roots})
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn = pion.NewSTUNConn(c)
+			default:
 				conn, _ = udp(t, tt.addr)
 				conn.SetDeadline(time.Time{})
 			}
@@ -304,7 +323,7 @@ func TestConnectionKnowsItsAllocation(t *testing.T) {
 	s := start(t, "127.0.0.1", nil)
 	c := dial(t, s, "tcp", "p1")
 	c.mustAllocate()
-	conn := s.tcp.find(c.conn.LocalAddr())
+	conn := s.streams[0].find(c.conn.LocalAddr())
 	if conn == nil {
 		t.Fatal("the connection is not known")
 	}
