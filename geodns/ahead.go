@@ -93,7 +93,7 @@ func worded(w *steer.World) string {
 	var b strings.Builder
 	for i := range w.Regions {
 		for _, e := range w.Regions[i].Edges {
-			fmt.Fprintln(&b, i, e.ID, e.Addr4, e.Addr6, e.Turn, e.Host)
+			fmt.Fprintln(&b, i, e.ID, e.Addr4, e.Addr6, e.Turn, e.Turns, e.Host)
 		}
 	}
 	return b.String()

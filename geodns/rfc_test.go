@@ -47,7 +47,10 @@ func TestRFC(t *testing.T) {
 		{"RFC 2782: pinned", "_turn._udp.gb.join.media.example.", dns.TypeSRV, nil, nowhere, false, "NOERROR aa | SRV 0 0 3478 gb-lon-1.edge.media.example. SRV 1 0 3478 gb-lon-2.edge.media.example. | opt"},
 		{"RFC 2782: and no unlawful edge", "_turn._udp.join.media.example.", dns.TypeSRV, nil, dubai, false, "NOERROR aa | soa | opt ede=18"},
 		{"RFC 2782: of no such country", "_turn._udp.zz.join.media.example.", dns.TypeSRV, nil, berlin, false, "NXDOMAIN aa | soa | opt"},
-		{"RFC 7065: there is no TURN over TLS", "_turns._tcp.media.example.", dns.TypeSRV, nil, berlin, false, "NOERROR aa | soa | opt"},
+		{"RFC 5928: TURN over TLS follows the steering", "_turns._tcp.media.example.", dns.TypeSRV, nil, "192.0.2.33", false, "NOERROR aa | SRV 0 0 5349 de-fra-1.edge.media.example. SRV 1 0 5349 de-fra-2.edge.media.example. | opt"},
+		{"RFC 5928: pinned, on a port of its own", "_turns._tcp.us.join.media.example.", dns.TypeSRV, nil, nowhere, false, "NOERROR aa | SRV 0 0 443 us-iad-1.edge.media.example. SRV 1 0 443 us-iad-2.edge.media.example. | opt"},
+		{"RFC 5928: but not to edges without TLS", "_turns._tcp.media.example.", dns.TypeSRV, nil, berlin, false, "NOERROR aa | soa | opt"},
+		{"RFC 5928: nor over the law", "_turns._tcp.join.media.example.", dns.TypeSRV, nil, dubai, false, "NOERROR aa | soa | opt ede=18"},
 		{"RFC 3225 3 DO is copied", "media.example.", dns.TypeA, []func(*dns.Msg){do}, berlin, false, "NOERROR aa | A 198.18.200.1 | opt do"},
 		{"RFC 3597 5 an unknown type in the zone", "odd.media.example.", 65280, nil, berlin, false, `NOERROR aa | TYPE65280 \# 4 0a000001 | opt`},
 		{"RFC 4343: letter case does not matter", "MAIL.media.EXAMPLE.", dns.TypeA, nil, berlin, false, "NOERROR aa | A 198.18.200.2 | opt"},
@@ -55,8 +58,8 @@ func TestRFC(t *testing.T) {
 		{"RFC 4592 3.3.1 a name that exists hides it", "x.sip.apps.media.example.", dns.TypeA, nil, berlin, false, "NXDOMAIN aa | soa | opt"},
 		{"RFC 5001 2.2 NSID names the node", "media.example.", dns.TypeA, []func(*dns.Msg){option(dns.EDNS0NSID)}, berlin, false, "NOERROR aa | A 198.18.200.1 | opt nsid=dns-1"},
 		{"RFC 5001 2.1 what the query's holds does not matter", "media.example.", dns.TypeA, []func(*dns.Msg){option(dns.EDNS0NSID, 1, 2)}, berlin, false, "NOERROR aa | A 198.18.200.1 | opt nsid=dns-1"},
-		{"RFC 5928 3 NAPTR leads to the SRV", "join.media.example.", dns.TypeNAPTR, nil, berlin, false, `NOERROR aa | NAPTR 100 10 "s" "RELAY:turn.udp" "" _turn._udp.join.media.example. | opt`},
-		{"RFC 5928 3 at the apex", "media.example.", dns.TypeNAPTR, nil, berlin, false, `NOERROR aa | NAPTR 100 10 "s" "RELAY:turn.udp" "" _turn._udp.media.example. | opt`},
+		{"RFC 5928 3 NAPTR leads to the SRV", "join.media.example.", dns.TypeNAPTR, nil, berlin, false, `NOERROR aa | NAPTR 100 10 "s" "RELAY:turn.udp" "" _turn._udp.join.media.example. NAPTR 100 20 "s" "RELAY:turn.tls" "" _turns._tcp.join.media.example. | opt`},
+		{"RFC 5928 3 at the apex", "media.example.", dns.TypeNAPTR, nil, berlin, false, `NOERROR aa | NAPTR 100 10 "s" "RELAY:turn.udp" "" _turn._udp.media.example. NAPTR 100 20 "s" "RELAY:turn.tls" "" _turns._tcp.media.example. | opt`},
 		{"RFC 5936: no zone transfer", "media.example.", dns.TypeAXFR, nil, berlin, true, "REFUSED | opt ede=18"},
 		{"RFC 6604 3 the end of a CNAME chain is the rcode", "dead.media.example.", dns.TypeA, nil, berlin, false, "NXDOMAIN aa | CNAME gone.media.example. | soa | opt"},
 		{"RFC 6891 6.1.3 BADVERS", "media.example.", dns.TypeA, []func(*dns.Msg){version}, berlin, false, "BADVERS | opt"},
@@ -251,6 +254,17 @@ func TestRelaysHaveTheirAddresses(t *testing.T) {
 	m := exchange(t, s, q, berlin, overUDP)
 	if got := show(m.Extra); len(got) != 5 || got[0] != "A 198.18.3.1" || got[1] != "AAAA 2001:db8:ffff:3::1" || m.Extra[0].Header().Name != "de-ber-1.edge.media.example." {
 		t.Errorf("additional: got %q, want both edges' addresses", got)
+	}
+	bare := demo()
+	for i := range bare.Regions {
+		for k := range bare.Regions[i].Edges {
+			bare.Regions[i].Edges[k].Turns = netip.AddrPort{}
+		}
+	}
+	w = bare
+	naptr := pack(t, ask("media.example.", dns.TypeNAPTR))
+	if got := show(exchange(t, s, naptr, berlin, overUDP).Answer); len(got) != 1 || strings.Contains(got[0], "turn.tls") {
+		t.Errorf("NAPTR without an edge that has TLS: got %q, want UDP alone", got)
 	}
 	w = demo()
 	ber := &w.Regions[w.RegionIndex("de-ber")]

@@ -17,7 +17,7 @@ const (
 	host    kind = iota // the name itself
 	between             // _udp or _tcp below it: an empty non-terminal
 	relay               // the TURN relay, STUN too: SRV
-	turns               // TURN over TLS: there is none, so the name has no records
+	turns               // the TURN relay over TLS: SRV
 )
 
 // service splits the service labels (RFC 2782) off a name.
@@ -44,7 +44,7 @@ func (k kind) steers(qtype uint16) bool {
 	switch k {
 	case host:
 		return qtype == dns.TypeA || qtype == dns.TypeAAAA || qtype == dns.TypeHTTPS
-	case relay:
+	case relay, turns:
 		return qtype == dns.TypeSRV
 	}
 	return false
@@ -53,15 +53,34 @@ func (k kind) steers(qtype uint16) bool {
 // unsteered is the answer of a name that steers to any other type.
 func unsteered(q *query, k kind) answer {
 	if k == host && q.qtype == dns.TypeNAPTR {
-		return static(q, naptr(q.name))
+		return static(q, naptr(q.view.world, q.name))
 	}
 	return static(q, nil)
 }
 
-// naptr leads a TURN client to the SRV records (RFC 5928 section 3).
-func naptr(owner string) []dns.RR {
-	return []dns.RR{&dns.NAPTR{Hdr: header(owner, dns.TypeNAPTR, ttlStatic), Order: 100, Preference: 10, Flags: "s",
-		Service: "RELAY:turn.udp", Replacement: "_turn._udp." + owner}}
+// naptr leads a TURN client to the SRV records (RFC 5928 section 3), UDP first.
+func naptr(w *steer.World, owner string) []dns.RR {
+	to := func(preference uint16, service, name string) dns.RR {
+		return &dns.NAPTR{Hdr: header(owner, dns.TypeNAPTR, ttlStatic), Order: 100, Preference: preference, Flags: "s",
+			Service: service, Replacement: name + owner}
+	}
+	list := []dns.RR{to(10, "RELAY:turn.udp", "_turn._udp.")}
+	if anyTurns(w) {
+		list = append(list, to(20, "RELAY:turn.tls", "_turns._tcp."))
+	}
+	return list
+}
+
+// anyTurns tells whether an edge speaks TURN over TLS.
+func anyTurns(w *steer.World) bool {
+	for i := range w.Regions {
+		for k := range w.Regions[i].Edges {
+			if w.Regions[i].Edges[k].Turns.IsValid() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // offer appends the edge's record of the type that is asked for, where it has one.
@@ -72,11 +91,15 @@ func (s *Server) offer(q *query, e *steer.Edge, a *answer) {
 	case dns.TypeAAAA:
 		a.rrs = append(a.rrs, addresses(q.name, ttl, q.qtype, e.Addr6)...)
 	case dns.TypeSRV:
-		if !e.Turn.IsValid() {
+		at := e.Turn
+		if k, _ := service(q.rel); k == turns {
+			at = e.Turns
+		}
+		if !at.IsValid() {
 			return
 		}
 		target := s.edgeName(e)
-		a.rrs = append(a.rrs, &dns.SRV{Hdr: header(q.name, dns.TypeSRV, ttl), Priority: uint16(len(a.rrs)), Port: e.Turn.Port(), Target: target})
+		a.rrs = append(a.rrs, &dns.SRV{Hdr: header(q.name, dns.TypeSRV, ttl), Priority: uint16(len(a.rrs)), Port: at.Port(), Target: target})
 		a.additional = append(a.additional, addresses(target, ttl, dns.TypeA, e.Addr4)...)
 		a.additional = append(a.additional, addresses(target, ttl, dns.TypeAAAA, e.Addr6)...)
 	case dns.TypeHTTPS:

@@ -143,7 +143,7 @@ func (s *Server) typesOf(q *query) (types []uint16) {
 		return append(types, q.view.records.nodes[apexKey].types()...)
 	case join && k == host:
 		return steered
-	case (join || len(rel) == 0) && k == relay:
+	case (join || len(rel) == 0) && (k == relay || k == turns && anyTurns(q.view.world)):
 		return []uint16{dns.TypeSRV}
 	case join, len(rel) == 0: // empty
 		return nil

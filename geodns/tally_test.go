@@ -72,24 +72,24 @@ func TestRegionsComeAndGo(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	r := newRegional()
 	reg.MustRegister(r)
-	of := func(ids ...string) *steer.World {
+	of := func(ids ...string) *view {
 		m := &region.Map{Regions: make([]region.Region, len(ids))}
 		w := &steer.World{Map: m}
 		for i, id := range ids {
 			m.Regions[i].ID = region.ID(id)
 			w.Regions = append(w.Regions, steer.Region{Region: &m.Regions[i]})
 		}
-		return w
+		return &view{world: w}
 	}
-	worlds := []*steer.World{of("a", "b"), of("b", "c", "a"), of("c")}
+	views := []*view{of("a", "b"), of("b", "c", "a"), of("c")}
 	const n = 3000
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
 			for i := range n {
-				w := worlds[i%len(worlds)]
-				for k := range w.Regions {
-					r.count(w, nameJoin, k+1)
+				v := views[i%len(views)]
+				for k := range v.world.Regions {
+					r.count(v, nameJoin, k+1)
 				}
 			}
 		})
@@ -131,13 +131,12 @@ func TestFeatureMetrics(t *testing.T) {
 // BenchmarkObserve is what counting one query costs, and what timing it would.
 func BenchmarkObserve(b *testing.B) {
 	s := listen(b)
-	w := demo()
 	packet := pack(b, ask("join.media.example.", dns.TypeA, ecs("192.0.2.0/27")))
 	var q query
 	s.parse(packet, &q)
-	q.world = w
+	q.view = s.current()
 	response := s.respond(nil, packet, netip.MustParseAddr(berlin), overUDP)
-	o := observed{exists: true, region: 4}
+	o := observed{kind: nameJoin, region: 4}
 	b.Run("count", func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {

@@ -253,14 +253,14 @@ func (s *Server) decide(v *view, r *ranking) *choice {
 		}
 		c.ede = appendEDE(nil, c.refused)
 	}
-	n, named := 0, [4]int{}
+	n, named := 0, [5]int{}
 	for _, cand := range all {
 		if cand.Region != all[0].Region || n == maxEdges {
 			break
 		}
 		// An edge that no answer would name must not make an outcome of its own.
 		e, wanted := &v.world.Regions[cand.Region].Edges[cand.Edge], false
-		for i, has := range [...]bool{e.Addr4.IsValid(), e.Addr6.IsValid(), e.Turn.IsValid(), strings.HasPrefix(e.Host, "https:")} {
+		for i, has := range [...]bool{e.Addr4.IsValid(), e.Addr6.IsValid(), e.Turn.IsValid(), e.Turns.IsValid(), strings.HasPrefix(e.Host, "https:")} {
 			if has {
 				wanted = wanted || named[i] < maxAnswers
 				named[i]++

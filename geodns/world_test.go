@@ -57,8 +57,10 @@ func demo() *steer.World {
 			e.Turn, e.Host = netip.AddrPortFrom(e.Addr4, 3478), "http://"+e.Addr4.String()+":8080"
 			switch r.ID {
 			case "de-fra":
+				e.Turns = netip.AddrPortFrom(e.Addr4, 5349)
 				e.Host = fmt.Sprintf("https://%s.edge.media.example", e.ID)
 			case "us-iad":
+				e.Turns = netip.AddrPortFrom(e.Addr4, 443)
 				e.Host = fmt.Sprintf("https://%s.edge.media.example:8443", e.ID)
 			}
 			if r.ID != "fr-par" {

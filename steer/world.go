@@ -48,6 +48,7 @@ type Edge struct {
 	Host   string         // base URL of its HTTP listener: "http://127.0.1.1:8080"
 	Media  netip.AddrPort // the SFU's UDP mux
 	Turn   netip.AddrPort
+	Turns  netip.AddrPort // TURN over TLS; invalid where the edge has none
 	Health Health
 	Seats  int // consults it admits
 	Used   int // consults it holds

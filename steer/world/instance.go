@@ -24,6 +24,9 @@ func Instance(e *steer.Edge, reg region.ID, listen netip.AddrPort) store.Instanc
 	if e.Addr6.IsValid() {
 		meta["addr6"] = e.Addr6.String()
 	}
+	if e.Turns.IsValid() {
+		meta["turns"] = e.Turns.String()
+	}
 	return store.Instance{ID: string(e.ID), Service: Service, Addr: listen, Meta: meta}
 }
 
@@ -45,6 +48,11 @@ func ParseInstance(in store.Instance) (region.ID, steer.Edge, error) {
 	for field, to := range map[string]*netip.AddrPort{"media": &e.Media, "turn": &e.Turn} {
 		if *to, err = netip.ParseAddrPort(in.Meta[field]); err != nil {
 			return fail(field, err)
+		}
+	}
+	if s := in.Meta["turns"]; s != "" {
+		if e.Turns, err = netip.ParseAddrPort(s); err != nil {
+			return fail("turns", err)
 		}
 	}
 	for field, to := range map[string]*int{"seats": &e.Seats, "used": &e.Used} {
