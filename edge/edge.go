@@ -9,6 +9,7 @@ package edge
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,11 +46,17 @@ type Config struct {
 	HTTP   netip.AddrPort
 	Media  netip.AddrPort // UDP
 	Turn   netip.AddrPort // UDP and TCP
+	// TLS makes the HTTP listener speak HTTPS and adds TURN over TLS, at Turns and on
+	// the HTTPS port. The certificate is asked of it at each handshake, so a new one
+	// needs no restart and breaks no connection. Its Certificates, GetCertificate and
+	// ciphers are used; versions and ALPN are this package's. nil: plain HTTP.
+	TLS   *tls.Config
+	Turns netip.AddrPort // TCP; used with TLS only
 	// Public is the address that DNS answers and ICE offers; the zero value takes
 	// HTTP's address.
 	Public netip.Addr
 	// Host is the base URL that join links carry; empty makes it from the HTTP
-	// address.
+	// address, with TLS from the edge's name in the zone and the HTTP port.
 	Host  string
 	Seats int // consults admitted
 	// Linger is how long a stopping edge waits for its rooms to move away.
@@ -119,6 +126,10 @@ func (e *Edge) listen() (err error) {
 	if !cfg.Public.IsValid() {
 		cfg.Public = cfg.HTTP.Addr().Unmap()
 	}
+	zone := cfg.World.Current().Map.Zone
+	if cfg.Host == "" && cfg.TLS != nil {
+		cfg.Host = DefaultHost(string(cfg.ID), zone, cfg.HTTP.Port())
+	}
 	if cfg.Host == "" {
 		cfg.Host = "http://" + netip.AddrPortFrom(cfg.Public, cfg.HTTP.Port()).String()
 	}
@@ -128,12 +139,15 @@ func (e *Edge) listen() (err error) {
 	// A closed relay: it reaches this edge's own SFU and nothing else, so no
 	// packet of a consult touches an edge that its placement does not name.
 	media := e.sfu.Addr()
-	e.turn, err = turn.Listen(turn.Config{Addr: cfg.Turn, Relay: cfg.Public, Realm: cfg.World.Current().Map.Zone, Secret: e.secret,
-		Permit: func(peer netip.AddrPort) bool { return peer == media }, Log: cfg.Log})
+	e.turn, err = turn.Listen(turn.Config{Addr: cfg.Turn, Relay: cfg.Public, Realm: zone, Secret: e.secret,
+		TLS: cfg.TLS, TLSAddr: cfg.Turns, Permit: func(peer netip.AddrPort) bool { return peer == media }, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
-	e.self = steer.Edge{ID: cfg.ID, Host: cfg.Host, Media: media, Turn: e.turn.Addr(), Seats: cfg.Seats}
+	e.self = steer.Edge{ID: cfg.ID, Host: cfg.Host, Media: media, Turn: netip.AddrPortFrom(cfg.Public, e.turn.Addr().Port()), Seats: cfg.Seats}
+	if at := e.turn.TLSAddr(); at.IsValid() {
+		e.self.Turns = netip.AddrPortFrom(cfg.Public, at.Port())
+	}
 	if cfg.Public.Is4() {
 		e.self.Addr4 = cfg.Public
 	} else {
@@ -165,10 +179,15 @@ func (e *Edge) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(serving)
 	mux := e.api.Handler()
 	mux.HandleFunc("GET /v1/join", e.join)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	var handler http.Handler = mux
+	listener := netutil.LimitListener(e.http, maxConns)
+	if e.cfg.TLS != nil {
+		handler, listener = secured(mux), newFront(listener, e.cfg.TLS, e.turn.Serve)
+	}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		BaseContext: func(net.Listener) context.Context { return gctx }}
 	g.Go(func() error {
-		if err := srv.Serve(netutil.LimitListener(e.http, maxConns)); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("edge %s: http: %w", e.cfg.ID, err)
 		}
 		return nil

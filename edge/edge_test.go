@@ -40,6 +40,7 @@ type fixture struct {
 	edges map[region.ID]*Edge
 	stop  map[region.ID]context.CancelFunc
 	log   *lockedBuffer
+	http  *http.Client // trusts the edges and finds them by name
 }
 
 type lockedBuffer struct {
@@ -57,6 +58,11 @@ func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); retur
 
 func start(t *testing.T, seats int, regions ...region.ID) *fixture {
 	t.Helper()
+	return startWith(t, seats, func(*Config) {}, regions...)
+}
+
+func startWith(t *testing.T, seats int, change func(*Config), regions ...region.ID) *fixture {
+	t.Helper()
 	text, err := os.ReadFile("../regions.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +71,7 @@ func start(t *testing.T, seats int, regions ...region.ID) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, st: store.NewMemory(), edges: map[region.ID]*Edge{}, stop: map[region.ID]context.CancelFunc{}, log: &lockedBuffer{}}
+	f := &fixture{t: t, st: store.NewMemory(), edges: map[region.ID]*Edge{}, stop: map[region.ID]context.CancelFunc{}, log: &lockedBuffer{}, http: http.DefaultClient}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	f.world, err = world.New(world.Config{Node: "n", Map: m, Law: residency.Shipped(), Store: f.st, Health: health.Production().Scale(250 * time.Millisecond), ParseKey: router.ParseKey, Log: log})
 	if err != nil {
@@ -84,8 +90,10 @@ func start(t *testing.T, seats int, regions ...region.ID) *fixture {
 	any := netip.MustParseAddrPort("127.0.0.1:0")
 	metrics := prometheus.NewRegistry()
 	for _, id := range regions {
-		e, err := New(Config{ID: region.EdgeID(id + "-1"), Region: id, HTTP: any, Media: any, Turn: any, Seats: seats, Linger: time.Second, World: f.world,
-			Store: f.st, APIKeys: []string{"dev"}, Log: log, Metrics: metrics})
+		cfg := Config{ID: region.EdgeID(id + "-1"), Region: id, HTTP: any, Media: any, Turn: any, Seats: seats, Linger: time.Second, World: f.world,
+			Store: f.st, APIKeys: []string{"dev"}, Log: log, Metrics: metrics}
+		change(&cfg)
+		e, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +152,7 @@ func (f *fixture) call(at region.ID, method, path, body, key string, out any) in
 		f.t.Fatal(err)
 	}
 	q.Header.Set("Authorization", "Bearer "+key)
-	r, err := http.DefaultClient.Do(q)
+	r, err := f.http.Do(q)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -169,7 +177,7 @@ func (f *fixture) dial(at region.ID) *socket {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, router.WebSocketURL(f.edges[at].Self().Host), &websocket.DialOptions{Subprotocols: []string{signal.Subprotocol}})
+	conn, _, err := websocket.Dial(ctx, router.WebSocketURL(f.edges[at].Self().Host), &websocket.DialOptions{HTTPClient: f.http, Subprotocols: []string{signal.Subprotocol}})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -150,10 +150,13 @@ func (e *Edge) welcome(t *consult.Token, session string) signal.Welcome {
 	w := e.cfg.World.Current()
 	user, pass := turn.Credentials(e.secret, string(t.Participant), t.Expires)
 	addr := e.self.Turn.String()
+	urls := []string{"turn:" + addr + "?transport=udp", "turn:" + addr + "?transport=tcp"}
+	if e.self.Turns.IsValid() {
+		urls = append(urls, turnsURLs(e.cfg.Host, e.self.Turns.Port())...)
+	}
 	m := signal.Welcome{Type: signal.TypeWelcome, Participant: string(t.Participant), Session: session, Consult: string(t.Consult),
 		Epoch: t.Epoch, Place: place(w, e.cfg.Region), Standby: []signal.Standby{},
-		ICEServers: []signal.ICEServer{{URLs: []string{"turn:" + addr + "?transport=udp", "turn:" + addr + "?transport=tcp"},
-			Username: user, Credential: pass}}}
+		ICEServers: []signal.ICEServer{{URLs: urls, Username: user, Credential: pass}}}
 	for _, id := range t.Standby {
 		if _, s := w.Edge(id); s != nil && id != e.cfg.ID {
 			m.Standby = append(m.Standby, signal.Standby{Edge: string(id), URL: router.WebSocketURL(s.Host)})
