@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -28,6 +31,8 @@ type devCmd struct {
 	zoneFlags
 	Consul string `help:"Use this Consul instead of the embedded store." placeholder:"ADDR"`
 	DNSSEC bool   `help:"Sign the zone." name:"dnssec"`
+	TLS    bool   `help:"Serve HTTPS, WSS and TURN over TLS, with certificates of a local CA that is made at the first use." name:"tls"`
+	TLSDir string `help:"Folder of the local CA; bailiwick in your configuration folder when not given." name:"tls-dir" placeholder:"DIR"`
 	Net    string `help:"First two octets of the loopback addresses to use; another value lets two run side by side." default:"127.0" placeholder:"127.N"`
 }
 
@@ -37,7 +42,8 @@ N-th region on 127.0.N.1. The API key is "dev". Ctrl-C stops everything.
 
 Example:
   bailiwick dev
-  dig @127.0.0.1 -p 8053 join.media.example +subnet=192.0.2.1`
+  dig @127.0.0.1 -p 8053 join.media.example +subnet=192.0.2.1
+  bailiwick dev --tls`
 }
 
 const (
@@ -45,6 +51,7 @@ const (
 	dnsPort     = 8053
 	httpPort    = 8080
 	turnPort    = 3478
+	turnsPort   = 5349
 	mediaPort   = 7882
 	devInterval = 250 * time.Millisecond
 )
@@ -61,6 +68,7 @@ type dev struct {
 	zone    zoneFlags
 	secrets *cookies
 	keys    *signing // nil: the zone is unsigned
+	ca      *localCA // nil: plain HTTP
 }
 
 func (c *devCmd) Run(e *env) error {
@@ -95,6 +103,12 @@ func (c *devCmd) open(e *env) (*dev, error) {
 		}
 		d.keys, d.zone.signed = newSigning(config, st, e.log), true
 	}
+	if c.TLS {
+		if d.ca, err = openLocalCA(c.TLSDir, n.world.Current().Map.Zone, time.Now()); err != nil {
+			return nil, misuse{err}
+		}
+		n.roots = d.ca.pool()
+	}
 	if c.Geo == "" {
 		n.builtin = geo.BuiltIn()
 	}
@@ -117,6 +131,14 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if d.console, err = net.Listen("tcp", at.console.String()); err != nil {
 		return fmt.Errorf("console: %w", err)
 	}
+	if d.ca != nil {
+		config, err := d.ca.config(time.Now(), at.console.Addr(), "localhost")
+		if err != nil {
+			return err
+		}
+		config.NextProtos = []string{"h2", "http/1.1"}
+		d.console = tls.NewListener(d.console, config)
+	}
 	records, err := d.zone.records(m.Zone)
 	if err != nil {
 		return err
@@ -132,12 +154,20 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 			return err
 		}
 	}
-	pages := pages("http:", "ws:") // edges have an address of loopback each
+	origins := []string{"http:", "ws:"} // edges have an address of loopback each
+	if d.ca != nil {
+		origins = []string{"https:", "wss:"}
+	}
+	pages := pages(origins...)
 	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }
 	for i, r := range m.Regions {
-		ed, err := edge.New(edge.Config{ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
+		cfg := edge.Config{ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
 			Turn: at.edges[i].turn, Seats: r.Capacity.Admission, World: n.world, Store: n.store, APIKeys: []string{devKey}, Locate: locate,
-			Web: pages, Log: n.e.log, Metrics: n.metrics})
+			Web: pages, Log: n.e.log, Metrics: n.metrics}
+		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
+			return err
+		}
+		ed, err := edge.New(cfg)
 		if err != nil {
 			return err
 		}
@@ -159,6 +189,17 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 			return nil
 		}}
 	return nil
+}
+
+// secure gives an edge TLS where dev has a CA. Links carry its address, since no
+// resolver of the machine knows the zone; its certificate has its names too.
+func (d *dev) secure(c *edge.Config, at edgeAddresses, zone string) (err error) {
+	if d.ca == nil {
+		return nil
+	}
+	c.Turns, c.Host = at.turns, "https://"+at.http.String()
+	c.TLS, err = d.ca.config(time.Now(), at.http.Addr(), string(c.ID)+".edge."+zone, "join."+zone, "*.join."+zone)
+	return err
 }
 
 func (d *dev) close() {
@@ -199,7 +240,8 @@ func (d *dev) run(e *env) error {
 	for _, ed := range d.edges {
 		g.Go(func() error { return ed.Run(ctx) })
 	}
-	srv := &http.Server{Handler: d.api.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: d.api.Handler(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0)} // handshakes that fail: the browser says it better
 	g.Go(func() error {
 		if err := srv.Serve(d.console); err != http.ErrServerClosed {
 			return fmt.Errorf("console: %w", err)
@@ -223,17 +265,25 @@ func (d *dev) announce(ctx context.Context, e *env, trust string) error {
 		}
 	}
 	m := d.node.world.Current().Map
+	api, curl := "http://"+d.console.Addr().String(), "curl"
+	if d.ca != nil {
+		api, curl = "https://"+d.console.Addr().String(), "curl --cacert '"+d.ca.path+"'"
+		trust += fmt.Sprintf(`  ca       %s
+           import it into the browser as an authority for web sites, once; for
+           bailiwick's own verbs set SSL_CERT_FILE to it
+`, d.ca.path)
+	}
 	fmt.Fprintf(e.stdout, `ready
   dns      %s (UDP and TCP), zone %s
-  console  http://%s/console/
-  consult  http://%s/v1/consults, API key %s
+  console  %s/console/
+  consult  %s/v1/consults, API key %s
   edges    %d, one a region, from %s
 %sTry in another terminal:
   dig @%s -p %d join.%s +subnet=192.0.2.1
-  curl -H 'Authorization: Bearer %s' -d '{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}' http://%s/v1/consults
+  %s -H 'Authorization: Bearer %s' -d '{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}' %s/v1/consults
 Ctrl-C stops everything.
-`, d.dns.Addr(), m.Zone, d.console.Addr(), d.console.Addr(), devKey, len(d.edges), d.edges[0].Self().Host, trust,
-		d.dns.Addr().Addr(), d.dns.Addr().Port(), m.Zone, devKey, d.console.Addr())
+`, d.dns.Addr(), m.Zone, api, api, devKey, len(d.edges), d.edges[0].Self().Host, trust,
+		d.dns.Addr().Addr(), d.dns.Addr().Port(), m.Zone, curl, devKey, api)
 	return nil
 }
 
@@ -255,7 +305,7 @@ type devAddresses struct {
 	edges        []edgeAddresses
 }
 
-type edgeAddresses struct{ http, media, turn netip.AddrPort }
+type edgeAddresses struct{ http, media, turn, turns netip.AddrPort }
 
 // addresses lays the deployment out over loopback. A system that has 127.0.0.1
 // alone (no other address of 127/8 can be bound) gets ports instead.
@@ -268,7 +318,8 @@ func addresses(prefix string, m *region.Map) devAddresses {
 		if single {
 			a, n = host, uint16(10*(i+1))
 		}
-		at.edges = append(at.edges, edgeAddresses{netip.AddrPortFrom(a, httpPort+n), netip.AddrPortFrom(a, mediaPort+n), netip.AddrPortFrom(a, turnPort+n)})
+		at.edges = append(at.edges, edgeAddresses{netip.AddrPortFrom(a, httpPort+n), netip.AddrPortFrom(a, mediaPort+n), netip.AddrPortFrom(a, turnPort+n),
+			netip.AddrPortFrom(a, turnsPort+n)})
 	}
 	return at
 }

@@ -120,6 +120,9 @@ func (c *dnsCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if n.roots, err = c.roots(); err != nil {
+		return err
+	}
 	m := n.world.Current().Map
 	table, err := n.table(m)
 	if err != nil {

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +20,7 @@ import (
 // nodeFlags are shared by edge and dns.
 type nodeFlags struct {
 	mapFlags
+	tlsRoot
 	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
 	State         string        `help:"Folder for the last-known-good file: what a cold start without Consul serves." placeholder:"DIR"`
 	ProbeInterval time.Duration `help:"How often each edge is probed; damping scales with it." default:"5s"`
@@ -24,13 +28,15 @@ type nodeFlags struct {
 
 type edgeCmd struct {
 	nodeFlags
+	keyPairFlags
 	ID      string         `help:"This edge's ID: its region's and a suffix, e.g. de-fra-1." required:""`
 	Region  string         `help:"This edge's region." required:""`
-	Listen  netip.AddrPort `help:"HTTP address." default:"0.0.0.0:8080"`
+	Listen  netip.AddrPort `help:"HTTP address; with a certificate HTTPS, which takes TURN over TLS too: 443 passes most firewalls." default:"0.0.0.0:8080"`
 	Media   netip.AddrPort `help:"UDP address of the SFU; the IP of --listen when it has none." default:"0.0.0.0:7882"`
 	Turn    netip.AddrPort `help:"UDP and TCP address of the TURN relay." default:"0.0.0.0:3478"`
+	Turns   netip.AddrPort `help:"TCP address of TURN over TLS, with a certificate." default:"0.0.0.0:5349"`
 	Public  netip.Addr     `help:"Address that DNS answers and ICE offers; needed when --listen names none."`
-	Host    string         `help:"Base URL that join links carry, e.g. https://de-fra-1.edge.media.example." placeholder:"URL"`
+	Host    string         `help:"Base URL that join links carry; with a certificate it is https://ID.edge.ZONE, and the port of --listen unless that is 443." placeholder:"URL"`
 	Seats   int            `help:"Consults admitted; the map's admission when 0."`
 	APIKeys string         `help:"File with the API keys of backends, one a line." placeholder:"FILE" required:""`
 	Linger  time.Duration  `help:"How long a stopping edge waits for its consults to move." default:"20s"`
@@ -42,7 +48,9 @@ On SIGTERM it leaves the answers first, moves its consults to lawful neighbours,
 
 Example:
   bailiwick edge --region de-fra --id de-fra-1 --listen 127.0.11.1:8080 \
-    --media 127.0.11.1:7882 --turn 127.0.11.1:3478 --api-keys keys.txt --consul 127.0.0.1:8500`
+    --media 127.0.11.1:7882 --turn 127.0.11.1:3478 --api-keys keys.txt --consul 127.0.0.1:8500
+  bailiwick edge --region de-fra --id de-fra-1 --listen 0.0.0.0:443 --public 192.0.2.10 \
+    --tls-cert chain.pem --tls-key key.pem --api-keys keys.txt`
 }
 
 func (c *edgeCmd) Run(e *env) error {
@@ -73,11 +81,18 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	secure, renew, err := c.certificates(e, m.Zone)
+	if err != nil {
+		return err
+	}
+	if n.roots, err = c.roots(); err != nil {
+		return err
+	}
 	ed, err := edge.New(edge.Config{ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
-		Public: c.Public, Host: c.Host, Seats: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
+		TLS: secure, Turns: c.Turns, Public: c.Public, Host: c.Host, Seats: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
-		return listenError(err, "name another address with --listen, --media or --turn")
+		return listenError(err, "name another address with --listen, --media, --turn or --turns")
 	}
 	// The world outlives the edge: a stopping edge still needs to know where its
 	// consults may go.
@@ -85,12 +100,33 @@ func (c *edgeCmd) Run(e *env) error {
 	defer stop()
 	g, ctx := errgroup.WithContext(after)
 	n.run(ctx, g, nil)
+	if renew != nil {
+		g.Go(func() error { return quiet(ctx, renew(ctx)) })
+	}
 	g.Go(func() error {
 		defer stop()
 		return ed.Run(e.ctx)
 	})
 	fmt.Fprintf(e.stdout, "ready\n  edge     %s in %s\n  http     %s\n  media    %s\n  turn     %s\n", c.ID, c.Region, ed.Self().Host, ed.Self().Media, ed.Self().Turn)
+	if at := ed.Self().Turns; at.IsValid() {
+		fmt.Fprintf(e.stdout, "  turns    %s\n", at)
+	}
 	return g.Wait()
+}
+
+// certificates is where the edge's TLS comes from and what keeps it fresh; nil is
+// plain HTTP. With TLS it settles the edge's base URL.
+func (c *edgeCmd) certificates(e *env, zone string) (config *tls.Config, renew func(context.Context) error, err error) {
+	base := c.Host
+	if base == "" {
+		base = edge.DefaultHost(c.ID, zone, c.Listen.Port())
+	}
+	pair, err := c.open(base, e.log)
+	if err != nil || pair == nil {
+		return nil, nil, err
+	}
+	c.Host = base
+	return pair.config(), pair.run, nil
 }
 
 // locator answers explain's questions by address; nil without a geo database.
@@ -105,11 +141,16 @@ func (n *node) locator() (router.Locator, error) {
 	return t.Lookup, nil
 }
 
-// connects are the origins that the consult page may reach: every edge of the
-// zone, or, where links carry plain http, whatever speaks plain http.
+// connects are the origins that the consult page may reach, for calls move: every
+// edge of the zone, on whatever port; or, where this edge's links do not carry its
+// name in the zone, whatever speaks as they do.
 func connects(zone, host string) []string {
-	if len(host) >= 5 && host[:5] == "https" {
-		return []string{"https://*.edge." + zone, "wss://*.edge." + zone}
+	u, err := url.Parse(host)
+	switch {
+	case err != nil || u.Scheme != "https":
+		return []string{"http:", "ws:"}
+	case !strings.HasSuffix(u.Hostname(), ".edge."+zone):
+		return []string{"https:", "wss:"}
 	}
-	return []string{"http:", "ws:"}
+	return []string{"https://*.edge." + zone + ":*", "wss://*.edge." + zone + ":*"}
 }

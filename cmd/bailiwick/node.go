@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,6 +60,7 @@ type node struct {
 	metrics *prometheus.Registry
 	builtin []region.Override // laid under the map's own overrides
 	files   []string          // whose change is a reload
+	roots   *x509.CertPool    // whom probes trust; nil: the system's
 }
 
 // newNode folds the first world. state is a folder for the last-known-good file,
@@ -105,17 +107,22 @@ func (n *node) place(m *region.Map, set func(*geo.Table)) {
 func (n *node) run(ctx context.Context, g *errgroup.Group, reloaded func(*region.Map)) {
 	g.Go(func() error { return quiet(ctx, n.world.Run(ctx)) })
 	g.Go(func() error {
-		return quiet(ctx, probe.Loop(ctx, n.health, n.name, func() []probe.Target { return targets(n.world.Current()) }, n.world.Observe))
+		return quiet(ctx, probe.Loop(ctx, n.health, n.name, func() []probe.Target { return targets(n.world.Current(), n.roots) }, n.world.Observe))
 	})
 	g.Go(func() error { return n.reload(ctx, reloaded) })
 }
 
-// targets are the edges to probe: those with an HTTP address.
-func targets(w *steer.World) []probe.Target {
+// targets are the edges to probe, each at the address that DNS answers for it, but as
+// who its URL says. A name that resolves to something else would judge something else.
+func targets(w *steer.World, roots *x509.CertPool) []probe.Target {
 	var list []probe.Target
 	for _, r := range w.Regions {
 		for _, e := range r.Edges {
-			list = append(list, probe.Target{Edge: e.ID, URL: e.Host, STUN: e.Turn})
+			at := e.Addr4
+			if !at.IsValid() {
+				at = e.Addr6
+			}
+			list = append(list, probe.Target{Edge: e.ID, HTTP: probe.HTTP{URL: e.Host, At: at, Roots: roots}, STUN: e.Turn})
 		}
 	}
 	return list

@@ -12,14 +12,17 @@ import (
 type probeCmd struct {
 	URL  string         `arg:"" help:"Base URL of an edge."`
 	Stun netip.AddrPort `help:"Its TURN listener, to ask a STUN Binding of." placeholder:"IP:PORT"`
-	JSON bool           `help:"Print JSON."`
+	At   netip.Addr     `help:"Address to connect to in place of what the URL's name resolves to." placeholder:"IP"`
+	tlsRoot
+	JSON bool `help:"Print JSON."`
 }
 
 func (probeCmd) Help() string {
 	return `Exits 1 when a probe fails.
 
 Example:
-  bailiwick probe http://127.0.5.1:8080 --stun 127.0.5.1:3478`
+  bailiwick probe http://127.0.5.1:8080 --stun 127.0.5.1:3478
+  bailiwick probe https://de-fra-1.edge.media.example --at 192.0.2.10`
 }
 
 // probed is one probe's result as it prints.
@@ -34,10 +37,14 @@ func (c *probeCmd) Run(e *env) error {
 	if err := baseURL(c.URL); err != nil {
 		return misuse{err}
 	}
+	roots, err := c.roots()
+	if err != nil {
+		return err
+	}
 	word := func(name string, r probe.Result) probed {
 		return probed{name, r.OK, float64(r.RTT) / float64(time.Millisecond), string(r.Reason)}
 	}
-	results := []probed{word("ready", probe.Ready(e.ctx, c.URL))}
+	results := []probed{word("ready", probe.Ready(e.ctx, probe.HTTP{URL: c.URL, At: c.At, Roots: roots}))}
 	targets := []string{c.URL}
 	if c.Stun.IsValid() {
 		results = append(results, word("stun", probe.STUN(e.ctx, c.Stun)))

@@ -15,7 +15,7 @@ import (
 // Target is one edge to probe.
 type Target struct {
 	Edge region.EdgeID
-	URL  string         // base URL of its HTTP listener; empty: not asked
+	HTTP HTTP           // its HTTP listener; without a URL: not asked
 	STUN netip.AddrPort // its TURN listener; the zero value: not asked
 }
 
@@ -50,15 +50,15 @@ func Loop(ctx context.Context, p health.Params, vantage string, targets func() [
 func both(ctx context.Context, t Target) (ok bool, reason string) {
 	var ready, binding Result
 	var g sync.WaitGroup
-	if t.URL != "" {
-		g.Go(func() { ready = Ready(ctx, t.URL) })
+	if t.HTTP.URL != "" {
+		g.Go(func() { ready = Ready(ctx, t.HTTP) })
 	}
 	if t.STUN.IsValid() {
 		g.Go(func() { binding = STUN(ctx, t.STUN) })
 	}
 	g.Wait()
 	switch {
-	case t.URL != "" && !ready.OK:
+	case t.HTTP.URL != "" && !ready.OK:
 		return false, "readyz " + string(ready.Reason)
 	case t.STUN.IsValid() && !binding.OK:
 		return false, "stun " + string(binding.Reason)
@@ -112,7 +112,7 @@ func (l *loop) round(ctx context.Context, now time.Time) time.Duration {
 	wait := l.p.Interval / looks
 	var due []Target
 	for _, target := range l.targets() {
-		if target.URL == "" && !target.STUN.IsValid() {
+		if target.HTTP.URL == "" && !target.STUN.IsValid() {
 			continue
 		}
 		t := l.plan[target.Edge]

@@ -64,7 +64,7 @@ func runLoop(t *testing.T, d time.Duration, p health.Params, takes time.Duration
 func edges(n int) []Target {
 	list := make([]Target, n)
 	for i := range list {
-		list[i] = Target{Edge: region.EdgeID(fmt.Sprintf("e-%d", i)), URL: "http://e.test"}
+		list[i] = Target{Edge: region.EdgeID(fmt.Sprintf("e-%d", i)), HTTP: HTTP{URL: "http://e.test"}}
 	}
 	return list
 }
@@ -178,9 +178,9 @@ func TestLoopObserves(t *testing.T) {
 		"not-ready": "false readyz not ready", "hung": "false readyz timeout", "no-stun": "false stun refused",
 	}
 	targets := []Target{
-		{"both", up.URL, binding}, {"http-only", up.URL, netip.AddrPort{}}, {"stun-only", "", binding},
-		{"not-ready", down.URL, binding}, {"hung", hung.URL, binding},
-		{"no-stun", up.URL, netip.MustParseAddrPort("127.0.0.1:1")},
+		{"both", HTTP{URL: up.URL}, binding}, {"http-only", HTTP{URL: up.URL}, netip.AddrPort{}}, {"stun-only", HTTP{}, binding},
+		{"not-ready", HTTP{URL: down.URL}, binding}, {"hung", HTTP{URL: hung.URL}, binding},
+		{"no-stun", HTTP{URL: up.URL}, netip.MustParseAddrPort("127.0.0.1:1")},
 	}
 	p := health.Production().Scale(50 * time.Millisecond)
 	p.Timeout = 100 * time.Millisecond

@@ -9,6 +9,7 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -46,26 +47,46 @@ const (
 	Canceled    Reason = "canceled"    // by the caller: says nothing about the edge
 )
 
-// client opens a connection for each probe, because an established one says little
+// HTTP is an HTTP listener to ask.
+type HTTP struct {
+	URL string // its base
+	// At is where to connect in place of what the URL's host resolves to, with the
+	// port of the URL; invalid: resolve it. The certificate is verified for the URL's
+	// host all the same. A DNS node must not need its own answer to judge an edge.
+	At    netip.Addr
+	Roots *x509.CertPool // trusted for https; nil: the system's
+}
+
+// client opens a connection for one probe, because an established one says little
 // about the listener, and follows no redirect: readiness is this edge's own.
-var client = &http.Client{
-	Transport: &http.Transport{
+func (h *HTTP) client() *http.Client {
+	t := &http.Transport{
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: 16 << 10,
-	},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		TLSClientConfig:        &tls.Config{RootCAs: h.Roots},
+	}
+	if h.At.IsValid() {
+		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(h.At.String(), port))
+		}
+	}
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // Ready asks base URL/readyz; ready is status 200.
-func Ready(ctx context.Context, base string) Result {
+func Ready(ctx context.Context, h HTTP) Result {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(h.URL, "/")+"/readyz", nil)
 	if err != nil {
 		return Result{Reason: Malformed}
 	}
 	sent := time.Now()
-	resp, err := client.Do(req)
+	resp, err := h.client().Do(req)
 	if err != nil {
 		return Result{Reason: reason(ctx, err)}
 	}

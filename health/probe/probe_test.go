@@ -47,7 +47,7 @@ func TestReady(t *testing.T) {
 			s := httptest.NewServer(tt.handler)
 			defer s.Close()
 			for _, base := range []string{s.URL, s.URL + "/"} {
-				got := Ready(t.Context(), base)
+				got := Ready(t.Context(), HTTP{URL: base})
 				if got.OK != tt.want.OK || got.Reason != tt.want.Reason {
 					t.Errorf("Ready(%s): got %+v, want %+v", base, got, tt.want)
 				}
@@ -70,7 +70,7 @@ func TestReadyOpensAConnectionEachTime(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	for range 3 {
-		if got := Ready(t.Context(), s.URL); !got.OK {
+		if got := Ready(t.Context(), HTTP{URL: s.URL}); !got.OK {
 			t.Fatalf("got %+v", got)
 		}
 	}
@@ -112,14 +112,14 @@ func TestReadyFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
-			if got := Ready(ctx, tt.url); got.OK || got.Reason != tt.want {
+			if got := Ready(ctx, HTTP{URL: tt.url}); got.OK || got.Reason != tt.want {
 				t.Errorf("Ready(%s): got %+v, want reason %q", tt.url, got, tt.want)
 			}
 		})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got := Ready(ctx, plain.URL); got.Reason != Canceled {
+	if got := Ready(ctx, HTTP{URL: plain.URL}); got.Reason != Canceled {
 		t.Errorf("canceled: got %+v, want reason %q", got, Canceled)
 	}
 }
