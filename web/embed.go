@@ -27,6 +27,7 @@ import (
 //go:embed consult/index.html consult/consult.css consult/main.js consult/machine.js consult/codes.js
 //go:embed consult/view.js consult/page.js consult/tiles.js consult/toolbar.js
 //go:embed consult/devices.js consult/media.js consult/leg.js consult/link.js
+//go:embed home/index.html
 //go:embed console/index.html console/console.css console/main.js console/status.js
 var Files embed.FS
 
@@ -65,8 +66,8 @@ type file struct {
 	kind string
 }
 
-// Handler serves the consult page at /c/{id}, whatever the id, the console at
-// /console/ and their files below /web/, to GET and HEAD. It panics on an embedded
+// Handler serves the consult page at /c/{id}, whatever the id, at / a page for who
+// lost the link, the console at /console/ and their files below /web/, to GET and HEAD. It panics on an embedded
 // file without a content type: that is a build's mistake. Safe for concurrent use.
 func Handler(connect []string) http.Handler {
 	files, err := load()
@@ -87,6 +88,7 @@ func Handler(connect []string) http.Handler {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.body))
 	}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, "home/index.html") })
 	mux.HandleFunc("GET /c/{id}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, "consult/index.html") })
 	mux.HandleFunc("GET /console/{$}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, "console/index.html") })
 	mux.HandleFunc("GET /web/{name...}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) })

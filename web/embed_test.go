@@ -32,6 +32,8 @@ func TestHandlerPaths(t *testing.T) {
 		{"consult page", "/c/c7", "text/html; charset=utf-8", 200},
 		{"consult page without an id", "/c/", "", 404},
 		{"consult page with a tail", "/c/c7/x", "", 404},
+		{"home", "/", "text/html; charset=utf-8", 200},
+		{"nothing", "/nothing", "", 404},
 		{"console", "/console/", "text/html; charset=utf-8", 200},
 		{"module", "/web/consult/machine.js", "text/javascript; charset=utf-8", 200},
 		{"style", "/web/shared/theme.css", "text/css; charset=utf-8", 200},
@@ -65,7 +67,7 @@ func TestHandlerHeaders(t *testing.T) {
 		"X-Content-Type-Options": "nosniff",
 		"Cache-Control":          "no-cache",
 	}
-	for _, path := range []string{"/c/c7", "/console/", "/web/consult/main.js"} {
+	for _, path := range []string{"/", "/c/c7", "/console/", "/web/consult/main.js"} {
 		got := get(t, path, http.Header{})
 		for name, value := range want {
 			if got.Header.Get(name) != value {
@@ -109,7 +111,7 @@ func TestFilesWhole(t *testing.T) {
 	walk(os.DirFS("."), func(name string) {
 		dir, _, _ := strings.Cut(name, "/")
 		switch {
-		case dir != "consult" && dir != "console" && dir != "shared" && dir != "i18n":
+		case dir != "home" && dir != "consult" && dir != "console" && dir != "shared" && dir != "i18n":
 		case strings.HasSuffix(name, ".test.js") || name == "consult/types.js":
 			if embedded[name] {
 				t.Errorf("%s: embedded, must not be", name)

@@ -130,3 +130,13 @@ func (p tab) call(e *fakeEdge, consult string, standby ...signal.Standby) *seat 
 	webtest.Wait(p.t, p.ctx, `[...document.querySelectorAll(".tile video")].some((v) => v.videoWidth > 0 && !v.paused)`)
 	return s
 }
+
+// Who opens an edge without a link is told what to do.
+func TestHome(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	p.open(e.URL + "/")
+	p.shows("Open the link from your invitation")
+	p.shows("Ask your clinic to send it again.")
+	p.judge("home")
+}
