@@ -97,19 +97,24 @@ func (p *keyPair) config() *tls.Config {
 
 func (f keyPairFlags) stamp() string { return stamp(f.TLSCert) + stamp(f.TLSKey) }
 
-// run follows the files until ctx ends. Between the writes of one and the other they
-// do not match: the second write is a change of its own.
+// run follows the files until ctx ends.
 func (p *keyPair) run(ctx context.Context) error {
-	t := time.NewTicker(reloadEvery)
-	defer t.Stop()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	return p.follow(ctx, hup)
+}
+
+// follow loads the files when they change and when it is told to. Between the writes
+// of one and the other they do not match: the second write is a change of its own.
+func (p *keyPair) follow(ctx context.Context, told <-chan os.Signal) error {
+	t := time.NewTicker(reloadEvery)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hup:
+		case <-told:
 			p.seen = ""
 		case <-t.C:
 		}

@@ -18,8 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"bailiwick/store"
 )
 
 // localCA is the certificate authority of `bailiwick dev --tls`: one for each zone on
@@ -63,7 +61,11 @@ func openLocalCA(dir, zone string, now time.Time) (*localCA, error) {
 	ca.path = filepath.Join(dir, zone+"-ca.pem")
 	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
 	if old, err := os.ReadFile(ca.path); err != nil || string(old) != string(public) {
-		if err := store.WriteFile(ca.path, public); err != nil {
+		temp, err := written(dir, public)
+		if err == nil {
+			err = os.Rename(temp, ca.path)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("local CA: %w", err)
 		}
 	}
@@ -93,20 +95,26 @@ func makeLocalCA(dir, path, zone string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(dir, "ca-*.tmp") // 0600
+	temp, err := written(dir, append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...))
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name())
-	err = errors.Join(pem.Encode(temp, &pem.Block{Type: "PRIVATE KEY", Bytes: private}), pem.Encode(temp, &pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		temp.Sync(), temp.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	defer os.Remove(temp)
+	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
+}
+
+// written is a new file in dir, which its owner alone may read.
+func written(dir string, b []byte) (path string, err error) {
+	f, err := os.CreateTemp(dir, "ca-*.tmp")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(b)
+	return f.Name(), errors.Join(err, f.Sync(), f.Close())
 }
 
 func readLocalCA(path string, now time.Time) (*localCA, error) {
