@@ -315,13 +315,13 @@ func TestDevTLS(t *testing.T) {
 		t.Errorf("POST: %d %s", r.StatusCode, body)
 	}
 	// The name as well, where a resolver leads there.
-	conn, err := tls.Dial("tcp", "127.57.5.1:5349", &tls.Config{RootCAs: roots, ServerName: "de-fra-1.edge.media.example"})
+	conn, err := tls.Dial("tcp", "127.57.5.1:5349", &tls.Config{RootCAs: roots, ServerName: "de-ber-1.edge.media.example"})
 	if err != nil {
 		t.Fatalf("TURN over TLS: %v", err)
 	}
 	conn.Close()
 	var said bytes.Buffer
-	if code := run(t.Context(), []string{"probe", "https://de-fra-1.edge.media.example:8080", "--at", "127.57.5.1", "--tls-root", ca}, strings.NewReader(""), &said, &said); code != 0 {
+	if code := run(t.Context(), []string{"probe", "https://de-ber-1.edge.media.example:8080", "--at", "127.57.5.1", "--tls-root", ca}, strings.NewReader(""), &said, &said); code != 0 {
 		t.Errorf("probe: exit code %d: %s", code, &said)
 	}
 }
