@@ -76,6 +76,10 @@ type Config struct {
 	Changes func() (<-chan struct{}, func())
 	// Geo places clients until SetGeo.
 	Geo *geo.Table
+	// Challenges gives the TXT values of an _acme-challenge name (RFC 8555 section 8.4),
+	// which is canonical with the final dot; nil: it has none. It is asked for each
+	// query of such a name. May be nil.
+	Challenges func(name string) []string
 	// Records are the zone's static records until SetRecords; nil: none.
 	Records *Records
 	// Secrets gives the keys of DNS cookies, at least one, as often as there is a
@@ -116,6 +120,7 @@ type Server struct {
 	changed   chan struct{} // the inputs, for the preparer
 	preparing atomic.Bool   // it makes the views
 	secrets   func() Secrets
+	acme      func(string) []string
 	limiter   *limiter // may be nil
 	// Of the names that steer, and of those that strangers may make up.
 	signatures, denials *dnssec.Signatures
@@ -145,7 +150,7 @@ type Server struct {
 func Listen(c Config) (*Server, error) {
 	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]netip.Prefix{},
 		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{}, wildcard: c.Addr.Addr().IsUnspecified(),
-		changes: c.Changes, changed: make(chan struct{}, 1), idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, node: c.Node, now: time.Now,
+		changes: c.Changes, changed: make(chan struct{}, 1), idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, acme: c.Challenges, node: c.Node, now: time.Now,
 		signatures: dnssec.NewSignatures(maxSigned), denials: dnssec.NewSignatures(maxDenied)}
 	if s.secrets == nil {
 		own := newSecrets()

@@ -63,6 +63,22 @@ func (z *Records) seal() {
 // servers tells whether the zone file names the name servers.
 func (z *Records) servers() bool { return z.nodes[apexKey][dns.TypeNS] != nil }
 
+// NameServers are the names of the zone's servers in the zone, without the final dot:
+// the zone file's, or ns1.
+func (z *Records) NameServers(zone string) (names []string) {
+	if z != nil {
+		for _, rr := range z.nodes[apexKey][dns.TypeNS] {
+			if ns := dns.CanonicalName(rr.(*dns.NS).Ns); dns.IsSubDomain(dns.CanonicalName(zone), ns) {
+				names = append(names, strings.TrimSuffix(ns, "."))
+			}
+		}
+	}
+	if names == nil {
+		names = []string{"ns1." + strings.TrimSuffix(dns.CanonicalName(zone), ".")}
+	}
+	return names
+}
+
 // key is labels as in a packet.
 func key(labels []string) string {
 	var b []byte

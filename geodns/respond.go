@@ -41,6 +41,7 @@ type answer struct {
 	deadEnd    bool     // rrs are CNAMEs that lead to nothing
 	long       bool     // may be long: see amplification
 	wild       bool     // rrs are a wildcard's
+	brief      bool     // it may change before the view does
 	authority  []dns.RR // what denies, signed; nil: the SOA alone
 	end        *query   // the last name of the CNAMEs; nil: the one that was asked
 	serial     uint32

@@ -135,8 +135,10 @@ func (s *Server) typesOf(q *query) (types []uint16) {
 	k, rel := service(q.rel)
 	join := len(rel) == 1 && rel[0] == "join" || len(rel) == 2 && rel[1] == "join" && rel[0] != "_why"
 	switch {
+	case s.challenges(q) != nil:
+		return []uint16{dns.TypeTXT}
 	case len(rel) == 0 && k == host:
-		types = []uint16{dns.TypeSOA, dns.TypeNS, dns.TypeCAA, dns.TypeNAPTR}
+		types = []uint16{dns.TypeSOA, dns.TypeNS, dns.TypeNAPTR}
 		for t := range q.view.signer.Apex {
 			types = append(types, t)
 		}

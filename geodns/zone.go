@@ -56,6 +56,9 @@ var nxdomain = answer{rcode: dns.RcodeNameError}
 
 func (s *Server) lookup(q *query, client netip.Addr) answer {
 	k, rel := service(q.rel)
+	if values := s.challenges(q); values != nil {
+		return challenge(q, values)
+	}
 	switch {
 	case len(rel) == 0 && k == host:
 		return s.atApex(q, client)
@@ -80,6 +83,8 @@ func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
 	w := q.view.world
 	r, e := w.Edge(id)
 	switch {
+	case e == nil && w.RegionIndex(region.ID(id)) >= 0: // challenges may be below it (RFC 8020)
+		return static(q, nil)
 	case e == nil:
 		return nxdomain
 	case !host.steers(q.qtype):
@@ -92,6 +97,26 @@ func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
 	return a
 }
 
+// challenges are what a CA looks for to see who has the zone; nil: the name is none.
+func (s *Server) challenges(q *query) []string {
+	if s.acme == nil || len(q.rel) == 0 || q.rel[0] != "_acme-challenge" {
+		return nil
+	}
+	return s.acme(q.name)
+}
+
+// challenge is the same for everybody, and gone soon.
+func challenge(q *query, values []string) answer {
+	a := answer{brief: true}
+	if q.qtype != dns.TypeTXT {
+		return a
+	}
+	for _, v := range values {
+		a.rrs = append(a.rrs, &dns.TXT{Hdr: header(q.name, dns.TypeTXT, ttl), Txt: []string{escape(cut(v, maxString))}})
+	}
+	return a
+}
+
 func (s *Server) atApex(q *query, client netip.Addr) answer {
 	switch t := q.qtype; {
 	case t == dns.TypeSOA:
@@ -100,8 +125,6 @@ func (s *Server) atApex(q *query, client netip.Addr) answer {
 		return static(q, owned(q.name, q.view.signer.Apex[t]))
 	case q.view.records.nodes[apexKey][t] != nil:
 		return s.listed(q, client)
-	case t == dns.TypeCAA: // no edge needs a wildcard certificate (RFC 8659 section 4.3)
-		return answer{rrs: []dns.RR{&dns.CAA{Hdr: header(q.name, t, ttlStatic), Tag: "issuewild", Value: ";"}}}
 	case t == dns.TypeNS:
 		ns1 := "ns1." + q.name
 		return answer{

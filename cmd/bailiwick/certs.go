@@ -35,7 +35,7 @@ func (f *acmeFlags) keeper(e *env, st store.Store, names []string, region string
 	if err != nil {
 		return nil, misuse{fmt.Errorf("--acme-secret: %w", err)}
 	}
-	roots, err := f.roots()
+	roots, err := f.caRoots()
 	if err != nil {
 		return nil, misuse{err}
 	}
@@ -51,8 +51,8 @@ func (f *acmeFlags) keeper(e *env, st store.Store, names []string, region string
 	return k, nil
 }
 
-// roots is nil, the system's, without --acme-root.
-func (f *acmeFlags) roots() (*x509.CertPool, error) {
+// caRoots is nil, the system's, without --acme-root.
+func (f *acmeFlags) caRoots() (*x509.CertPool, error) {
 	if f.ACMERoot == "" {
 		return nil, nil
 	}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"crypto/tls"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/acme"
 	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/region"
@@ -55,26 +56,18 @@ type dnsCmd struct {
 
 // dotFlags are DNS over TLS.
 type dotFlags struct {
-	DoT     netip.AddrPort `help:"TCP address of DNS over TLS, e.g. 0.0.0.0:853; needs --tls-cert and --tls-key." name:"dot" placeholder:"ADDR"`
-	TLSCert string         `help:"Certificate and its chain, PEM; read again when it changes." placeholder:"FILE"`
-	TLSKey  string         `help:"The certificate's private key, PEM." placeholder:"FILE"`
+	DoT netip.AddrPort `help:"TCP address of DNS over TLS, e.g. 0.0.0.0:853; needs --tls-cert and --tls-key, or --acme." name:"dot" placeholder:"ADDR"`
+	certFlags
 }
 
-// pair is nil without DNS over TLS.
-func (f *dotFlags) pair() (*keyPair, error) {
-	switch given := f.TLSCert != "" && f.TLSKey != ""; {
-	case f.DoT.IsValid() && given:
-		k, err := readKeyPair(f.TLSCert, f.TLSKey)
-		if err != nil {
-			return nil, misuse{fmt.Errorf("--tls-cert, --tls-key: %w", err)}
-		}
-		return k, nil
-	case f.DoT.IsValid():
-		return nil, misuse{errors.New("--dot: DNS over TLS needs --tls-cert and --tls-key")}
-	case f.TLSCert != "" || f.TLSKey != "":
-		return nil, misuse{errors.New("--tls-cert and --tls-key serve --dot: name its address, e.g. --dot 0.0.0.0:853")}
+func (f *dotFlags) check() error {
+	switch {
+	case f.DoT.IsValid() && !f.given():
+		return misuse{errors.New("--dot: DNS over TLS needs a certificate: --tls-cert and --tls-key, or --acme")}
+	case !f.DoT.IsValid() && f.given():
+		return misuse{errors.New("--tls-cert, --tls-key and --acme serve --dot: name its address, e.g. --dot 0.0.0.0:853")}
 	}
-	return nil, nil
+	return nil
 }
 
 // queryLogFlags are the sample of the queries.
@@ -112,98 +105,156 @@ Example:
 }
 
 func (c *dnsCmd) Run(e *env) error {
+	d, err := c.open(e)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	return d.run(e)
+}
+
+// nameServer is a DNS node with its listeners open.
+type nameServer struct {
+	*dnsCmd
+	*node
+	zone       string // as the server was told it
+	srv        *geodns.Server
+	web        net.Listener // nil: no HTTP
+	secrets    *cookies
+	challenges *acme.Challenges
+	keys       *signing                    // nil: the zone is unsigned
+	renew      func(context.Context) error // nil: no certificate
+	sample     io.Closer                   // of queries; nil: none
+}
+
+func (c *dnsCmd) open(e *env) (*nameServer, error) {
+	if err := c.dotFlags.check(); err != nil {
+		return nil, err
+	}
 	st, err := consul.New(c.Consul, "")
 	if err != nil {
-		return misuse{err}
+		return nil, misuse{err}
 	}
 	n, err := newNode(e, c.Node, c.mapFlags, st, params(c.ProbeInterval), c.State)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n.roots, err = c.roots(); err != nil {
-		return err
+		return nil, err
 	}
 	m := n.world.Current().Map
-	table, err := n.table(m)
-	if err != nil {
-		return misuse{err}
+	d := &nameServer{dnsCmd: c, node: n, zone: m.Zone, secrets: newCookies(st, e.log, time.Now())}
+	if err := d.listen(e, m); err != nil {
+		d.close()
+		return nil, err
 	}
-	c.signed = c.DNSSEC
-	records, err := c.records(m.Zone)
-	if err != nil {
-		return misuse{err}
-	}
-	signs, err := c.config(m.Zone)
-	if err != nil {
-		return misuse{err}
-	}
-	pair, err := c.pair()
+	return d, nil
+}
+
+func (d *nameServer) listen(e *env, m *region.Map) error {
+	config, err := d.config(e, m)
 	if err != nil {
 		return err
 	}
-	secrets := newCookies(st, e.log, time.Now())
-	config := geodns.Config{Addr: c.Listen, Node: c.Node, Zone: m.Zone, NS: c.NS, Why: c.Why, World: n.world.Current, Changes: n.world.Subscribe, Geo: table,
-		Records: records, Secrets: secrets.Secrets, Rate: c.Rate, Log: e.log, Registry: n.metrics}
-	if pair != nil {
-		config.DoT, config.TLS = c.DoT, &tls.Config{GetCertificate: pair.GetCertificate}
-	}
-	sample, err := c.queryLogFlags.open(e)
-	if err != nil {
-		return err
-	}
-	if sample != nil {
-		defer sample.Close()
-		config.QueryLog, config.QueryLogRate = sample, c.QueryLogRate
-	}
-	srv, err := geodns.Listen(config)
-	if err != nil {
+	if d.srv, err = geodns.Listen(config); err != nil {
 		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen or --dot")
 	}
-	defer srv.Close()
-	var keys *signing
-	if c.DNSSEC {
-		keys = newSigning(signs, st, e.log)
-		keys.zone, keys.path, keys.swap = m.Zone, signingPath(c.State, m.Zone), srv.SetSigner
-		if err := keys.register(n.metrics, srv.SignatureExpires); err != nil {
+	d.challenges = challenges(e, d.store, d.Node, d.srv.Addr())
+	if d.DNSSEC {
+		signs, err := d.dnssecFlags.config(d.zone)
+		if err != nil {
+			return misuse{err}
+		}
+		d.keys = newSigning(signs, d.store, e.log)
+		d.keys.zone, d.keys.path, d.keys.swap = d.zone, signingPath(d.State, d.zone), d.srv.SetSigner
+		if err := d.keys.register(d.metrics, d.srv.SignatureExpires); err != nil {
 			return err
 		}
 	}
-	g, ctx := errgroup.WithContext(e.ctx)
-	if c.HTTP != "" {
-		l, err := net.Listen("tcp", c.HTTP)
-		if err != nil {
+	if d.HTTP != "" {
+		if d.web, err = net.Listen("tcp", d.HTTP); err != nil {
 			return listenError(fmt.Errorf("dns: http: %w", err), "name another address with --http")
 		}
-		web := &http.Server{Handler: n.observability(keys), ReadHeaderTimeout: 10 * time.Second}
+	}
+	return nil
+}
+
+// config is the server's, with all that it needs read and checked.
+func (d *nameServer) config(e *env, m *region.Map) (config geodns.Config, err error) {
+	table, err := d.table(m)
+	if err != nil {
+		return config, misuse{err}
+	}
+	d.signed = d.DNSSEC
+	records, err := d.records(m.Zone)
+	if err != nil {
+		return config, misuse{err}
+	}
+	config = geodns.Config{Addr: d.Listen, Node: d.Node, Zone: m.Zone, NS: d.NS, Why: d.Why, World: d.world.Current, Changes: d.world.Subscribe, Geo: table,
+		Records: records, Secrets: d.secrets.Secrets, Challenges: func(name string) []string { return d.challenges.Lookup(name) }, Rate: d.Rate, Log: e.log, Registry: d.metrics}
+	names := records.NameServers(m.Zone)
+	if config.TLS, d.renew, err = d.certificate(e, d.node, d.State, names[0], "dns", names); err != nil {
+		return config, err
+	}
+	config.DoT = d.DoT
+	sample, err := d.queryLogFlags.open(e)
+	if err != nil {
+		return config, err
+	}
+	if sample != nil {
+		d.sample, config.QueryLog, config.QueryLogRate = sample, sample, d.QueryLogRate
+	}
+	return config, nil
+}
+
+func (d *nameServer) close() {
+	if d.srv != nil {
+		d.srv.Close()
+	}
+	if d.web != nil {
+		d.web.Close()
+	}
+	if d.sample != nil {
+		d.sample.Close()
+	}
+}
+
+func (d *nameServer) run(e *env) error {
+	g, ctx := errgroup.WithContext(e.ctx)
+	keep := func(run func(context.Context) error) {
+		g.Go(func() error { return quiet(ctx, run(ctx)) })
+	}
+	if d.web != nil {
+		web := &http.Server{Handler: d.observability(d.keys), ReadHeaderTimeout: 10 * time.Second}
 		g.Go(func() error {
-			if err := web.Serve(l); err != http.ErrServerClosed {
+			if err := web.Serve(d.web); err != http.ErrServerClosed {
 				return err
 			}
 			return nil
 		})
 		g.Go(func() error { <-ctx.Done(); return web.Close() })
 	}
-	n.follow(c.ZoneFile)
-	zone := m.Zone // as the server was told it
-	n.run(ctx, g, func(m *region.Map) {
-		c.reload(e, srv, zone)
-		n.place(m, srv.SetGeo)
+	d.follow(d.ZoneFile)
+	d.node.run(ctx, g, func(m *region.Map) {
+		d.zoneFlags.reload(e, d.srv, d.zone)
+		d.place(m, d.srv.SetGeo)
 	})
-	g.Go(func() error { return quiet(ctx, secrets.run(ctx)) })
-	if keys != nil {
-		keys.start(ctx)
-		if err := keys.await(ctx); err != nil {
+	keep(d.secrets.run)
+	if d.keys != nil {
+		d.keys.start(ctx)
+		if err := d.keys.await(ctx); err != nil {
 			return g.Wait()
 		}
-		g.Go(func() error { return quiet(ctx, keys.run(ctx)) })
+		keep(d.keys.run)
 	}
-	g.Go(func() error { return quiet(ctx, srv.Serve(ctx)) })
+	keep(d.srv.Serve)
+	keep(d.challenges.Run)
 	overTLS := ""
-	if pair != nil {
-		g.Go(func() error { return pair.run(ctx, e.log) })
-		overTLS = fmt.Sprintf("  tls      %s\n", srv.DoT())
+	if d.renew != nil {
+		keep(d.renew)
+		overTLS = fmt.Sprintf("  tls      %s\n", d.srv.DoT())
 	}
-	fmt.Fprintf(e.stdout, "ready\n  dns      %s (UDP and TCP), zone %s\n%s", srv.Addr(), m.Zone, overTLS)
+	fmt.Fprintf(e.stdout, "ready\n  dns      %s (UDP and TCP), zone %s\n%s", d.srv.Addr(), d.zone, overTLS)
 	return g.Wait()
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"os"
@@ -24,7 +23,7 @@ func TestDNSCheckOfGoodNodes(t *testing.T) {
 	pair, roots := writeKeyPair(t, t.TempDir(), "ns1.media.example", time.Now().Add(90*24*time.Hour))
 	shared := func(c *geodns.Config) {
 		c.NS = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
-		c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), &tls.Config{GetCertificate: pair.GetCertificate}
+		c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), pair.config()
 	}
 	a, b := dnsNode(t, shared), dnsNode(t, shared)
 	a.SetSigner(signer)

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/netip"
@@ -183,7 +184,7 @@ func writeKeyPair(t testing.TB, dir, name string, until time.Time) (pair *keyPai
 			t.Fatal(err)
 		}
 	}
-	if pair, err = readKeyPair(cert, filepath.Join(dir, "key.pem")); err != nil {
+	if pair, err = (keyPairFlags{TLSCert: cert, TLSKey: filepath.Join(dir, "key.pem")}).open(name, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	return pair, cert

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/acme"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
 	"bailiwick/region"
@@ -28,7 +29,7 @@ type nodeFlags struct {
 
 type edgeCmd struct {
 	nodeFlags
-	keyPairFlags
+	certFlags
 	ID      string         `help:"This edge's ID: its region's and a suffix, e.g. de-fra-1." required:""`
 	Region  string         `help:"This edge's region." required:""`
 	Listen  netip.AddrPort `help:"HTTP address; with a certificate HTTPS, which takes TURN over TLS too: 443 passes most firewalls." default:"0.0.0.0:8080"`
@@ -81,7 +82,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	secure, renew, err := c.certificates(e, m.Zone)
+	secure, renew, err := c.certificates(e, n, m.Zone)
 	if err != nil {
 		return err
 	}
@@ -116,17 +117,18 @@ func (c *edgeCmd) Run(e *env) error {
 
 // certificates is where the edge's TLS comes from and what keeps it fresh; nil is
 // plain HTTP. With TLS it settles the edge's base URL.
-func (c *edgeCmd) certificates(e *env, zone string) (config *tls.Config, renew func(context.Context) error, err error) {
-	base := c.Host
-	if base == "" {
-		base = edge.DefaultHost(c.ID, zone, c.Listen.Port())
+func (c *edgeCmd) certificates(e *env, n *node, zone string) (config *tls.Config, renew func(context.Context) error, err error) {
+	if !c.given() {
+		return nil, nil, nil
 	}
-	pair, err := c.open(base, e.log)
-	if err != nil || pair == nil {
-		return nil, nil, err
+	if c.Host == "" {
+		c.Host = edge.DefaultHost(c.ID, zone, c.Listen.Port())
 	}
-	c.Host = base
-	return pair.config(), pair.run, nil
+	u, err := url.Parse(c.Host)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return nil, nil, misuse{fmt.Errorf("--host %q: with TLS the base URL of join links begins with https://", c.Host)}
+	}
+	return c.certificate(e, n, c.State, u.Hostname(), c.Region, acme.Names(zone, c.Region))
 }
 
 // locator answers explain's questions by address; nil without a geo database.

@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
-	"os/signal"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -41,7 +38,7 @@ func (f tlsRoot) roots() (*x509.CertPool, error) {
 
 // keyPairFlags name a certificate of the operator's own PKI.
 type keyPairFlags struct {
-	TLSCert string `help:"PEM file with the certificate and its chain; serves HTTPS and TURN over TLS. Read again when it changes and on SIGHUP." name:"tls-cert" placeholder:"FILE"`
+	TLSCert string `help:"PEM file with the certificate and its chain; for TLS. Read again when it changes." name:"tls-cert" placeholder:"FILE"`
 	TLSKey  string `help:"PEM file with its private key." name:"tls-key" placeholder:"FILE"`
 }
 
@@ -54,19 +51,16 @@ type keyPair struct {
 	seen    string
 }
 
-// open reads the pair for an edge with this base URL; nil without flags.
-func (f keyPairFlags) open(base string, log *slog.Logger) (*keyPair, error) {
+// open reads the pair for a listener whose clients know it as host, or by many names;
+// nil without flags.
+func (f keyPairFlags) open(host string, log *slog.Logger) (*keyPair, error) {
 	if f.TLSCert == "" && f.TLSKey == "" {
 		return nil, nil
 	}
 	if f.TLSCert == "" || f.TLSKey == "" {
 		return nil, misuse{errors.New("--tls-cert and --tls-key: give both, or none")}
 	}
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return nil, misuse{fmt.Errorf("--host %q: with TLS the base URL of join links begins with https://", base)}
-	}
-	p := &keyPair{keyPairFlags: f, host: u.Hostname(), log: log, seen: f.stamp()}
+	p := &keyPair{keyPairFlags: f, host: host, log: log, seen: f.stamp()}
 	if err := p.load(); err != nil {
 		return nil, misuse{err}
 	}
@@ -79,11 +73,11 @@ func (p *keyPair) load() error {
 	if err != nil {
 		return fmt.Errorf("--tls-cert %s, --tls-key %s: %w: want a certificate chain and its private key, both PEM", p.TLSCert, p.TLSKey, err)
 	}
-	if err := pair.Leaf.VerifyHostname(p.host); err != nil {
-		p.log.Warn("the certificate does not cover the edge's host: browsers and probes will refuse it", "host", p.host, "names", pair.Leaf.DNSNames, "file", p.TLSCert)
+	if err := pair.Leaf.VerifyHostname(p.host); err != nil && p.host != "" {
+		p.log.Warn("the certificate does not cover the name that clients know: they will refuse it", "host", p.host, "names", pair.Leaf.DNSNames, "file", p.TLSCert)
 	}
 	if now := time.Now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
-		p.log.Warn("the certificate is not valid now: browsers and probes will refuse it", "from", pair.Leaf.NotBefore, "until", pair.Leaf.NotAfter, "file", p.TLSCert)
+		p.log.Warn("the certificate is not valid now: clients will refuse it", "from", pair.Leaf.NotBefore, "until", pair.Leaf.NotAfter, "file", p.TLSCert)
 	}
 	p.current.Store(&pair)
 	return nil
@@ -97,25 +91,15 @@ func (p *keyPair) config() *tls.Config {
 
 func (f keyPairFlags) stamp() string { return stamp(f.TLSCert) + stamp(f.TLSKey) }
 
-// run follows the files until ctx ends.
+// run follows the files until ctx ends. Between the writes of one and the other they
+// do not match: the second write is a change of its own.
 func (p *keyPair) run(ctx context.Context) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	return p.follow(ctx, hup)
-}
-
-// follow loads the files when they change and when it is told to. Between the writes
-// of one and the other they do not match: the second write is a change of its own.
-func (p *keyPair) follow(ctx context.Context, told <-chan os.Signal) error {
 	t := time.NewTicker(reloadEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-told:
-			p.seen = ""
 		case <-t.C:
 		}
 		now := p.stamp()
@@ -129,4 +113,33 @@ func (p *keyPair) follow(ctx context.Context, told <-chan os.Signal) error {
 		}
 		p.log.Info("certificate reloaded", "file", p.TLSCert, "until", p.current.Load().Leaf.NotAfter)
 	}
+}
+
+// certFlags are where a certificate comes from.
+type certFlags struct {
+	keyPairFlags
+	acmeFlags
+}
+
+// given tells whether there is one at all.
+func (f *certFlags) given() bool { return f.TLSCert != "" || f.TLSKey != "" || f.ACME != "" }
+
+// certificate gives the certificate and what keeps it fresh; nil without one. An ACME
+// certificate is of names and belongs to region; host is as for open.
+func (f *certFlags) certificate(e *env, n *node, state, host, region string, names []string) (config *tls.Config, renew func(context.Context) error, err error) {
+	pair, err := f.open(host, e.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	if pair != nil {
+		if f.ACME != "" {
+			return nil, nil, misuse{errors.New("--acme and --tls-cert: give one of them")}
+		}
+		return pair.config(), pair.run, nil
+	}
+	k, err := f.keeper(e, n.store, names, region, state, n.metrics)
+	if err != nil || k == nil {
+		return nil, nil, err
+	}
+	return k.TLSConfig(), k.Run, nil
 }

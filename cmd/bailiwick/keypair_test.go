@@ -27,17 +27,14 @@ func TestKeyPairFollowsItsFiles(t *testing.T) {
 		}
 	}
 	served := func() time.Time {
-		c, err := pair.GetCertificate(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c.Leaf.NotAfter.UTC()
+		return pair.current.Load().Leaf.NotAfter.UTC()
 	}
 	synctest.Test(t, func(t *testing.T) {
 		log := &logBuffer{}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- pair.run(ctx, slog.New(slog.NewTextHandler(log, nil))) }()
+		pair.log = slog.New(slog.NewTextHandler(log, nil))
+		go func() { done <- pair.run(ctx) }()
 		synctest.Wait()
 		writeKeyPair(t, spare, "ns1.media.example", until.Add(time.Hour))
 		for _, r := range []struct {
@@ -82,10 +79,10 @@ func TestDoTAndQueryLogMisuse(t *testing.T) {
 		name, want string
 		args       []string
 	}{
-		{"no certificate", "--dot: DNS over TLS needs --tls-cert and --tls-key", []string{"--dot", "127.0.0.1:0"}},
+		{"no certificate", "--dot: DNS over TLS needs a certificate", []string{"--dot", "127.0.0.1:0"}},
 		{"a certificate for nothing", "name its address", []string{"--tls-cert", cert, "--tls-key", key}},
-		{"no key", "--dot: DNS over TLS needs", []string{"--dot", "127.0.0.1:0", "--tls-cert", cert}},
-		{"files the wrong way round", "--tls-cert, --tls-key: certificate " + key, []string{"--dot", "127.0.0.1:0", "--tls-cert", key, "--tls-key", cert}},
+		{"no key", "--tls-cert and --tls-key: give both", []string{"--dot", "127.0.0.1:0", "--tls-cert", cert}},
+		{"files the wrong way round", "--tls-cert " + key, []string{"--dot", "127.0.0.1:0", "--tls-cert", key, "--tls-key", cert}},
 		{"a rate of 0", "--query-log-rate 0", []string{"--query-log", "-", "--query-log-rate", "0"}},
 		{"a log in no folder", "--query-log: open", []string{"--query-log", filepath.Join(dir, "none", "log")}},
 	} {

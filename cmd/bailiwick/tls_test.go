@@ -174,9 +174,14 @@ func TestKeyPairRefuses(t *testing.T) {
 		{"the key of another", keyPairFlags{TLSCert: good.TLSCert, TLSKey: other.TLSKey}, "https://e", "private key does not match public key"},
 		{"swapped", keyPairFlags{TLSCert: good.TLSKey, TLSKey: good.TLSCert}, "https://e", "want a certificate chain and its private key"},
 		{"links without TLS", good, "http://e", "begins with https://"},
+		{"beside a CA", keyPairFlags{TLSCert: good.TLSCert, TLSKey: good.TLSKey}, "acme", "give one of them"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := tt.flags.open(tt.base, slog.New(slog.DiscardHandler))
+			c := edgeCmd{certFlags: certFlags{keyPairFlags: tt.flags}, ID: "e", Host: tt.base}
+			if tt.base == "acme" {
+				c.ACME, c.Host = "https://ca.example/directory", "https://e"
+			}
+			_, _, err := c.certificates(&env{log: slog.New(slog.DiscardHandler)}, nil, testZone)
 			var m misuse
 			if !errors.As(err, &m) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want misuse with %q", err, tt.want)
@@ -195,7 +200,7 @@ func TestKeyPairIsFollowed(t *testing.T) {
 	}
 	flags := files(t, ca, dir, "e.edge.media.example")
 	var log bytes.Buffer
-	p, err := flags.open("https://e.edge.media.example:8443", slog.New(slog.NewTextHandler(&log, nil)))
+	p, err := flags.open("e.edge.media.example", slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil || log.Len() > 0 {
 		t.Fatalf("%v, log %q", err, &log)
 	}
@@ -209,7 +214,7 @@ func TestKeyPairIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var following sync.WaitGroup
-		following.Go(func() { p.follow(ctx, make(chan os.Signal)) })
+		following.Go(func() { p.run(ctx) })
 		defer following.Wait()
 		defer cancel()
 		key, err := os.ReadFile(flags.TLSKey)
@@ -237,7 +242,7 @@ func TestKeyPairIsFollowed(t *testing.T) {
 		}
 		time.Sleep(2 * reloadEvery)
 		synctest.Wait()
-		if got := get(); got != "f.edge.media.example" || !strings.Contains(log.String(), "does not cover the edge's host") {
+		if got := get(); got != "f.edge.media.example" || !strings.Contains(log.String(), "does not cover the name") {
 			t.Errorf("all of it: %s is served, log %q", got, &log)
 		}
 	})
