@@ -140,21 +140,30 @@ func blast(at netip.AddrPort, all [][]byte, d time.Duration) (t tally, err error
 	return t, nil
 }
 
-// given is one answer: its first address, and its ECS scope or -1.
+// given is one answer: its first address, its ECS scope or -1, its length.
 type given struct {
-	addr  netip.Addr
-	scope int
+	addr   netip.Addr
+	scope  int
+	octets int // of the message
 }
 
-// answers asks every query once.
+// attempts are how often a query, or a slice, is taken again that had no answer: on a
+// machine that others use too, a server may not run for longer than patience.
+const attempts = 10
+
+// answers asks every query until it is answered.
 func answers(at netip.AddrPort, all [][]byte) ([]given, error) {
 	f, err := dial(at)
 	if err != nil {
 		return nil, err
 	}
 	defer f.conn.Close()
-	list, missing, wrong := make([]given, len(all)), len(all), error(nil)
+	list, missing, wrong, fruitless := make([]given, len(all)), len(all), error(nil), 0
 	for missing > 0 {
+		// The first pass asks all; what it lost is asked again, and known answers with it.
+		if f.next >= len(all) && f.flying == 0 {
+			f.next = 0
+		}
 		if err := f.send(all, len(all)); err != nil {
 			return nil, err
 		}
@@ -164,13 +173,19 @@ func answers(at netip.AddrPort, all [][]byte) ([]given, error) {
 				wrong = fmt.Errorf("answer % x: %v", b, err)
 				return
 			}
+			if list[m.Id].octets == 0 {
+				missing--
+			}
 			list[m.Id] = read(&m)
-			missing--
+			list[m.Id].octets = len(b)
 		})
 		if err = errors.Join(err, wrong); err != nil {
 			return nil, err
 		}
 		if lost > 0 {
+			fruitless++
+		}
+		if fruitless > attempts {
 			return nil, fmt.Errorf("%d of %d queries were not answered", missing, len(all))
 		}
 	}

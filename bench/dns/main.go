@@ -157,6 +157,7 @@ func (b *bench) compare() error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		for i := range got {
+			s.octets += got[i].octets
 			if got[i].addr.IsValid() && got[i].addr == want[i].addr {
 				s.same++
 			}
@@ -203,6 +204,15 @@ func (b *bench) measure() error {
 		}
 		s.end, s.peak = m.rss, m.peak
 	}
+	for _, s := range b.servers {
+		if s.absent != "" {
+			continue
+		}
+		var err error
+		if s.calls, err = b.countCalls(s); err != nil {
+			s.noCalls = err.Error()
+		}
+	}
 	return b.takeProfile()
 }
 
@@ -210,26 +220,40 @@ func (b *bench) slice(s *server, set string) error {
 	if err := b.ctx.Err(); err != nil {
 		return errors.New("interrupted")
 	}
-	before, err := cpuOf(s.pid())
+	for try := range attempts {
+		x, err := b.take(s, set)
+		if err != nil {
+			return err
+		}
+		if x.answered == 0 {
+			say(fmt.Sprintf("%s: no answer in a whole slice, try %d of %d", s.name, try+1, attempts))
+			s.barren++
+			continue
+		}
+		if set != everywhere && x.failed > 0 {
+			return fmt.Errorf("%d of %d answers were none, lost %d: not measured", x.failed, x.answered, x.lost)
+		}
+		if s.samples == nil {
+			s.samples = map[string][]sample{}
+		}
+		s.samples[set] = append(s.samples[set], x)
+		return nil
+	}
+	return fmt.Errorf("no answer in %d slices", attempts)
+}
+
+// take is one slice of load and what it cost the server.
+func (b *bench) take(s *server, set string) (x sample, err error) {
+	before, err := usageOf(s.pid())
 	if err != nil {
-		return err
+		return x, err
 	}
-	t, err := blast(s.addr, b.sets[set], slice)
-	if err != nil {
-		return err
+	if x.tally, err = blast(s.addr, b.sets[set], slice); err != nil {
+		return x, err
 	}
-	after, err := cpuOf(s.pid())
-	if err != nil {
-		return err
-	}
-	if t.answered == 0 || set != everywhere && t.failed > 0 {
-		return fmt.Errorf("%d of %d answers were none, lost %d: not measured", t.failed, t.answered, t.lost)
-	}
-	if s.samples == nil {
-		s.samples = map[string][]sample{}
-	}
-	s.samples[set] = append(s.samples[set], sample{cpu: after - before, tally: t})
-	return nil
+	after, err := usageOf(s.pid())
+	x.usage = after.since(before)
+	return x, err
 }
 
 func say(s string) { fmt.Fprintln(os.Stderr, "bench-dns:", s) }

@@ -43,6 +43,10 @@ type server struct {
 	peak    int64
 
 	asked, same, scoped int
+	barren              int // slices without any answer, taken again
+	octets              int // of all answers to the set served
+	calls               *calls
+	noCalls             string // why calls is nil
 	samples             map[string][]sample
 }
 
@@ -235,23 +239,43 @@ func statFields(b []byte) []string {
 	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 }
 
-// cpuOf is the processor time of all threads of the group's processes so far.
-func cpuOf(pgid int) (sum time.Duration, err error) {
+// usage is what the threads of a server have used of the processor.
+type usage struct {
+	user, system time.Duration
+	waits        int // voluntary context switches: each is a sleep, and so a wakeup
+}
+
+func (u usage) total() time.Duration { return u.user + u.system }
+
+func (u usage) since(v usage) usage {
+	return usage{u.user - v.user, u.system - v.system, u.waits - v.waits}
+}
+
+// usageOf is of all threads of the group's processes so far.
+func usageOf(pgid int) (u usage, err error) {
 	pids, err := groupOf(pgid)
 	for _, dir := range pids {
 		b, err := os.ReadFile(dir + "/stat")
 		if err != nil {
-			return 0, err
+			return u, err
 		}
-		for _, s := range statFields(b)[11:13] { // utime, stime
-			n, err := strconv.ParseInt(s, 10, 64)
+		for i, into := range []*time.Duration{&u.user, &u.system} { // utime, stime
+			n, err := strconv.ParseInt(statFields(b)[11+i], 10, 64)
 			if err != nil {
-				return 0, err
+				return u, err
 			}
-			sum += time.Duration(n) * tick
+			*into += time.Duration(n) * tick
+		}
+		threads, err := filepath.Glob(dir + "/task/[0-9]*")
+		if err != nil {
+			return u, err
+		}
+		for _, t := range threads {
+			n, _ := strconv.Atoi(statusOf(t, "voluntary_ctxt_switches")) // 0 of a thread that has ended
+			u.waits += n
 		}
 	}
-	return sum, err
+	return u, err
 }
 
 type memory struct{ rss, peak int64 }

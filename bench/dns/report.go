@@ -13,11 +13,13 @@ import (
 
 // sample is one slice of one server.
 type sample struct {
-	cpu time.Duration
+	usage
 	tally
 }
 
-func (s sample) micros() float64 { return float64(s.cpu) / 1e3 / float64(s.answered) }
+func (s sample) micros() float64       { return float64(s.total()) / 1e3 / float64(s.answered) }
+func (s sample) userMicros() float64   { return float64(s.user) / 1e3 / float64(s.answered) }
+func (s sample) systemMicros() float64 { return float64(s.system) / 1e3 / float64(s.answered) }
 
 // spread is the median of some figures, and their extremes.
 type spread struct{ median, low, high float64 }
@@ -42,6 +44,7 @@ func (b *bench) write(m *machine, stats geo.Stats) error {
 	p("\nWritten by `make bench-dns`; every number is of that one run. [README.md](README.md) says what is measured.")
 	p("\n![processor time per query](cost.svg)")
 	b.writeCost(p)
+	b.writeSplit(p)
 	b.writeMemory(p, stats)
 	b.writeProfile(p)
 	writeMachine(p, m)
@@ -91,7 +94,7 @@ func (b *bench) writeCost(p printer) {
 		if version == "" {
 			version = "this tree"
 		}
-		busy := spreadOf(s.samples[served], func(s sample) float64 { return float64(s.cpu) / float64(s.elapsed) * 100 })
+		busy := spreadOf(s.samples[served], func(s sample) float64 { return float64(s.total()) / float64(s.elapsed) * 100 })
 		lost := spreadOf(s.samples[served], func(s sample) float64 { return float64(s.lost) / float64(s.answered+s.lost) * 100 })
 		same := fmt.Sprintf("%.2f %%", percent(s.same, s.asked))
 		if s.static {
