@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -110,5 +111,89 @@ func TestAbsentPeer(t *testing.T) {
 	b.writeCost(func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) })
 	if want := "| none | not measured: not installed: apt-get install some-package |"; !strings.Contains(w.String(), want) {
 		t.Errorf("report:\n%s\nwant %q in it", w.String(), want)
+	}
+}
+
+func TestParseCalls(t *testing.T) {
+	c, err := parseCalls("Events enabled\n1000,,raw_syscalls:sys_enter,1,100.00,,\n100,,syscalls:sys_exit_recvmmsg,1,100.00,,\n" +
+		"7,,syscalls:sys_exit_recvmmsg,1,100.00,,\n200,,syscalls:sys_exit_sendmmsg,1,100.00,,\n0,,syscalls:sys_exit_sendmmsg,1,100.00,,\n50,,syscalls:sys_enter_futex,1,100.00,,\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.answered = 2000
+	if in, out, empty := c.batches(); in != 20 || out != 10 || empty != 0.35 {
+		t.Errorf("%v datagrams in, %v out, %v empty, want 20, 10, 0.35", in, out, empty)
+	}
+	if got, want := c.names()+"; "+c.others(), "recvmmsg, sendmmsg; futex 2.5"; got != want {
+		t.Errorf("calls %q, want %q", got, want)
+	}
+	for name, text := range map[string]string{"refused": "Error: no permission\n", "not counted": "<not counted>,,raw_syscalls:sys_enter,0,0.00,,\n"} {
+		if _, err := parseCalls(text); err == nil {
+			t.Errorf("%s: counted", name)
+		}
+	}
+}
+
+func TestParsePerf(t *testing.T) {
+	got, err := parsePerf("Statistics:\n\n  Queries sent:         218922\n  Queries completed:    218900 (99.99%)\n  Queries lost:         22 (0.01%)\n\n" +
+		"  Response codes:       NOERROR 218900 (100.00%)\n  Run time (s):         3.0\n  Queries per second:   72966.5\n")
+	if want := (perfed{218922, 218900, 22, 218900, 72966.5}); err != nil || got != want {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	if _, err := parsePerf("[Fatal] no address\n"); err == nil {
+		t.Error("no statistics were read as some")
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	sorted := []time.Duration{1, 2, 3, 4, 5}
+	for q, want := range map[float64]time.Duration{0: 1, 0.5: 3, 0.95: 5, 1: 5} {
+		if got := quantile(sorted, q); got != want {
+			t.Errorf("quantile %v is %d, want %d", q, got, want)
+		}
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	for want, g := range map[string]goal{"reached": {measured: true, met: true}, "**not reached**": {measured: true}, "not measured": {met: true}} {
+		if got := g.verdict(); got != want {
+			t.Errorf("%+v: %s, want %s", g, got, want)
+		}
+	}
+}
+
+// A changed answer must not pass for signed, nor one without a signature.
+func TestVerify(t *testing.T) {
+	signer, err := newSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := func(addr string) dns.RR {
+		rr, err := dns.NewRR(joinName + " 5 IN A " + addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rr
+	}
+	set := []dns.RR{a("198.18.0.1")}
+	sigs, _, err := signer.Sign(set, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := given{rrs: set, sig: sigs[0].(*dns.RRSIG)}
+	keys := keysOf(signer.Apex[dns.TypeDNSKEY])
+	for _, row := range []struct {
+		name string
+		in   given
+		n    int
+		bad  bool
+	}{
+		{"signed", good, 1, false},
+		{"unsigned", given{rrs: set}, 0, false},
+		{"another address", given{rrs: []dns.RR{a("198.18.0.2")}, sig: good.sig}, 0, true},
+	} {
+		if n, err := verify(keys, []given{row.in}); n != row.n || (err != nil) != row.bad {
+			t.Errorf("%s: %d verified, error %v; want %d, an error %v", row.name, n, err, row.n, row.bad)
+		}
 	}
 }

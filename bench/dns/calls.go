@@ -107,7 +107,7 @@ func (b *bench) counted(s *server, order io.Writer, ack io.Reader) (t tally, err
 	if err := tell("enable"); err != nil {
 		return t, err
 	}
-	if t, err = blast(s.addr, b.sets[served], slice); err != nil {
+	if t, err = blast(s.addr, b.sets[s.set()], slice); err != nil {
 		return t, err
 	}
 	return t, tell("disable")
@@ -199,13 +199,13 @@ func (b *bench) writeSplit(p printer) {
 		if s.absent != "" {
 			continue
 		}
-		waits := spreadOf(s.samples[served], func(s sample) float64 { return float64(s.waits) / float64(s.answered) * 1e3 })
+		waits := spreadOf(s.samples[s.set()], func(s sample) float64 { return float64(s.waits) / float64(s.answered) * 1e3 })
 		counted := "not counted: " + strings.ReplaceAll(s.noCalls, "|", "/") + " | | | | |"
 		if s.calls != nil {
 			in, out, empty := s.calls.batches()
 			counted = fmt.Sprintf("%s | %.1f | %.1f | %.2f | %.1f | %s", s.calls.names(), in, out, empty, percent(s.calls.all, s.calls.answered), s.calls.others())
 		}
-		p("| %s | %s | %s | %.1f | %.0f | %s |", s.name, show(spreadOf(s.samples[served], sample.userMicros)),
-			show(spreadOf(s.samples[served], sample.systemMicros)), waits.median, float64(s.octets)/float64(s.asked), counted)
+		p("| %s | %s | %s | %.1f | %.0f | %s |", s.name, show(spreadOf(s.samples[s.set()], sample.userMicros)),
+			show(spreadOf(s.samples[s.set()], sample.systemMicros)), waits.median, float64(s.octets)/float64(s.asked), counted)
 	}
 }

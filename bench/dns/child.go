@@ -11,11 +11,13 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"bailiwick/geodns"
+	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -25,6 +27,7 @@ import (
 const (
 	roleVar = "BENCH_DNS_LISTEN" // set: be the server, at this address
 	dbVar   = "BENCH_DNS_DB"     // its geo database; empty for none
+	signVar = "BENCH_DNS_SIGN"   // set: the zone is signed
 )
 
 // heap is what the server's memory allocator says of itself.
@@ -58,12 +61,28 @@ func serve(listen, db string) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(signVar) != "" {
+		k, err := newSigner()
+		if err != nil {
+			return err
+		}
+		s.SetSigner(k)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
 	err = obey()
 	cancel()
 	return errors.Join(err, <-done)
+}
+
+// newSigner has one CSK, as `bailiwick dns --dnssec` begins with.
+func newSigner() (*dnssec.Signer, error) {
+	set, err := dnssec.NewSet(zone, dnssec.ECDSAP256, false, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return dnssec.NewSigner(set, dnssec.DefaultPolicy())
 }
 
 func obey() error {

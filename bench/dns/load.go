@@ -145,6 +145,8 @@ type given struct {
 	addr   netip.Addr
 	scope  int
 	octets int // of the message
+	rrs    []dns.RR
+	sig    *dns.RRSIG // over them; nil: none
 }
 
 // attempts are how often a query, or a slice, is taken again that had no answer: on a
@@ -197,6 +199,11 @@ func read(m *dns.Msg) given {
 	for _, rr := range m.Answer {
 		if a, ok := rr.(*dns.A); ok && !g.addr.IsValid() {
 			g.addr, _ = netip.AddrFromSlice(a.A.To4())
+		}
+		if sig, ok := rr.(*dns.RRSIG); ok && sig.TypeCovered == dns.TypeA {
+			g.sig = sig
+		} else {
+			g.rrs = append(g.rrs, rr)
 		}
 	}
 	if o := m.IsEdns0(); o != nil {

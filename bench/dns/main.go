@@ -74,13 +74,29 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{ctx: ctx, dir: dir, db: db, core: cores[0], table: table}
+	b := &bench{ctx: ctx, dir: dir, db: db, core: cores[0], load: cores[1], table: table}
 	defer b.stopAll()
 	if err := b.prepare(); err != nil {
 		return err
 	}
 	if err := b.measure(); err != nil {
 		return err
+	}
+	// The rest is beside the costs: a run without Consul or dnsperf says so in its rows.
+	if err := b.crossCheck(); err != nil {
+		b.notPerfed = err.Error()
+	}
+	b.stopAll()
+	if err := b.changeModes(); err != nil {
+		b.notChanged = err.Error()
+	}
+	for _, why := range []string{b.notPerfed, b.notChanged} {
+		if why != "" {
+			say(why)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return errors.New("interrupted")
 	}
 	machine.end()
 	return b.write(machine, stats)
@@ -92,6 +108,7 @@ type bench struct {
 	dir   string
 	db    string
 	core  int // the servers'
+	load  int // the generator's
 	table *geo.Table
 
 	plan    plan
@@ -100,6 +117,10 @@ type bench struct {
 	servers []*server
 	own     *server
 	cpu     profiled
+
+	changed               *changed
+	perfed                map[string]perfed
+	notChanged, notPerfed string // why they are not there
 }
 
 // The sets of queries.
@@ -152,9 +173,18 @@ func (b *bench) compare() error {
 		if s.absent != "" {
 			continue
 		}
-		got, err := answers(s.addr, b.sets[served])
+		got, err := answers(s.addr, b.sets[s.set()])
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if s.signed {
+			keys, err := keysAt(s.addr)
+			if err == nil {
+				s.verified, err = verify(keys, got)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
 		}
 		for i := range got {
 			s.octets += got[i].octets
@@ -185,7 +215,7 @@ func (b *bench) measure() error {
 		say(fmt.Sprintf("round %d of %d", round+1, rounds))
 		for _, set := range []string{served, withDO, everywhere} {
 			for _, s := range b.servers {
-				if s.absent != "" || set == everywhere && s != b.own {
+				if s.absent != "" || set == everywhere && s != b.own || s.signed && set != withDO {
 					continue
 				}
 				if err := b.slice(s, set); err != nil {

@@ -5,9 +5,17 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+)
+
+// The servers that ratios are of.
+const (
+	gdnsdName     = "gdnsd, nets"
+	ownSignedName = "bailiwick, signed"
+	knotSigned    = "Knot, mod-geoip geodb, signed"
 )
 
 // ownCommand is this program as the DNS server.
@@ -16,18 +24,32 @@ func ownCommand(_ string, at netip.AddrPort, p plan) (argv, env []string, err er
 	return []string{self}, []string{roleVar + "=" + at.String(), dbVar + "=" + p.db}, err
 }
 
+func ownSigned(dir string, at netip.AddrPort, p plan) (argv, env []string, err error) {
+	argv, env, err = ownCommand(dir, at, p)
+	return argv, append(env, signVar+"=1"), err
+}
+
 // peers are the servers to compare with, one thread each, their rate limits and
 // logs of queries off.
 func peers() []*server {
 	return []*server{
-		{name: "gdnsd, nets", binary: "gdnsd", pkg: "gdnsd", ask: "-V", command: gdnsd},
+		{name: gdnsdName, binary: "gdnsd", pkg: "gdnsd", ask: "-V", command: gdnsd},
 		{name: "Knot, mod-geoip subnet", binary: "knotd", pkg: "knot knot-module-geoip", ask: "--version",
 			command: func(dir string, at netip.AddrPort, p plan) ([]string, []string, error) {
-				return knot(dir, at, p, false)
+				return knot(dir, at, p, false, false)
 			}},
 		{name: "Knot, mod-geoip geodb", binary: "knotd", pkg: "knot knot-module-geoip", ask: "--version",
-			command: func(dir string, at netip.AddrPort, p plan) ([]string, []string, error) { return knot(dir, at, p, true) }},
+			command: func(dir string, at netip.AddrPort, p plan) ([]string, []string, error) {
+				return knot(dir, at, p, true, false)
+			}},
 		{name: "NSD, static", binary: "nsd", pkg: "nsd", ask: "-v", command: nsd, static: true},
+		{name: ownSignedName, command: ownSigned, signed: true},
+		// In mode subnet it would sign each of its prefixes, for minutes; this mode is
+		// also the faster.
+		{name: knotSigned, binary: "knotd", pkg: "knot knot-module-geoip", ask: "--version", signed: true,
+			command: func(dir string, at netip.AddrPort, p plan) ([]string, []string, error) {
+				return knot(dir, at, p, true, true)
+			}},
 	}
 }
 
@@ -86,7 +108,7 @@ plugins => { geoip => {
 
 // knot places by the list of networks, or by the country database itself, if there
 // is one.
-func knot(dir string, at netip.AddrPort, p plan, geodb bool) (argv, env []string, err error) {
+func knot(dir string, at netip.AddrPort, p plan, geodb, signed bool) (argv, env []string, err error) {
 	var conf strings.Builder
 	fmt.Fprintf(&conf, "%s:\n", joinName[:len(joinName)-1])
 	mode := "mode: subnet"
@@ -100,8 +122,13 @@ func knot(dir string, at netip.AddrPort, p plan, geodb bool) (argv, env []string
 			fmt.Fprintf(&conf, "  - net: %s\n    A: %s\n", t.prefix, edgeAddr(t.region))
 		}
 	}
+	signing := ""
+	if signed {
+		signing = "    dnssec-signing: on\n    dnssec-policy: csk\n"
+	}
 	err = put(dir, map[string]string{
 		"geo.conf": conf.String(),
+		"db/.keep": "",
 		"zone":     zoneText + "join 5 A " + edgeAddr(0).String() + "\n",
 		"knot.conf": fmt.Sprintf(`server:
     listen: %s@%d
@@ -117,6 +144,10 @@ database:
     storage: %q
 control:
     listen: %q
+policy:
+  - id: csk
+    algorithm: ecdsap256sha256
+    single-type-signing: on
 mod-geoip:
   - id: join
     config-file: %q
@@ -128,8 +159,15 @@ zone:
     zonefile-sync: -1
     journal-content: none
     module: mod-geoip/join
-`, at.Addr(), at.Port(), dir, dir+"/db", dir+"/knot.sock", dir+"/geo.conf", mode, zone, dir+"/zone"),
+%s`, at.Addr(), at.Port(), dir, dir+"/db", dir+"/knot.sock", dir+"/geo.conf", mode, zone, dir+"/zone", signing),
 	})
+	if err == nil && signed {
+		// The module is loaded before the zone has made its keys: without any it is left out.
+		out, failed := exec.Command("keymgr", "-c", dir+"/knot.conf", zone, "generate", "algorithm=ecdsap256sha256", "ksk=yes", "zsk=yes").CombinedOutput()
+		if failed != nil {
+			err = fmt.Errorf("keymgr: %w: %s", failed, lastLine(string(out)))
+		}
+	}
 	return []string{"knotd", "-c", dir + "/knot.conf"}, nil, err
 }
 

@@ -30,6 +30,7 @@ type server struct {
 	name, binary, pkg string
 	ask               string // option that prints the version
 	static            bool   // it knows no places
+	signed            bool   // its zone is
 	command           func(dir string, at netip.AddrPort, p plan) (argv, env []string, err error)
 
 	absent  string // why it is not measured
@@ -43,6 +44,7 @@ type server struct {
 	peak    int64
 
 	asked, same, scoped int
+	verified            int // answers whose RRSIG the zone's key verifies
 	barren              int // slices without any answer, taken again
 	octets              int // of all answers to the set served
 	calls               *calls
@@ -59,6 +61,7 @@ type process struct {
 	stdout io.ReadCloser
 	log    bytes.Buffer
 	exited chan struct{}
+	ended  bool // by stop
 }
 
 // launch starts the server without places, to see what it weighs, and then with them.
@@ -111,32 +114,39 @@ func (b *bench) start(s *server, p plan) error {
 	if err != nil {
 		return err
 	}
-	pr := &process{exited: make(chan struct{})}
-	pr.cmd = exec.Command("taskset", append([]string{"-c", strconv.Itoa(b.core)}, argv...)...)
+	began := time.Now()
+	if s.proc, err = b.spawn(argv, env, b.core, s.binary == ""); err != nil {
+		return err
+	}
+	if err := b.await(s); err != nil {
+		s.proc.stop()
+		return fmt.Errorf("%w: %s", err, lastLine(s.proc.log.String()))
+	}
+	s.ready = time.Since(began)
+	return nil
+}
+
+// spawn starts a process on a core. speaks: its standard output is read.
+func (b *bench) spawn(argv, env []string, core int, speaks bool) (pr *process, err error) {
+	pr = &process{exited: make(chan struct{})}
+	pr.cmd = exec.Command("taskset", append([]string{"-c", strconv.Itoa(core)}, argv...)...)
 	pr.cmd.Env = append(os.Environ(), env...)
 	pr.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	pr.cmd.Stderr = &pr.log
 	if pr.stdin, err = pr.cmd.StdinPipe(); err != nil {
-		return err
+		return nil, err
 	}
-	if s.binary == "" {
+	if speaks {
 		pr.stdout, err = pr.cmd.StdoutPipe()
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	began := time.Now()
 	if err := pr.cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	s.proc = pr
 	go func() { pr.cmd.Wait(); close(pr.exited) }()
-	if err := b.await(s); err != nil {
-		pr.stop()
-		return fmt.Errorf("%w: %s", err, lastLine(pr.log.String()))
-	}
-	s.ready = time.Since(began)
-	return nil
+	return pr, nil
 }
 
 // await returns once the server answers.
@@ -161,6 +171,10 @@ func (b *bench) await(s *server) error {
 // stop ends the process, which may end its children in order, and then all that is
 // left of them.
 func (p *process) stop() {
+	if p.ended {
+		return // its number may be another's by now
+	}
+	p.ended = true
 	p.stdin.Close()
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {

@@ -40,11 +40,15 @@ func (s *server) cost(set string) spread { return spreadOf(s.samples[set], sampl
 func (b *bench) write(m *machine, stats geo.Stats) error {
 	var w strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
-	p("# DNS: processor time per geo+ECS query")
+	p("# DNS: the server beside its peers")
 	p("\nWritten by `make bench-dns`; every number is of that one run. [README.md](README.md) says what is measured.")
 	p("\n![processor time per query](cost.svg)")
+	b.writeGoals(p)
 	b.writeCost(p)
+	b.writeSigned(p)
 	b.writeSplit(p)
+	b.writeChanges(p)
+	b.writeDnsperf(p)
 	b.writeMemory(p, stats)
 	b.writeProfile(p)
 	writeMachine(p, m)
@@ -57,27 +61,34 @@ func (b *bench) write(m *machine, stats geo.Stats) error {
 
 type printer func(format string, args ...any)
 
-// reference is the server that the ratios are to.
-func (b *bench) reference() *server {
+// find is the server of that name; nil where it was not measured.
+func (b *bench) find(name string) *server {
 	for _, s := range b.servers {
-		if s.binary == "gdnsd" && s.absent == "" {
+		if s.name == name && s.absent == "" {
 			return s
 		}
 	}
 	return nil
 }
 
-// ratio is the median of the rounds' ratios: what disturbed a round met both.
-func (b *bench) ratio(s *server, set string) string {
-	r := b.reference()
-	if r == nil {
-		return "n/a"
+// ratio is the median of the rounds' ratios: what disturbed a round met both. ok is
+// false where one of the two was not measured.
+func ratio(s, r *server, set string) (x float64, ok bool) {
+	if s == nil || r == nil {
+		return 0, false
 	}
 	round := -1
-	return fmt.Sprintf("%.1f", spreadOf(s.samples[set], func(x sample) float64 {
+	return spreadOf(s.samples[set], func(x sample) float64 {
 		round++
 		return x.micros() / r.samples[set][round].micros()
-	}).median)
+	}).median, true
+}
+
+func showRatio(x float64, ok bool) string {
+	if !ok {
+		return "n/a"
+	}
+	return fmt.Sprintf("%.2f", x)
 }
 
 func (b *bench) writeCost(p printer) {
@@ -85,14 +96,14 @@ func (b *bench) writeCost(p printer) {
 	p("µs of server processor time per answered query: median (lowest–highest) of %d slices of %s; the ratio is the median of the rounds' ratios. Busy is the share of its core: below 100 %% the generator was the slower, or something else ran there.\n", rounds, slice)
 	p("| server | version | ECS, µs | ÷ gdnsd | ECS, DO, µs | ÷ gdnsd | busy | lost | same address as bailiwick | ECS scope > 0 |")
 	p("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+	gdnsd := b.find(gdnsdName)
 	for _, s := range b.servers {
+		if s.signed {
+			continue
+		}
 		if s.absent != "" {
 			p("| %s | not measured: %s | | | | | | | | |", s.name, strings.ReplaceAll(s.absent, "|", "/"))
 			continue
-		}
-		version := s.version
-		if version == "" {
-			version = "this tree"
 		}
 		busy := spreadOf(s.samples[served], func(s sample) float64 { return float64(s.total()) / float64(s.elapsed) * 100 })
 		lost := spreadOf(s.samples[served], func(s sample) float64 { return float64(s.lost) / float64(s.answered+s.lost) * 100 })
@@ -100,12 +111,18 @@ func (b *bench) writeCost(p printer) {
 		if s.static {
 			same = "n/a: one address for all"
 		}
-		p("| %s | %s | %s | %s | %s | %s | %.0f %% | %.2f %% | %s | %.1f %% |", s.name, version, show(s.cost(served)), b.ratio(s, served),
-			show(s.cost(withDO)), b.ratio(s, withDO), busy.median, lost.median, same, percent(s.scoped, s.asked))
+		p("| %s | %s | %s | %s | %s | %s | %.0f %% | %.2f %% | %s | %.1f %% |", s.name, s.release(), show(s.cost(served)), showRatio(ratio(s, gdnsd, served)),
+			show(s.cost(withDO)), showRatio(ratio(s, gdnsd, withDO)), busy.median, lost.median, same, percent(s.scoped, s.asked))
 	}
-	p("| bailiwick, signed | not measured here yet | | | | | | | | |")
 	p("\nbailiwick, networks of all countries, of which %.0f %% have no lawful edge and get NODATA with SOA and the reason: %s µs.",
 		percent(b.nodata, len(b.sets[everywhere])), show(b.own.cost(everywhere)))
+}
+
+func (s *server) release() string {
+	if s.version == "" {
+		return "this tree"
+	}
+	return s.version
 }
 
 func percent(n, of int) float64 { return float64(n) / float64(of) * 100 }
@@ -165,11 +182,11 @@ func writeMachine(p printer, m *machine) {
 
 // plot is a bar for each server.
 func (b *bench) plot() string {
-	const left, width, row = 190, 420, 34
+	const left, width, row = 230, 420, 34
 	most := 0.0
 	for _, s := range b.servers {
 		if s.absent == "" {
-			most = max(most, s.cost(served).high)
+			most = max(most, s.cost(s.set()).high)
 		}
 	}
 	var w strings.Builder
@@ -185,7 +202,7 @@ func (b *bench) plot() string {
 			fmt.Fprintf(&w, `<text x="%d" y="%d" fill="#666">not measured</text>`+"\n", left, y+15)
 			continue
 		}
-		c := s.cost(served)
+		c := s.cost(s.set())
 		x := func(v float64) float64 { return left + v/most*width }
 		fmt.Fprintf(&w, `<rect x="%d" y="%d" width="%.1f" height="20" fill="#3b6ea5"/><line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#111" stroke-width="2"/><text x="%.1f" y="%d">%.1f</text>`+"\n",
 			left, y, x(c.median)-left, x(c.low), x(c.high), y+10, y+10, x(c.high)+6, y+15, c.median)
