@@ -116,13 +116,13 @@ func TestAbsentPeer(t *testing.T) {
 
 func TestParseCalls(t *testing.T) {
 	c, err := parseCalls("Events enabled\n1000,,raw_syscalls:sys_enter,1,100.00,,\n100,,syscalls:sys_exit_recvmmsg,1,100.00,,\n" +
-		"7,,syscalls:sys_exit_recvmmsg,1,100.00,,\n200,,syscalls:sys_exit_sendmmsg,1,100.00,,\n0,,syscalls:sys_exit_sendmmsg,1,100.00,,\n50,,syscalls:sys_enter_futex,1,100.00,,\n")
+		"10,,syscalls:sys_exit_recvmmsg,1,100.00,,\n200,,syscalls:sys_exit_sendmmsg,1,100.00,,\n0,,syscalls:sys_exit_sendmmsg,1,100.00,,\n50,,syscalls:sys_enter_futex,1,100.00,,\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.answered = 2000
-	if in, out, empty := c.batches(); in != 20 || out != 10 || empty != 0.35 {
-		t.Errorf("%v datagrams in, %v out, %v empty, want 20, 10, 0.35", in, out, empty)
+	if in, out, empty := c.batches(); in != 20 || out != 10 || empty != 0.5 {
+		t.Errorf("%v datagrams in, %v out, %v empty, want 20, 10, 0.5", in, out, empty)
 	}
 	if got, want := c.names()+"; "+c.others(), "recvmmsg, sendmmsg; futex 2.5"; got != want {
 		t.Errorf("calls %q, want %q", got, want)
