@@ -106,12 +106,18 @@ type signer struct {
 	now time.Time
 }
 
-// The types that a name is asked for. TXT stands for all that it does not have.
+// The types that names which steer have.
 var (
-	hostTypes  = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeNAPTR, dns.TypeTXT}
-	relayTypes = []uint16{dns.TypeSRV, dns.TypeTXT}
-	relays     = []string{"\x05_turn\x04_udp", "\x05_stun\x04_udp", "\x06_turns\x04_tcp"}
+	hostTypes = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS}
+	relays    = []string{"\x05_turn\x04_udp", "\x05_stun\x04_udp", "\x06_turns\x04_tcp"}
 )
+
+// pinnable are the jurisdictions that have a name.
+var pinnable = slices.Concat(region.Countries(), region.Subdivisions())
+
+func pinnedName(j residency.Jurisdiction) string {
+	return label(strings.ToLower(string(j))) + label("join")
+}
 
 func (w *signer) query(rel string, qtype uint16) *query {
 	q := &query{view: w.v, qtype: qtype, class: dns.ClassINET, do: true}
@@ -127,8 +133,7 @@ func (w *signer) query(rel string, qtype uint16) *query {
 func (w *signer) name(rel string, types ...uint16) {
 	for _, t := range types {
 		q := w.query(rel, t)
-		a := w.s.answer(q, netip.Addr{})
-		w.s.sign(q, &a, w.now)
+		w.sign(q, w.s.answer(q, netip.Addr{}))
 	}
 }
 
@@ -136,8 +141,14 @@ func (w *signer) name(rel string, types ...uint16) {
 func (w *signer) steered(rel string, c *choice, types ...uint16) {
 	for _, t := range types {
 		q := w.query(rel, t)
-		a := w.s.worded(q, c)
-		a.serial = serial(w.v.world)
+		w.sign(q, w.s.worded(q, c))
+	}
+}
+
+// sign leaves denials to the queries: there are as many as types that anybody may ask
+// for, and each is remembered.
+func (w *signer) sign(q *query, a answer) {
+	if len(a.rrs) > 0 {
 		w.s.sign(q, &a, w.now)
 	}
 }
@@ -148,9 +159,14 @@ func (w *signer) static() {
 		if strings.HasPrefix(rel, "\x01*") { // signed for each name that is asked
 			continue
 		}
-		w.name(rel, append(n.types(), dns.TypeA, dns.TypeAAAA, dns.TypeTXT)...)
+		w.name(rel, n.types()...)
 	}
-	w.name("", dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY, dns.TypeCAA, dns.TypeNAPTR)
+	w.name("", dns.TypeNS, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY, dns.TypeNAPTR)
+	w.name(label("ns1"), dns.TypeA, dns.TypeAAAA)
+	w.name(label("join"), dns.TypeNAPTR)
+	for _, j := range pinnable {
+		w.name(pinnedName(j), dns.TypeNAPTR)
+	}
 	for i := range w.v.world.Regions {
 		for _, e := range w.v.world.Regions[i].Edges {
 			w.name(label(string(e.ID))+label("edge"), hostTypes...)
@@ -160,32 +176,21 @@ func (w *signer) static() {
 
 func label(s string) string { return string(rune(len(s))) + s }
 
-// byPlace signs what the client's place may lead to: any edge, any two of a region, or
-// none.
+// byPlace signs what the client's place may lead to: any edge, or any two of a region.
 func (w *signer) byPlace() {
 	left := maxAhead
 	try := func(edges ...*steer.Edge) {
 		if left--; left < 0 {
 			return
 		}
-		o := &outcome{}
-		copy(o.edges[:], edges)
-		c := &choice{outcome: o}
-		if len(edges) == 0 {
-			c.refused = ede(dns.ExtendedErrorCodeProhibited, "")
-		}
-		w.steered(label("join"), c, hostTypes[:3]...)
+		c := &choice{outcome: &outcome{}}
+		copy(c.edges[:], edges)
+		w.steered(label("join"), c, hostTypes...)
 		for _, relay := range relays {
 			w.steered(relay, c, dns.TypeSRV)
 			w.steered(relay+label("join"), c, dns.TypeSRV)
 		}
 	}
-	w.name(label("join"), hostTypes[3:]...)
-	for _, relay := range relays {
-		w.name(relay, dns.TypeTXT)
-		w.name(relay+label("join"), dns.TypeTXT)
-	}
-	try()
 	for i := range w.v.world.Regions {
 		edges := w.v.world.Regions[i].Edges
 		for k := range edges {
@@ -202,7 +207,7 @@ func (w *signer) byPlace() {
 // pinned signs the names of jurisdictions whose edges are not those in last, and of
 // all where it is empty.
 func (w *signer) pinned(last map[residency.Jurisdiction]string) {
-	for _, j := range slices.Concat(region.Countries(), region.Subdivisions()) {
+	for _, j := range pinnable {
 		c := w.s.chooseFor(w.v, j)
 		var edges strings.Builder
 		for _, e := range c.edges {
@@ -215,12 +220,13 @@ func (w *signer) pinned(last map[residency.Jurisdiction]string) {
 			continue
 		}
 		last[j] = is
-		rel := label(strings.ToLower(string(j))) + label("join")
-		w.steered(rel, c, hostTypes[:3]...)
-		w.name(rel, hostTypes[3:]...)
+		if is == "" {
+			continue
+		}
+		rel := pinnedName(j)
+		w.steered(rel, c, hostTypes...)
 		for _, relay := range relays {
 			w.steered(relay+rel, c, dns.TypeSRV)
-			w.name(relay+rel, dns.TypeTXT)
 		}
 	}
 }
