@@ -154,6 +154,18 @@ var asked = []struct {
 // validates asks Unbound one question; secure wants the answer authenticated.
 func (r *rollover) validates(i int, secure bool) {
 	r.t.Helper()
+	m, err := r.ask(i)
+	switch {
+	case err != nil:
+		r.t.Errorf("%s %s: %v", asked[i].name, dns.Type(asked[i].qtype), err)
+	case m.Rcode == dns.RcodeServerFailure, secure && !m.AuthenticatedData:
+		r.t.Errorf("%s %s, keys %v, DS %v: bogus: %v", asked[i].name, dns.Type(asked[i].qtype), r.set().Keys, r.parent.delegated(), m)
+	case secure:
+		r.secure++
+	}
+}
+
+func (r *rollover) ask(i int) (*dns.Msg, error) {
 	name := asked[i].name
 	if name == "nope.media.example." {
 		name = fmt.Sprintf("n%d.media.example.", rand.Uint32())
@@ -165,13 +177,25 @@ func (r *rollover) validates(i int, secure bool) {
 		c.Net = "tcp"
 		m, _, err = c.Exchange(q, r.unbound)
 	}
-	switch {
-	case err != nil:
-		r.t.Errorf("%s %s: %v", name, dns.Type(asked[i].qtype), err)
-	case m.Rcode == dns.RcodeServerFailure, secure && !m.AuthenticatedData:
-		r.t.Errorf("%s %s, keys %v, DS %v: bogus: %v", name, dns.Type(asked[i].qtype), r.set().Keys, r.parent.delegated(), m)
-	case secure:
-		r.secure++
+	return m, err
+}
+
+// trusted waits until Unbound has forgotten the time before the parent had a DS.
+func (r *rollover) trusted() {
+	r.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		left := 0
+		for i := range asked {
+			if m, err := r.ask(i); err != nil || !m.AuthenticatedData {
+				left++
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("the zone has a DS, and %d of %d answers are not authenticated", left, len(asked))
+		}
 	}
 }
 
@@ -295,6 +319,7 @@ func TestRollover(t *testing.T) {
 	r.until(false, "csk/13 published")
 	r.until(false, "csk/13 ready+ds")
 	r.until(false, "csk/13 active")
+	r.clock.during(r.trusted)
 	r.roll(0)
 	r.until(true, "csk/13 active, csk/13 published")
 	r.until(true, "csk/13 active, csk/13 ready+ds")
@@ -323,6 +348,7 @@ func TestLifetime(t *testing.T) {
 		c.policy.Lifetime = 5 * time.Second
 	})
 	r.until(false, "ksk/15 active, zsk/15 active")
+	r.clock.during(r.trusted)
 	r.until(true, "ksk/15 active, zsk/15 active, ksk/15 published")
 	r.until(true, "ksk/15 removed, zsk/15 active, ksk/15 active")
 	r.refuses()
