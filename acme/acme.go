@@ -64,6 +64,7 @@ type Keeper struct {
 	log     *slog.Logger
 	metrics *metrics
 	changed chan struct{} // holds one: the store's certificate may be another
+	have    chan struct{} // closed with the first certificate
 	began   time.Time
 
 	current atomic.Pointer[certificate] // served; nil: none yet
@@ -104,6 +105,7 @@ func New(c Config) (*Keeper, error) {
 		key:     fmt.Sprintf("certificates/%s-%x", word(u.Host), set[:8]),
 		account: "accounts/" + word(u.Host+u.Path),
 		changed: make(chan struct{}, 1),
+		have:    make(chan struct{}),
 	}
 	k.due.Store(&k.began)
 	k.client = client(c, newSolver(c.Store))
@@ -159,6 +161,9 @@ func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	}
 	return nil, fmt.Errorf("no certificate for region %s yet: it is being obtained", k.region)
 }
+
+// Obtained is closed once there is a certificate to serve: at once where the cache had it.
+func (k *Keeper) Obtained() <-chan struct{} { return k.have }
 
 // Run keeps the certificate until ctx ends, whose error it returns. Nothing else ends
 // it: a failure is logged, counted and tried again.
@@ -253,10 +258,14 @@ func (k *Keeper) fail(err error, now time.Time) {
 
 // serve puts a certificate in force for every later handshake.
 func (k *Keeper) serve(c *certificate) {
-	if old := k.current.Load(); old != nil && old.leaf.Equal(c.leaf) {
+	old := k.current.Load()
+	if old != nil && old.leaf.Equal(c.leaf) {
 		return
 	}
 	k.current.Store(c)
+	if old == nil {
+		close(k.have)
+	}
 	k.ari, k.askARI, k.unsaved = nil, time.Time{}, false
 	k.plan()
 	k.log.Info("certificate in force", "region", k.region, "names", c.leaf.DNSNames, "expires", c.leaf.NotAfter)

@@ -40,7 +40,22 @@ func TestIssuance(t *testing.T) {
 		a, b := newKeeper(t, config(p, st, "de-fra", s, names...)), newKeeper(t, config(p, st, "de-fra", s, names...))
 		us := newKeeper(t, config(p, st, "us-iad", secret(t, 2), Names("media.example", "us-iad")...))
 		for _, k := range []*Keeper{a, b, us} {
+			select {
+			case <-k.Obtained():
+				t.Error("a certificate is said to be obtained before anything runs")
+			default:
+			}
 			running(t, k.Run)
+		}
+		for _, k := range []*Keeper{a, b, us} {
+			select {
+			case <-k.Obtained():
+			case <-time.After(time.Minute):
+				t.Fatal("no certificate is said to be obtained")
+			}
+			if _, err := k.GetCertificate(nil); err != nil {
+				t.Errorf("once it is obtained: %v", err)
+			}
 		}
 		first, second, other := leaf(t, p, a, "a certificate", any1), leaf(t, p, b, "the same certificate", any1), leaf(t, p, us, "another", any1)
 		if !first.Equal(second) {

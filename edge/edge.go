@@ -52,6 +52,9 @@ type Config struct {
 	// ciphers are used; versions and ALPN are this package's. nil: plain HTTP.
 	TLS   *tls.Config
 	Turns netip.AddrPort // TCP; used with TLS only
+	// Certified is closed once TLS has a certificate: until then the edge serves, and
+	// registers nowhere. nil: it has one.
+	Certified <-chan struct{}
 	// Public is the address that DNS answers and ICE offers; the zero value takes
 	// HTTP's address.
 	Public netip.Addr
@@ -209,9 +212,27 @@ func (e *Edge) Run(ctx context.Context) error {
 	return err
 }
 
+// certified waits for a certificate: who registers is taken for up, and answered to
+// clients, and nobody can join an edge without one. false: one of the contexts ended.
+func (e *Edge) certified(ctx, alive context.Context) bool {
+	if e.cfg.Certified == nil {
+		return true
+	}
+	select {
+	case <-e.cfg.Certified:
+		return true
+	case <-ctx.Done():
+	case <-alive.Done():
+	}
+	return false
+}
+
 // announce keeps the edge registered until ctx ends, then takes it out. alive
 // ends only when serving itself fails.
 func (e *Edge) announce(ctx, alive context.Context) {
+	if !e.certified(ctx, alive) {
+		return
+	}
 	var lease store.Lease
 	used, failing := -1, false
 	t := time.NewTicker(leaseTTL / 3)

@@ -24,6 +24,8 @@ import (
 	pion "github.com/pion/turn/v5"
 
 	"bailiwick/edge/signal"
+	"bailiwick/steer"
+	"bailiwick/store"
 )
 
 // issued is a self-signed certificate of an edge's name, whose serial number tells it
@@ -174,6 +176,65 @@ func TestCertificateIsSwapped(t *testing.T) {
 
 // A client gets TURN over TLS by the name in the certificate, on the relay's port and
 // on the HTTPS port, whether it says by ALPN what it speaks or not.
+// gate is a store that tells who registers too early.
+type gate struct {
+	store.Store
+	t    *testing.T
+	open <-chan struct{}
+}
+
+func (g gate) Register(ctx context.Context, in store.Instance, ttl time.Duration) (store.Lease, error) {
+	select {
+	case <-g.open:
+	default:
+		g.t.Errorf("%s registers before it has a certificate", in.ID)
+	}
+	return g.Store.Register(ctx, in, ttl)
+}
+
+// An edge that waits for its certificate serves and publishes its key, and is answered
+// to nobody.
+func TestRegistersWithACertificate(t *testing.T) {
+	var cfg Config
+	f := startWith(t, 10, func(c *Config) { cfg = *c }, "de-fra")
+	certified := make(chan struct{})
+	cfg.ID, cfg.Region, cfg.Metrics, cfg.Certified = "de-ber-1", "de-ber", nil, certified
+	cfg.Store = gate{f.st, t, certified}
+	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{*issued(t, 1)}}
+	cfg.Turns = netip.MustParseAddrPort("127.0.0.1:0")
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	f.until("the edge serves", func(w *steer.World) bool { return len(w.Keys) == 2 })
+	close(certified)
+	f.until("the edge is in the world", func(w *steer.World) bool { _, e := w.Edge("de-ber-1"); return e != nil })
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
+// One that is stopped before it has one ends all the same.
+func TestStopsWithoutACertificate(t *testing.T) {
+	var cfg Config
+	f := startWith(t, 10, func(c *Config) { cfg = *c }, "de-fra")
+	cfg.ID, cfg.Region, cfg.Metrics, cfg.Certified = "de-ber-1", "de-ber", nil, make(chan struct{})
+	cfg.Store = gate{f.st, t, cfg.Certified}
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := e.Run(ctx); err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
 func TestTURNOverTLS(t *testing.T) {
 	s := startTLS(t)
 	c := s.consult("de-ber")

@@ -193,10 +193,11 @@ func (d *nameServer) config(e *env, m *region.Map) (config geodns.Config, err er
 	config = geodns.Config{Addr: d.Listen, Node: d.Node, Zone: m.Zone, NS: d.NS, Why: d.Why, World: d.world.Current, Changes: d.world.Subscribe, Geo: table,
 		Records: records, Secrets: d.secrets.Secrets, Challenges: func(name string) []string { return d.challenges.Lookup(name) }, Rate: d.Rate, Log: e.log, Registry: d.metrics}
 	names := records.NameServers(m.Zone)
-	if config.TLS, d.renew, err = d.certificate(e, d.node, d.State, names[0], "dns", names); err != nil {
+	secure, err := d.certificate(e, d.node, d.State, names[0], "dns", names)
+	if err != nil {
 		return config, err
 	}
-	config.DoT = d.DoT
+	config.TLS, d.renew, config.DoT = secure.config, secure.renew, d.DoT
 	sample, err := d.queryLogFlags.open(e)
 	if err != nil {
 		return config, err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -82,7 +81,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	secure, renew, err := c.certificates(e, n, m.Zone)
+	secure, err := c.certificates(e, n, m.Zone)
 	if err != nil {
 		return err
 	}
@@ -90,7 +89,7 @@ func (c *edgeCmd) Run(e *env) error {
 		return err
 	}
 	ed, err := edge.New(edge.Config{ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
-		TLS: secure, Turns: c.Turns, Public: c.Public, Host: c.Host, Seats: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
+		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Seats: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
 		return listenError(err, "name another address with --listen, --media, --turn or --turns")
@@ -101,13 +100,16 @@ func (c *edgeCmd) Run(e *env) error {
 	defer stop()
 	g, ctx := errgroup.WithContext(after)
 	n.run(ctx, g, nil)
-	if renew != nil {
-		g.Go(func() error { return quiet(ctx, renew(ctx)) })
+	if secure.renew != nil {
+		g.Go(func() error { return quiet(ctx, secure.renew(ctx)) })
 	}
 	g.Go(func() error {
 		defer stop()
 		return ed.Run(e.ctx)
 	})
+	if !secure.await(e.ctx) {
+		return g.Wait()
+	}
 	fmt.Fprintf(e.stdout, "ready\n  edge     %s in %s\n  http     %s\n  media    %s\n  turn     %s\n", c.ID, c.Region, ed.Self().Host, ed.Self().Media, ed.Self().Turn)
 	if at := ed.Self().Turns; at.IsValid() {
 		fmt.Fprintf(e.stdout, "  turns    %s\n", at)
@@ -115,18 +117,18 @@ func (c *edgeCmd) Run(e *env) error {
 	return g.Wait()
 }
 
-// certificates is where the edge's TLS comes from and what keeps it fresh; nil is
-// plain HTTP. With TLS it settles the edge's base URL.
-func (c *edgeCmd) certificates(e *env, n *node, zone string) (config *tls.Config, renew func(context.Context) error, err error) {
+// certificates is where the edge's TLS comes from; the zero value is plain HTTP. With
+// TLS it settles the edge's base URL.
+func (c *edgeCmd) certificates(e *env, n *node, zone string) (certified, error) {
 	if !c.given() {
-		return nil, nil, nil
+		return certified{}, nil
 	}
 	if c.Host == "" {
 		c.Host = edge.DefaultHost(c.ID, zone, c.Listen.Port())
 	}
 	u, err := url.Parse(c.Host)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return nil, nil, misuse{fmt.Errorf("--host %q: with TLS the base URL of join links begins with https://", c.Host)}
+		return certified{}, misuse{fmt.Errorf("--host %q: with TLS the base URL of join links begins with https://", c.Host)}
 	}
 	return c.certificate(e, n, c.State, u.Hostname(), c.Region, acme.Names(zone, c.Region))
 }

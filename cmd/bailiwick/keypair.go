@@ -124,22 +124,42 @@ type certFlags struct {
 // given tells whether there is one at all.
 func (f *certFlags) given() bool { return f.TLSCert != "" || f.TLSKey != "" || f.ACME != "" }
 
-// certificate gives the certificate and what keeps it fresh; nil without one. An ACME
-// certificate is of names and belongs to region; host is as for open.
-func (f *certFlags) certificate(e *env, n *node, state, host, region string, names []string) (config *tls.Config, renew func(context.Context) error, err error) {
+// certified is TLS with a certificate from one of them; the zero value is none.
+type certified struct {
+	config *tls.Config
+	renew  func(context.Context) error // keeps the certificate fresh
+	have   <-chan struct{}             // closed once there is one; nil: there is
+}
+
+// await returns once there is a certificate where one is wanted; false: ctx ended.
+func (c certified) await(ctx context.Context) bool {
+	if c.have == nil {
+		return true
+	}
+	select {
+	case <-c.have:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// certificate gives the certificate. An ACME one is of names and belongs to region; host
+// is as for open.
+func (f *certFlags) certificate(e *env, n *node, state, host, region string, names []string) (certified, error) {
 	pair, err := f.open(host, e.log)
 	if err != nil {
-		return nil, nil, err
+		return certified{}, err
 	}
 	if pair != nil {
 		if f.ACME != "" {
-			return nil, nil, misuse{errors.New("--acme and --tls-cert: give one of them")}
+			return certified{}, misuse{errors.New("--acme and --tls-cert: give one of them")}
 		}
-		return pair.config(), pair.run, nil
+		return certified{config: pair.config(), renew: pair.run}, nil
 	}
 	k, err := f.keeper(e, n.store, names, region, state, n.metrics)
 	if err != nil || k == nil {
-		return nil, nil, err
+		return certified{}, err
 	}
-	return k.TLSConfig(), k.Run, nil
+	return certified{config: k.TLSConfig(), renew: k.Run, have: k.Obtained()}, nil
 }

@@ -181,7 +181,7 @@ func TestKeyPairRefuses(t *testing.T) {
 			if tt.base == "acme" {
 				c.ACME, c.Host = "https://ca.example/directory", "https://e"
 			}
-			_, _, err := c.certificates(&env{log: slog.New(slog.DiscardHandler)}, nil, testZone)
+			_, err := c.certificates(&env{log: slog.New(slog.DiscardHandler)}, nil, testZone)
 			var m misuse
 			if !errors.As(err, &m) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want misuse with %q", err, tt.want)
