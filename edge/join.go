@@ -68,7 +68,7 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 	var writing sync.WaitGroup
 	writing.Go(func() { out.run(ctx) })
 	writing.Go(func() { keepAlive(ctx, conn, cancel) })
-	left, bad := e.listenTo(ctx, conn, session)
+	left, bad := e.listenTo(ctx, conn, session, out)
 	if bad != nil {
 		refuse(ctx, conn, bad)
 	}
@@ -171,12 +171,13 @@ func (e *Edge) welcome(t *consult.Token, session string) signal.Welcome {
 }
 
 // listenTo reads the client until it leaves, the socket ends or it breaks the
-// protocol; only the last is a problem.
-func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, s *sfu.Session) (left bool, bad *router.Problem) {
+// protocol; only the last is a problem. Who was told to move and closes the socket has
+// left: the media are there. A socket that was cut says nothing.
+func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, s *sfu.Session, out *outbox) (left bool, bad *router.Problem) {
 	for {
 		_, frame, err := conn.Read(ctx)
 		if err != nil {
-			return false, nil
+			return out.moved.Load() && websocket.CloseStatus(err) != -1, nil
 		}
 		m, err := signal.Decode(frame)
 		if err != nil {

@@ -18,6 +18,7 @@ type outbox struct {
 	held  chan struct{} // closed once the welcome may go
 	first any
 	stop  context.CancelFunc
+	moved atomic.Bool // the client was told to join elsewhere
 	over  atomic.Bool // the client was told that it has nothing to come back for
 }
 

@@ -243,6 +243,7 @@ func (r *rooms) moveLocked(rm *room, p *consult.Placement, only consult.Particip
 			r.edge.cfg.Log.Error("move token not signed", "consult", rm.id, "err", err)
 			continue
 		}
+		s.out.moved.Store(true)
 		s.out.put(signal.Move{Type: signal.TypeMove, URL: router.WebSocketURL(to.Host), Token: token, Epoch: p.Epoch,
 			Reason: reason, Place: place(w, reg.ID)})
 		time.AfterFunc(moveGrace, func() {
