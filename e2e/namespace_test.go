@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/miekg/dns"
-
 	"bailiwick/store/consultest"
 	"bailiwick/web/webtest"
 )
@@ -87,10 +85,11 @@ func alone(t *testing.T) bool {
 	return false
 }
 
-// internet brings the namespace up: addresses, a root that delegates media.example to
-// authority, and a real Unbound that starts from that root and serves the access
-// networks, telling the authority the client's network (ECS). The machine is in Berlin.
-func internet(t *testing.T) {
+// internet brings the namespace up: addresses, a signed root that delegates
+// media.example to authority, and a real Unbound that starts from that root, validates,
+// and serves the access networks, telling the authority the client's network (ECS). The
+// machine is in Berlin.
+func internet(t *testing.T) *rootZone {
 	t.Helper()
 	home := t.TempDir()
 	t.Setenv("BAILIWICK_CONSUL", consultest.Binary(t)) // found by the HOME of the person
@@ -117,49 +116,13 @@ func internet(t *testing.T) {
 		syscall.Mount(conf, "/etc/resolv.conf", "", syscall.MS_BIND, "")); err != nil {
 		t.Fatalf("/etc/resolv.conf of the namespace: %v", err)
 	}
-	serveRoot(t)
-	unbound(t, home)
+	root := serveRoot(t)
+	unbound(t, home, strings.ReplaceAll(root.key.String(), "\t", " "))
+	return root
 }
 
-// serveRoot answers as the root of that internet, which delegates one zone.
-func serveRoot(t *testing.T) {
-	rr := func(s string) dns.RR {
-		r, err := dns.NewRR(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
-	}
-	soa, ns, nsAddr := rr(". 60 SOA ns.root. hostmaster.root. 1 60 60 60 60"), rr(". 60 NS ns.root."), rr("ns.root. 60 A "+rootServer)
-	cut, glue := rr("media.example. 60 NS ns1.media.example."), rr("ns1.media.example. 60 A "+authority)
-	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg).SetReply(q)
-		switch name := strings.ToLower(q.Question[0].Name); {
-		case dns.IsSubDomain("media.example.", name):
-			m.Ns, m.Extra = []dns.RR{cut}, []dns.RR{glue}
-		case name == "." && q.Question[0].Qtype == dns.TypeNS:
-			m.Authoritative, m.Answer, m.Extra = true, []dns.RR{ns}, []dns.RR{nsAddr}
-		case name == "ns.root." && q.Question[0].Qtype == dns.TypeA:
-			m.Authoritative, m.Answer = true, []dns.RR{nsAddr}
-		default:
-			m.Authoritative, m.Ns = true, []dns.RR{soa}
-			if name != "." && name != "example." && name != "root." && name != "ns.root." {
-				m.Rcode = dns.RcodeNameError
-			}
-		}
-		w.WriteMsg(m)
-	})
-	conn, err := net.ListenPacket("udp", rootServer+":53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &dns.Server{PacketConn: conn, Handler: handler}
-	done := make(chan error, 1)
-	go func() { done <- srv.ActivateAndServe() }()
-	t.Cleanup(func() { conn.Close(); <-done })
-}
-
-func unbound(t *testing.T, dir string) {
+// unbound runs the resolver; anchor is the root's key.
+func unbound(t *testing.T, dir, anchor string) {
 	t.Helper()
 	hints, config := filepath.Join(dir, "root.hints"), filepath.Join(dir, "unbound.conf")
 	write(t, hints, ". 3600000 NS ns.root.\nns.root. 3600000 A "+rootServer+"\n")
@@ -177,12 +140,28 @@ func unbound(t *testing.T, dir string) {
   logfile: ""
   do-ip6: no
   root-hints: %q
-  module-config: "subnetcache iterator"
+  trust-anchor: %q
+  module-config: "subnetcache validator iterator"
   send-client-subnet: %s
 remote-control:
   control-enable: no
-`, berlin, paris, upstream, dir, hints, authority))
+`, berlin, paris, upstream, dir, hints, anchor, authority))
 	background(t, "unbound", exec.Command(needed(t, "unbound", "unbound"), "-d", "-c", config))
+}
+
+// webOnly closes the ports of TURN over TCP and TLS, to everybody: TCP is left with the
+// HTTPS port. Health probes ask STUN over UDP, which stays open.
+func webOnly(t *testing.T) {
+	t.Helper()
+	ip := needed(t, "ip", "iproute2")
+	for _, args := range []string{"pref 1 lookup local", "pref 0 ipproto tcp dport 3478 prohibit", "pref 0 ipproto tcp dport 5349 prohibit"} {
+		if out, err := exec.Command(ip, append([]string{"rule", "add"}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip rule add %s: %v\n%s", args, err, out)
+		}
+	}
+	if out, err := exec.Command(ip, "rule", "del", "pref", "0", "lookup", "local").CombinedOutput(); err != nil {
+		t.Fatalf("ip rule del: %v\n%s", err, out)
+	}
 }
 
 // resolve asks as the machines of an access network do: its resolver, and nobody else.

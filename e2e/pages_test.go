@@ -16,14 +16,15 @@ import (
 // read its statistics.
 const watchPeers = `window.pcs = []; const RealPC = RTCPeerConnection;
 window.RTCPeerConnection = class extends RealPC { constructor(...a) { super(...a); window.pcs.push(this); } };
-window.flow = async () => { const sum = {audio: 0, video: 0, energy: 0, pair: "", remote: "", made: window.pcs.length};
+window.flow = async () => { const sum = {audio: 0, video: 0, energy: 0, pair: "", relay: "", remote: "", made: window.pcs.length};
   for (const pc of window.pcs.filter((p) => p.connectionState === "connected").slice(-1)) {
     const stats = await pc.getStats();
     for (const s of stats.values()) {
       if (s.type === "inbound-rtp" && s.kind === "audio") { sum.audio += s.packetsReceived; sum.energy += s.totalAudioEnergy || 0; }
       if (s.type === "inbound-rtp" && s.kind === "video") sum.video += s.framesDecoded || 0;
-      if (s.type === "candidate-pair" && s.nominated && s.state === "succeeded") {
-        sum.pair = stats.get(s.localCandidateId)?.candidateType; const r = stats.get(s.remoteCandidateId); sum.remote = r?.address + ":" + r?.port; }
+      if (s.type === "transport" && stats.has(s.selectedCandidatePairId)) { // a pair that is being checked again has not "succeeded"
+        const p = stats.get(s.selectedCandidatePairId), l = stats.get(p.localCandidateId), r = stats.get(p.remoteCandidateId);
+        sum.pair = l?.candidateType; sum.relay = l?.url ?? ""; sum.remote = r?.address + ":" + r?.port; }
     } } return sum; };`
 
 // flow is what a page receives on its newest connection that is up.
@@ -33,6 +34,7 @@ type flow struct {
 	Video  int     `json:"video"` // decoded frames
 	Energy float64 `json:"energy"`
 	Pair   string  `json:"pair"`   // type of the local candidate in use
+	Relay  string  `json:"relay"`  // URL of the TURN server, where it goes through one
 	Remote string  `json:"remote"` // address of the edge
 }
 
