@@ -174,8 +174,6 @@ func TestCertificateIsSwapped(t *testing.T) {
 	}
 }
 
-// A client gets TURN over TLS by the name in the certificate, on the relay's port and
-// on the HTTPS port, whether it says by ALPN what it speaks or not.
 // gate is a store that tells who registers too early.
 type gate struct {
 	store.Store
@@ -235,6 +233,8 @@ func TestStopsWithoutACertificate(t *testing.T) {
 	}
 }
 
+// A client gets TURN over TLS by the name in the certificate, on the relay's port and
+// on the HTTPS port, whether it says by ALPN what it speaks or not.
 func TestTURNOverTLS(t *testing.T) {
 	s := startTLS(t)
 	c := s.consult("de-ber")

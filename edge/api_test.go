@@ -1,0 +1,34 @@
+package edge
+
+import (
+	"testing"
+
+	"bailiwick/consult/router"
+	"bailiwick/steer"
+)
+
+func TestModesAPI(t *testing.T) {
+	f := start(t, 10, "de-ber")
+	tests := []struct {
+		name, path, body, key string
+		status                int
+		code                  string
+	}{
+		{"no key", "/v1/regions/de-ber", `{"mode":"down"}`, "x", 401, "unauthorized"},
+		{"unknown region", "/v1/regions/xx", `{"mode":"down"}`, "dev", 404, "not_found"},
+		{"unknown mode", "/v1/regions/de-ber", `{"mode":"off"}`, "dev", 400, "bad_request"},
+		{"expiry in the past", "/v1/regions/de-ber", `{"mode":"down","expires_at":"2020-01-01T00:00:00Z"}`, "dev", 400, "bad_request"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var p router.Problem
+			if status := f.call("de-ber", "PUT", tt.path, tt.body, tt.key, &p); status != tt.status || p.Code != tt.code {
+				t.Errorf("%d %+v, want %d %s", status, p, tt.status, tt.code)
+			}
+		})
+	}
+	if status := f.call("de-ber", "PUT", "/v1/regions/de-ber", `{"mode":"down","reason":"test"}`, "dev", nil); status != 204 {
+		t.Errorf("status %d", status)
+	}
+	f.until("the mode is folded", func(w *steer.World) bool { return w.Regions[w.RegionIndex("de-ber")].Reason == "test" })
+}
