@@ -1,0 +1,70 @@
+package geo
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestScopesOfTheWholeTable: in the real country database, no scope reaches over the
+// range that its address is in, so every address inside a scope has the same place and
+// no scope spans a jurisdiction; and no scope could be coarser.
+func TestScopesOfTheWholeTable(t *testing.T) {
+	var text [2]*os.File
+	for i, name := range []string{"geoip", "geoip6"} {
+		f, err := os.Open(filepath.Join("/usr/share/tor", name))
+		if err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%v: install tor-geoipdb", err)
+			}
+			t.Skipf("%v: install tor-geoipdb", err)
+		}
+		defer f.Close()
+		text[i] = f
+	}
+	path := filepath.Join(t.TempDir(), "country.mmdb")
+	if _, err := Import(path, text[0], text[1], func(int, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	table, err := Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := table.Ranges(); n < 100_000 {
+		t.Fatalf("%d ranges: the database is not whole", n)
+	}
+	check := func(a netip.Addr, at uint32, first, last u128) {
+		place, p := table.Find(a)
+		s := spanOf(p)
+		if place != int(at) || s.first.less(first) || last.less(s.last) {
+			t.Fatalf("%s: place %d and scope %s, want place %d and a scope within its range", a, place, p, at)
+		}
+		if p.Bits() == 0 {
+			return
+		}
+		parent := spanOf(netip.PrefixFrom(p.Addr(), p.Bits()-1).Masked())
+		if !parent.first.less(first) && !last.less(parent.last) {
+			t.Fatalf("%s: scope %s, but its parent is in the range too", a, p)
+		}
+	}
+	for i, r := range table.v4 {
+		last := u128{lo: 1<<32 - 1}
+		if i+1 < len(table.v4) {
+			last = u128{lo: uint64(table.v4[i+1].first) - 1}
+		}
+		first := u128{lo: uint64(r.first)}
+		for _, a := range []u128{first, last, {lo: first.lo + (last.lo-first.lo)/2}} {
+			check(addr(a, true), r.at, first, last)
+		}
+	}
+	for i, r := range table.v6 {
+		last := u128{^uint64(0), ^uint64(0)}
+		if i+1 < len(table.v6) {
+			last = table.v6[i+1].first.prev()
+		}
+		for _, a := range []u128{r.first, last} {
+			check(addr(a, false), r.at, r.first, last)
+		}
+	}
+}
