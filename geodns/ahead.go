@@ -42,7 +42,9 @@ func (s *Server) prepare(ctx context.Context) {
 		s.viewing.Unlock()
 		if v.world != old.world || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
 			s.signAhead(v, &known)
-			s.view.Store(v) // had the inputs changed again, changed would hold a value
+			if !s.replace(old, v) {
+				continue
+			}
 		}
 		s.preparing.Store(s.changes != nil)
 		look := time.NewTimer(lookEvery)
@@ -54,6 +56,17 @@ func (s *Server) prepare(ctx context.Context) {
 		}
 		look.Stop()
 	}
+}
+
+// replace puts v in old's place, unless either has been overtaken while v was made.
+func (s *Server) replace(old, v *view) bool {
+	s.viewing.Lock()
+	defer s.viewing.Unlock()
+	if s.view.Load() != old || s.inputs != v.inputs {
+		return false
+	}
+	s.view.Store(v)
+	return true
 }
 
 // ahead is what has been signed: by what, when, and for which edges.

@@ -104,3 +104,20 @@ func TestClockJumps(t *testing.T) {
 		}
 	}
 }
+
+// A view that was overtaken while it was made never comes back.
+func TestOvertakenViewIsDropped(t *testing.T) {
+	s := listen(t)
+	_, k := keys(t, false)
+	old := s.view.Load()
+	s.viewing.Lock()
+	v := s.newView(old.world)
+	s.viewing.Unlock()
+	s.SetSigner(k)
+	if s.replace(old, v) || s.view.Load().signer != k {
+		t.Error("an unsigned view took the place of the signed one")
+	}
+	if s.replace(s.view.Load(), v) {
+		t.Error("a view of other inputs was taken")
+	}
+}

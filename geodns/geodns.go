@@ -50,7 +50,7 @@ const (
 	// maxConns bounds the TCP connections open at once; a further one is closed.
 	maxConns = 256
 	// maxPerClient bounds those of one client: an IPv4 address, an IPv6 /64.
-	maxPerClient = 16
+	maxPerClient = 32
 	// maxNode is the longest name of a node, in octets.
 	maxNode = 63
 )
