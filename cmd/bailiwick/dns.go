@@ -152,6 +152,10 @@ func (c *dnsCmd) open(e *env) (*nameServer, error) {
 }
 
 func (d *nameServer) listen(e *env, m *region.Map) error {
+	signs, err := d.dnssecFlags.config(d.zone)
+	if err != nil {
+		return misuse{err}
+	}
 	config, err := d.config(e, m)
 	if err != nil {
 		return err
@@ -161,10 +165,6 @@ func (d *nameServer) listen(e *env, m *region.Map) error {
 	}
 	d.challenges = challenges(e, d.store, d.Node, d.srv.Addr())
 	if d.DNSSEC {
-		signs, err := d.dnssecFlags.config(d.zone)
-		if err != nil {
-			return misuse{err}
-		}
 		d.keys = newSigning(signs, d.store, e.log)
 		d.keys.zone, d.keys.path, d.keys.swap = d.zone, signingPath(d.State, d.zone), d.srv.SetSigner
 		if err := d.keys.register(d.metrics, d.srv.SignatureExpires); err != nil {
