@@ -30,8 +30,6 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/geodns/batch"
@@ -131,11 +129,10 @@ type Server struct {
 	metrics             *metrics
 	queryLog            *queryLog // may be nil
 
-	udp      []*net.UDPConn // one a core
+	udp      []*batch.Socket // one a core
 	tcp      *net.TCPListener
 	dot      *net.TCPListener // nil: no DNS over TLS
 	tls      *tls.Config
-	wildcard bool          // answers must name their source address
 	idle     time.Duration // tcpIdle
 	maxConns int
 
@@ -149,7 +146,7 @@ type Server struct {
 // answers. Errors name the address.
 func Listen(c Config) (*Server, error) {
 	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]netip.Prefix{},
-		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{}, wildcard: c.Addr.Addr().IsUnspecified(),
+		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{},
 		changes: c.Changes, changed: make(chan struct{}, 1), idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, acme: c.Challenges, node: c.Node, now: time.Now,
 		signatures: dnssec.NewSignatures(maxSigned), denials: dnssec.NewSignatures(maxDenied)}
 	if s.secrets == nil {
@@ -158,7 +155,7 @@ func Listen(c Config) (*Server, error) {
 	}
 	s.limiter = newLimiter(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
-	s.queries.New = func() any { return new(query) }
+	s.queries.New = func() any { return &query{lower: make([]byte, 0, maxName), starts: make([]uint8, 0, maxName/2)} }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -178,7 +175,7 @@ func Listen(c Config) (*Server, error) {
 	for _, a := range c.NS {
 		s.ns = append(s.ns, clientAddr(a))
 	}
-	if len(s.ns) == 0 && !s.wildcard {
+	if len(s.ns) == 0 && !c.Addr.Addr().IsUnspecified() {
 		s.ns = []netip.Addr{clientAddr(c.Addr.Addr())}
 	}
 	if err := s.SetRecords(c.Records); err != nil {
@@ -229,18 +226,6 @@ func (s *Server) bind(at netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("dns %s: %w", at, err)
 	}
-	if !s.wildcard {
-		return nil
-	}
-	// A host with several addresses must answer from the one that was asked. Which of
-	// the two calls works depends on the socket's family.
-	for _, c := range s.udp {
-		err4 := ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst, true)
-		err6 := ipv6.NewPacketConn(c).SetControlMessage(ipv6.FlagDst, true)
-		if err4 != nil && err6 != nil {
-			return errors.Join(fmt.Errorf("dns %s: destination addresses: %w: listen on one address", at, err4), s.Close())
-		}
-	}
 	return nil
 }
 
@@ -268,7 +253,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	for _, c := range s.udp {
 		loop(func() error {
-			return batch.Serve(c, s.wildcard, func(out, in []byte, from netip.AddrPort) []byte {
+			return c.Serve(func(out, in []byte, from netip.AddrPort) []byte {
 				return s.respond(out, in, from.Addr(), overUDP)
 			})
 		})

@@ -57,7 +57,7 @@ func serve(listen, db string) error {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s, err := geodns.Listen(geodns.Config{Addr: at, Zone: w.Map.Zone, Geo: table, World: func() *steer.World { return w }, Registry: metrics})
+	s, err := geodns.Listen(geodns.Config{Addr: at, Zone: w.Map.Zone, Geo: table, World: func() *steer.World { return w }, Changes: still, Registry: metrics})
 	if err != nil {
 		return err
 	}
@@ -75,6 +75,9 @@ func serve(listen, db string) error {
 	cancel()
 	return errors.Join(err, <-done)
 }
+
+// still are the changes of a world that stands still.
+func still() (<-chan struct{}, func()) { return nil, func() {} }
 
 // newSigner has one CSK, as `bailiwick dns --dnssec` begins with.
 func newSigner() (*dnssec.Signer, error) {

@@ -7,8 +7,12 @@ package batch
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 )
 
 const (
@@ -27,22 +31,42 @@ type Handler func(out, in []byte, from netip.AddrPort) []byte
 
 // Listen opens n sockets on one UDP address, among which the system spreads clients
 // (SO_REUSEPORT), or a single one where it does not. Port 0 is no address for that:
-// choose one first.
-func Listen(at netip.AddrPort, n int) ([]*net.UDPConn, error) {
+// choose one first. A wildcard address is answered from the address that was asked.
+// Whoever does not come to call Serve must Close each.
+func Listen(at netip.AddrPort, n int) (list []*Socket, err error) {
 	config := net.ListenConfig{Control: control}
 	if control == nil {
 		n = 1
 	}
-	var conns []*net.UDPConn
+	defer func() {
+		if err != nil {
+			for _, s := range list {
+				s.Close()
+			}
+		}
+	}()
 	for range n {
 		c, err := config.ListenPacket(context.Background(), "udp", at.String())
 		if err != nil {
-			for _, open := range conns {
-				open.Close()
-			}
-			return nil, err
+			return list, err
 		}
-		conns = append(conns, c.(*net.UDPConn))
+		s, err := newSocket(c.(*net.UDPConn), at.Addr().IsUnspecified())
+		if err != nil {
+			c.Close()
+			return list, err
+		}
+		list = append(list, s)
 	}
-	return conns, nil
+	return list, nil
+}
+
+// tellDestination makes the socket deliver the address that a datagram was sent to.
+// Which of the two calls works depends on the socket's family.
+func tellDestination(c *net.UDPConn) error {
+	err4 := ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst, true)
+	err6 := ipv6.NewPacketConn(c).SetControlMessage(ipv6.FlagDst, true)
+	if err4 != nil && err6 != nil {
+		return fmt.Errorf("destination addresses: %w: listen on one address", err4)
+	}
+	return nil
 }

@@ -9,13 +9,10 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 )
 
 // serve runs an echo on n sockets of a free port at host until the test ends.
-func serve(t *testing.T, host string, n int, pktinfo bool, h Handler) netip.AddrPort {
+func serve(t *testing.T, host string, n int, h Handler) netip.AddrPort {
 	t.Helper()
 	probe, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -30,12 +27,8 @@ func serve(t *testing.T, host string, n int, pktinfo bool, h Handler) netip.Addr
 	}
 	var running sync.WaitGroup
 	for _, c := range conns {
-		if pktinfo {
-			ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst, true)
-			ipv6.NewPacketConn(c).SetControlMessage(ipv6.FlagDst, true)
-		}
 		running.Go(func() {
-			if err := Serve(c, pktinfo, h); err != nil {
+			if err := c.Serve(h); err != nil {
 				t.Errorf("Serve: %v", err)
 			}
 		})
@@ -82,7 +75,7 @@ func ask(t *testing.T, to netip.AddrPort, text string) string {
 func TestEcho(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		t.Run(host, func(t *testing.T) {
-			at := serve(t, host, runtime.GOMAXPROCS(0), false, echo)
+			at := serve(t, host, runtime.GOMAXPROCS(0), echo)
 			for i := range 200 {
 				ask(t, at, fmt.Sprint("query ", i))
 			}
@@ -93,7 +86,7 @@ func TestEcho(t *testing.T) {
 func TestAnswersLeaveFromTheAddressAsked(t *testing.T) {
 	for _, tt := range []struct{ host, ask string }{{"0.0.0.0", "127.0.0.7"}, {"::", "::1"}, {"::", "127.0.0.7"}} {
 		t.Run(tt.host+" "+tt.ask, func(t *testing.T) {
-			at := serve(t, tt.host, 1, true, echo)
+			at := serve(t, tt.host, 1, echo)
 			ask(t, netip.AddrPortFrom(netip.MustParseAddr(tt.ask), at.Port()), "hello")
 		})
 	}
@@ -102,7 +95,7 @@ func TestAnswersLeaveFromTheAddressAsked(t *testing.T) {
 // A burst is answered whole, in whatever batches it came; what deserves no answer
 // disturbs nobody.
 func TestBurst(t *testing.T) {
-	at := serve(t, "127.0.0.1", 1, false, echo)
+	at := serve(t, "127.0.0.1", 1, echo)
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +134,7 @@ func TestAllocatesNothing(t *testing.T) {
 	if control == nil {
 		t.Skip("the portable path allocates")
 	}
-	at := serve(t, "127.0.0.1", 1, false, func(out, in []byte, _ netip.AddrPort) []byte { return append(out, in...) })
+	at := serve(t, "127.0.0.1", 1, func(out, in []byte, _ netip.AddrPort) []byte { return append(out, in...) })
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)
@@ -158,5 +151,39 @@ func TestAllocatesNothing(t *testing.T) {
 	})
 	if got != 0 {
 		t.Errorf("%v allocations an exchange, want 0", got)
+	}
+}
+
+// A socket that sleeps is woken by Close; one that never served is closed all the same.
+func TestClose(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		c, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Skipf("%s: %v", host, err)
+		}
+		at := c.LocalAddr().(*net.UDPAddr).AddrPort()
+		c.Close()
+		for range 50 {
+			all, err := Listen(at, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error)
+			go func() { done <- all[0].Serve(echo) }()
+			ended := make(chan struct{})
+			go func() {
+				for _, s := range all {
+					s.Close()
+				}
+				close(ended)
+			}()
+			<-ended
+			if err := <-done; err != nil {
+				t.Fatalf("%s: Serve: %v", host, err)
+			}
+			if err := all[1].Serve(echo); err != nil {
+				t.Fatalf("%s: Serve after Close: %v", host, err)
+			}
+		}
 	}
 }

@@ -4,10 +4,11 @@ package batch
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -34,100 +35,178 @@ type mmsghdr struct {
 // controlLen holds a packet information message of each family.
 const controlLen = 128
 
+// Socket is one UDP socket. The runtime's poller does not know it: a thread that sleeps
+// in recvmmsg is woken for half of what it costs to wake a goroutine by epoll.
+type Socket struct {
+	fd      int
+	pktinfo bool // answers must name their source address
+
+	mu              sync.Mutex
+	serving, closed bool
+}
+
+func newSocket(c *net.UDPConn, pktinfo bool) (*Socket, error) {
+	if pktinfo {
+		if err := tellDestination(c); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s := &Socket{pktinfo: pktinfo}
+	if ctrl := raw.Control(func(fd uintptr) {
+		if s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(s.fd, false)
+		}
+	}); ctrl != nil {
+		return nil, ctrl
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	return s, c.Close() // of this descriptor, which takes it out of the poller
+}
+
+// Close ends Serve.
+func (s *Socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return net.ErrClosed
+	case s.serving: // it is not connected, which is an error, but who sleeps in it is woken
+		unix.Shutdown(s.fd, unix.SHUT_RD)
+	default:
+		unix.Close(s.fd)
+	}
+	s.closed = true
+	return nil
+}
+
+// enter tells whether to serve, leave that nobody does any more.
+func (s *Socket) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving = !s.closed
+	return s.serving
+}
+
+func (s *Socket) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unix.Close(s.fd)
+	s.serving, s.closed = false, true
+}
+
+func (s *Socket) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
 // ring is the memory of one socket's batch: allocated once, pointed into by headers
 // that the kernel reads and writes.
 type ring struct {
-	in, out   [size]mmsghdr
-	inVec     [size]unix.Iovec
-	outVec    [size]unix.Iovec
-	names     [size]unix.RawSockaddrInet6 // large enough for IPv4 too
-	controls  [size][controlLen]byte
-	inBuf     [size][MaxIn]byte
-	outBuf    [size][MaxOut]byte
-	pktinfo   bool // answers must name their source address
-	conn      syscall.RawConn
-	n         int // of the last read, or what is left to write
-	at        int // of it, the next to write
-	errno     syscall.Errno
-	readFunc  func(uintptr) bool
-	writeFunc func(uintptr) bool
+	*Socket
+	in, out  [size]mmsghdr
+	inVec    [size]unix.Iovec
+	outVec   [size]unix.Iovec
+	names    [size]unix.RawSockaddrInet6 // large enough for IPv4 too
+	controls [size][controlLen]byte
+	inBuf    [size][MaxIn]byte
+	outBuf   [size][MaxOut]byte
+	n        int // of the last read, or what is to be written
+	used     int // headers that the kernel has written to
 }
 
 // maxFailures in a row end Serve: the socket is broken, and spinning on it helps
 // nobody.
 const maxFailures = 1000
 
-// Serve answers conn's datagrams until it is closed, which is no error. pktinfo: the
-// socket delivers packet information (IP_PKTINFO), and answers leave from the address
-// that was asked.
-func Serve(conn *net.UDPConn, pktinfo bool, h Handler) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
+// Serve answers datagrams until Close, which is no error. Call it once.
+func (s *Socket) Serve(h Handler) error {
+	if !s.enter() {
+		return nil
 	}
-	r := &ring{conn: raw, pktinfo: pktinfo}
-	// Raw: the scheduler is not told of calls that never block. A batch takes longer
-	// than its patience with a call, and it would take the processor away and give it
-	// back around each one: a third of all the time was thread switches.
-	r.readFunc = func(fd uintptr) bool {
-		n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.in[0])), size, unix.MSG_DONTWAIT, 0, 0)
-		r.n, r.errno = int(n), errno
-		return errno != syscall.EAGAIN && errno != syscall.EINTR
-	}
-	r.writeFunc = func(fd uintptr) bool {
-		for r.at < r.n {
-			n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&r.out[r.at])), uintptr(r.n-r.at), unix.MSG_DONTWAIT, 0, 0)
-			switch {
-			case errno == 0:
-				r.at += int(n)
-			case errno == syscall.EAGAIN:
-				return false
-			case errno == syscall.EINTR:
-			default:
-				r.at++ // a client that cannot be reached is its own fault; the next can
-			}
-		}
-		return true
-	}
+	defer s.leave()
+	r := &ring{Socket: s}
+	r.aim()
 	failures := 0
 	for {
-		switch err := r.read(); {
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil:
+		switch errno := r.read(); {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0 && !s.isClosed():
 			if failures++; failures == maxFailures {
-				return fmt.Errorf("udp: %w", err)
+				return fmt.Errorf("udp: %w", os.NewSyscallError("recvmmsg", errno))
 			}
 			continue
 		}
-		failures = 0
-		if r.handle(h); r.n == 0 {
-			continue
-		}
-		if err := r.conn.Write(r.writeFunc); errors.Is(err, net.ErrClosed) {
+		if r.names[0].Family == unix.AF_UNSPEC && s.isClosed() { // a socket that is shut gives nothing from nobody
 			return nil
 		}
+		failures = 0
+		r.handle(h)
+		r.write()
 	}
 }
 
-// read waits for datagrams and takes as many as there are.
-func (r *ring) read() error {
+// aim points the headers at the memory, once.
+func (r *ring) aim() {
 	for i := range r.in {
 		r.inVec[i] = unix.Iovec{Base: &r.inBuf[i][0], Len: MaxIn}
-		h := &r.in[i].hdr
-		*h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&r.names[i])), Namelen: unix.SizeofSockaddrInet6, Iov: &r.inVec[i], Iovlen: 1}
+		r.in[i].hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&r.names[i])), Iov: &r.inVec[i], Iovlen: 1}
+		r.out[i].hdr = unix.Msghdr{Iov: &r.outVec[i], Iovlen: 1}
 		if r.pktinfo {
-			h.Control, h.Controllen = &r.controls[i][0], controlLen
+			r.in[i].hdr.Control = &r.controls[i][0]
 		}
 	}
-	if err := r.conn.Read(r.readFunc); err != nil {
-		return err
+	r.used = size
+}
+
+// read takes as many datagrams as there are, and waits for one where there are none.
+//
+// The scheduler is not told of calls that do not wait. A batch takes longer than its
+// patience with a call, and it would take the processor away and give it back around
+// each one: a third of all the time was thread switches.
+func (r *ring) read() syscall.Errno {
+	for i := range r.used {
+		h := &r.in[i].hdr
+		h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
+		if r.pktinfo {
+			h.Controllen = controlLen
+		}
 	}
-	if r.errno != 0 {
-		r.n = 0
-		return r.errno
+	r.names[0].Family = unix.AF_UNSPEC
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.in[0])), size, unix.MSG_DONTWAIT, 0, 0)
+	if errno == unix.EAGAIN {
+		n, _, errno = syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.in[0])), size, unix.MSG_WAITFORONE, 0, 0)
 	}
-	return nil
+	if errno != 0 {
+		r.n, r.used = 0, size
+		return errno
+	}
+	r.n, r.used = int(n), int(n)
+	return 0
+}
+
+// write sends the answers.
+func (r *ring) write() {
+	for at := 0; at < r.n; {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.out[at])), uintptr(r.n-at), unix.MSG_DONTWAIT, 0, 0)
+		if errno == unix.EAGAIN { // the link is full
+			n, _, errno = syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.out[at])), uintptr(r.n-at), 0, 0, 0)
+		}
+		switch errno {
+		case 0:
+			at += int(n)
+		case unix.EINTR:
+		default:
+			at++ // a client that cannot be reached is its own fault; the next can
+		}
+	}
 }
 
 // handle turns what was read into what is to be written: r.n messages from 0 on.
@@ -144,15 +223,17 @@ func (r *ring) handle(h Handler) {
 		}
 		in := &r.in[i].hdr
 		r.outVec[answers] = unix.Iovec{Base: &out[0], Len: uint64(len(out))}
-		r.out[answers] = mmsghdr{hdr: unix.Msghdr{Name: in.Name, Namelen: in.Namelen, Iov: &r.outVec[answers], Iovlen: 1}}
+		to := &r.out[answers].hdr
+		to.Name, to.Namelen = in.Name, in.Namelen
 		if r.pktinfo {
+			to.Control, to.Controllen = nil, 0
 			if n := answerFrom(r.controls[i][:in.Controllen]); n > 0 {
-				r.out[answers].hdr.Control, r.out[answers].hdr.Controllen = in.Control, uint64(n)
+				to.Control, to.Controllen = in.Control, uint64(n)
 			}
 		}
 		answers++
 	}
-	r.n, r.at = answers, 0
+	r.n = answers
 }
 
 // answerFrom leaves in c the one packet information message that makes the answer

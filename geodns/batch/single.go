@@ -17,14 +17,30 @@ var control func(network, address string, c syscall.RawConn) error
 
 const maxFailures = 1000
 
-// Serve answers conn's datagrams until it is closed, which is no error. pktinfo: the
-// socket delivers packet information, and answers leave from the address that was
-// asked.
-func Serve(conn *net.UDPConn, pktinfo bool, h Handler) error {
+// Socket is one UDP socket.
+type Socket struct {
+	conn    *net.UDPConn
+	pktinfo bool // answers must name their source address
+}
+
+func newSocket(c *net.UDPConn, pktinfo bool) (*Socket, error) {
+	if pktinfo {
+		if err := tellDestination(c); err != nil {
+			return nil, err
+		}
+	}
+	return &Socket{c, pktinfo}, nil
+}
+
+// Close ends Serve.
+func (s *Socket) Close() error { return s.conn.Close() }
+
+// Serve answers datagrams until Close, which is no error. Call it once.
+func (s *Socket) Serve(h Handler) error {
 	in, out, oob := make([]byte, MaxIn), make([]byte, 0, MaxOut), make([]byte, 128)
 	failures := 0
 	for {
-		n, oobn, _, from, err := conn.ReadMsgUDPAddrPort(in, oob)
+		n, oobn, _, from, err := s.conn.ReadMsgUDPAddrPort(in, oob)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -42,10 +58,10 @@ func Serve(conn *net.UDPConn, pktinfo bool, h Handler) error {
 			continue
 		}
 		var source []byte
-		if pktinfo {
+		if s.pktinfo {
 			source = sourceFor(oob[:oobn])
 		}
-		_, _, _ = conn.WriteMsgUDPAddrPort(out, source, from)
+		_, _, _ = s.conn.WriteMsgUDPAddrPort(out, source, from)
 	}
 }
 
