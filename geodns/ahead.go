@@ -17,7 +17,7 @@ import (
 
 const (
 	// lookEvery is how often a preparer looks at the clock, which may have jumped.
-	lookEvery = 10 * time.Second
+	lookEvery = time.Second
 	// maxAhead bounds the pairs of edges whose answers are signed ahead: those of
 	// regions of some thirty edges. Beyond it the first query signs.
 	maxAhead = 1 << 10

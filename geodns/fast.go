@@ -66,8 +66,7 @@ func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) 
 	switch {
 	case a == nil || a.qtype != q.qtype || a.do != q.do || a.outcome != to || string(a.name) != string(q.lower):
 		return out, o, false
-	case q.do && !v.fresh(s.at(q)):
-		s.outdated()
+	case q.do && !s.preparing.Load() && !v.fresh(s.at(q)): // a preparer looks at the clock itself
 		return out, o, false
 	}
 	if q.verdict = s.judge(q, client, a.class, overUDP); q.verdict != pass {
@@ -141,7 +140,7 @@ func appendEDE(b []byte, e *dns.EDNS0_EDE) []byte {
 
 // remember keeps the answer to q for [Server.fast], if others may get it too.
 func (s *Server) remember(v *view, q *query, a *answer, class byte, kind nameKind, via transport) {
-	if via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.brief || a.rcode != dns.RcodeSuccess ||
+	if via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.brief || kind == nameOther || a.rcode != dns.RcodeSuccess ||
 		q.do && !v.fresh(s.at(q)) || !slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) || a.choice != nil && a.choice.own {
 		return
 	}

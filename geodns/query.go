@@ -17,12 +17,10 @@ type query struct {
 	opcode int
 	rd     bool
 
-	asked  bool       // there is a question, to be echoed
-	end    int        // where it ends in the packet
-	lower  []byte     // its name as in the packet, in lower case
-	octets [255]byte  // of lower
-	starts [128]uint8 // where each label begins in lower
-	labels int
+	asked  bool    // there is a question, to be echoed
+	end    int     // where it ends in the packet
+	lower  []byte  // its name as in the packet, in lower case
+	starts []uint8 // where each label begins in lower
 	inZone bool
 	name   string   // in presentation form, in lower case; of spell,
 	rel    []string // as the labels before the zone's, leftmost first; at most maxRel
@@ -50,6 +48,11 @@ type query struct {
 	baked    [clientCookie + serverCookie]byte // the answer's cookie
 }
 
+// clear makes q fit for the next query, with the memory that it has.
+func (q *query) clear() {
+	*q = query{lower: q.lower, starts: q.starts, rel: q.rel}
+}
+
 // subnet is an ECS option (RFC 7871); its zero value is none.
 type subnet struct {
 	raw     []byte       // as it came, without code and length
@@ -59,6 +62,7 @@ type subnet struct {
 
 const (
 	headerLen = 12
+	maxName   = 255 // octets (RFC 1035 section 2.3.4)
 	// maxRel is one more label than the longest name that steers has:
 	// _turn._udp.CC.join.
 	maxRel = 5
@@ -127,21 +131,20 @@ func (s *Server) question(p []byte, q *query) (off int, ok bool) {
 
 // readName reads an uncompressed name and tells whether it is in the zone.
 func (s *Server) readName(p []byte, off int, q *query) (next int, ok bool) {
-	q.lower, q.labels = q.octets[:0], 0
+	q.lower, q.starts = q.lower[:0], q.starts[:0]
 	for {
 		if off >= len(p) || p[off] > 63 { // a pointer has nothing to point at yet
 			return 0, false
 		}
 		n := int(p[off])
-		if off+1+n > len(p) || len(q.lower)+1+n > len(q.octets) {
+		if off+1+n > len(p) || len(q.lower)+1+n > maxName {
 			return 0, false
 		}
 		if n == 0 {
 			q.lower = append(q.lower, 0)
 			break
 		}
-		q.starts[q.labels] = uint8(len(q.lower))
-		q.labels++
+		q.starts = append(q.starts, uint8(len(q.lower)))
 		q.lower = append(q.lower, p[off:off+1+n]...)
 		for i, c := range q.lower[len(q.lower)-n:] {
 			if 'A' <= c && c <= 'Z' {
@@ -150,9 +153,9 @@ func (s *Server) readName(p []byte, off int, q *query) (next int, ok bool) {
 		}
 		off += 1 + n
 	}
-	if above := q.labels - s.labels; above >= 0 {
+	if above := len(q.starts) - s.labels; above >= 0 {
 		at := len(q.lower) - 1 // of the final dot
-		if above < q.labels {
+		if above < len(q.starts) {
 			at = int(q.starts[above])
 		}
 		q.inZone = bytes.Equal(q.lower[at:], s.wire)
@@ -167,7 +170,7 @@ func (q *query) spell(s *Server) {
 		panic(fmt.Errorf("name: %w", err)) // readName has read it
 	}
 	q.rel = q.rel[:0]
-	for i := range min(q.labels-s.labels, maxRel) {
+	for i := range min(len(q.starts)-s.labels, maxRel) {
 		from := int(q.starts[i])
 		q.rel = append(q.rel, string(q.lower[from+1:from+1+int(q.lower[from])]))
 	}

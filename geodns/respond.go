@@ -54,7 +54,7 @@ type answer struct {
 func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) (b []byte) {
 	q := s.queries.Get().(*query)
 	defer s.queries.Put(q)
-	*q = query{rel: q.rel}
+	q.clear()
 	if len(packet) >= headerLen && binary.BigEndian.Uint16(packet)%timed == 0 {
 		began := s.at(q)
 		defer func() { s.metrics.seconds[via].Observe(s.now().Sub(began).Seconds()) }()

@@ -26,16 +26,17 @@ type view struct {
 	inputs
 	from, until time.Time // while its signatures are fresh; zero: it has none
 
-	choices [choiceSlots]atomic.Pointer[choice]
-	bodies  [bodySlots]atomic.Pointer[body]
+	places [placeSlots]atomic.Pointer[decided]
+	bodies [bodySlots]atomic.Pointer[body]
 
 	mu       sync.Mutex // only who decides takes it
 	outcomes map[[maxEdges]*steer.Edge]*outcome
 }
 
 const (
-	// choiceSlots has room for every key of 256 places: a country database.
-	choiceSlots = 1 << 16
+	// placeSlots is for every country, and the cities that most are asked from. With all
+	// 256 keys of each they grow to 8 MiB.
+	placeSlots = 1 << 12
 	// bodySlots is for the names that steer, some 350, times their types.
 	bodySlots = 1 << 13
 	// maxEdges is how many edges a choice keeps, for the case that some have no address
@@ -137,7 +138,6 @@ func (v *view) locate(q *query, client netip.Addr) (n network) {
 // choice is a decision as DNS words it. It is immutable.
 type choice struct {
 	*outcome
-	at      uint64         // the place, and below it one of the 256 keys
 	refused *dns.EDNS0_EDE // why there is no edge
 	ede     []byte         // the same as an option
 	own     bool           // refused names the client's network
@@ -152,15 +152,30 @@ type outcome struct {
 	edges [maxEdges]*steer.Edge // best first, of one region; nil where there are fewer
 }
 
+// decided are the choices that were made for one place.
+type decided struct {
+	place int
+	first *choice                                     // of key 0: for most places no key makes a difference
+	byKey atomic.Pointer[[256]atomic.Pointer[choice]] // where one does; nil: none yet
+}
+
 // recall gives the choice that was made for a network's place and key; nil: none yet,
 // or one that is not for others.
 func (v *view) recall(n *network) *choice {
 	if n.several {
 		return nil
 	}
-	c := v.remembered(uint64(n.place) << 8)
-	if c != nil && !c.sole {
-		c = v.remembered(uint64(n.place)<<8 | steer.PrefixKey(n.prefix))
+	d := v.places[n.place%placeSlots].Load()
+	if d == nil || d.place != n.place {
+		return nil
+	}
+	c := d.first
+	if !c.sole {
+		all := d.byKey.Load()
+		if all == nil {
+			return nil
+		}
+		c = all[steer.PrefixKey(n.prefix)].Load()
 	}
 	if c == nil || c.own {
 		return nil
@@ -168,15 +183,7 @@ func (v *view) recall(n *network) *choice {
 	return c
 }
 
-func (v *view) remembered(at uint64) *choice {
-	if c := v.choices[at%choiceSlots].Load(); c != nil && c.at == at {
-		return c
-	}
-	return nil
-}
-
-// choose is recall, or a decision: one of key 0 first, since for most places no key
-// makes a difference.
+// choose is recall, or a decision.
 func (s *Server) choose(v *view, n *network) *choice {
 	if c := v.recall(n); c != nil {
 		return c
@@ -188,19 +195,25 @@ func (s *Server) choose(v *view, n *network) *choice {
 		return s.decide(v, r)
 	}
 	key := r.c.Key
-	if r.c.Key = 0; key != 0 {
-		if c := s.make(v, n, r); c.sole {
-			return c
-		}
-		r.c.Key = key
+	slot := &v.places[n.place%placeSlots]
+	d := slot.Load()
+	if d == nil || d.place != n.place {
+		r.c.Key = 0
+		d = &decided{place: n.place, first: s.decide(v, r)}
+		slot.Store(d)
 	}
-	return s.make(v, n, r)
-}
-
-func (s *Server) make(v *view, n *network, r *ranking) *choice {
+	if d.first.sole && !d.first.own {
+		return d.first
+	}
+	r.c.Key = key
 	c := s.decide(v, r)
-	c.at = uint64(n.place)<<8 | r.c.Key
-	v.choices[c.at%choiceSlots].Store(c)
+	if d.first.sole { // but for the network that it names
+		return c
+	}
+	if d.byKey.Load() == nil {
+		d.byKey.CompareAndSwap(nil, new([256]atomic.Pointer[choice]))
+	}
+	d.byKey.Load()[key].Store(c)
 	return c
 }
 

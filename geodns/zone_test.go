@@ -227,7 +227,7 @@ func TestStandbyIsOfTheSameRegion(t *testing.T) {
 func TestChoicesKeepPlacesApart(t *testing.T) {
 	js := []residency.Jurisdiction{"DE", "FR", "US", "AE", "GB", "CH"}
 	var places []region.Override
-	for i := range 2000 { // more than there are slots for, with 256 keys each
+	for i := range 5000 { // more than there are slots for
 		o := over(fmt.Sprintf("9.9.%d.%d/32", i>>8, i&255), js[i%len(js)])
 		o.Place.Point.Lat += float64(i) / 1e6 // no two alike
 		places = append(places, o)
