@@ -90,7 +90,7 @@ func (s *Server) signAhead(v *view, k *ahead) {
 		}
 	}()
 	w := signer{s: s, v: v, now: s.now()}
-	edges := worded(v.world)
+	edges := wordsOf(v.world)
 	age := w.now.Sub(k.at)
 	if all := v.inputs != k.inputs || edges != k.edges || age < 0 || age > v.until.Sub(v.from)/3; all {
 		*k = ahead{inputs: v.inputs, at: w.now, edges: edges, pinned: map[residency.Jurisdiction]string{}}
@@ -101,8 +101,8 @@ func (s *Server) signAhead(v *view, k *ahead) {
 	w.pinned(k.pinned)
 }
 
-// worded is all that answers say of edges.
-func worded(w *steer.World) string {
+// wordsOf is all that answers say of edges.
+func wordsOf(w *steer.World) string {
 	var b strings.Builder
 	for i := range w.Regions {
 		for _, e := range w.Regions[i].Edges {

@@ -33,7 +33,7 @@ type cli struct {
 
 	Dev     devCmd     `cmd:"" help:"Run everything on this machine: embedded store, DNS, one edge a region, console and API."`
 	Edge    edgeCmd    `cmd:"" help:"Run one media edge."`
-	DNS     dnsVerbs   `cmd:"" name:"dns" help:"Run one DNS node, or print its DS records."`
+	DNS     dnsVerbs   `cmd:"" name:"dns" help:"Run a DNS node, check it, and look after the keys of its zone."`
 	Check   checkCmd   `cmd:"" help:"Lint a region map; every error at once, with file:line."`
 	Why     whyCmd     `cmd:"" help:"Explain a steering decision, with every rejected region and its citation."`
 	Region  regionCmd  `cmd:"" help:"List regions, or put one in or out of service."`
