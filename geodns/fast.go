@@ -141,7 +141,7 @@ func appendEDE(b []byte, e *dns.EDNS0_EDE) []byte {
 // remember keeps the answer to q for [Server.fast], if others may get it too.
 func (s *Server) remember(v *view, q *query, a *answer, class byte, kind nameKind, via transport) {
 	if via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.brief || kind == nameOther || a.rcode != dns.RcodeSuccess ||
-		q.do && !v.fresh(s.at(q)) || !slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) || a.choice != nil && a.choice.own {
+		q.do && !v.fresh(s.at(q)) || !slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) {
 		return
 	}
 	m := s.message(q, a)

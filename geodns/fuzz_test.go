@@ -246,6 +246,7 @@ func TestFast(t *testing.T) {
 			ask("de.join.media.example.", dns.TypeAAAA, ecs("192.0.2.64/26")), ask("ae.join.media.example.", dns.TypeA, do),
 			ask("de-fra-1.edge.media.example.", dns.TypeA, noEDNS), ask("join.media.example.", dns.TypeHTTPS), ask("_turn._udp.join.media.example.", dns.TypeSRV, do),
 			ask("media.example.", dns.TypeSOA, do), ask("media.example.", dns.TypeNS), ask("join.media.example.", dns.TypeMX, do),
+			ask("join.media.example.", dns.TypeA, ecs("192.0.2.128/26")), ask("join.media.example.", dns.TypeA, ecs("192.0.0.0/20")),
 		} {
 			packet, client := pack(t, q), netip.MustParseAddr(berlin)
 			packet[1] |= 1 // not timed

@@ -2,6 +2,7 @@ package geodns
 
 import (
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"strings"
 	"sync"
@@ -26,8 +27,9 @@ type view struct {
 	inputs
 	from, until time.Time // while its signatures are fresh; zero: it has none
 
-	places [placeSlots]atomic.Pointer[decided]
-	bodies [bodySlots]atomic.Pointer[body]
+	places   [placeSlots]atomic.Pointer[decided]
+	networks [networkSlots]atomic.Pointer[named]
+	bodies   [bodySlots]atomic.Pointer[body]
 
 	mu       sync.Mutex // only who decides takes it
 	outcomes map[[maxEdges]*steer.Edge]*outcome
@@ -37,6 +39,9 @@ const (
 	// placeSlots is for every country, and the cities that most are asked from. With all
 	// 256 keys of each they grow to 8 MiB.
 	placeSlots = 1 << 12
+	// networkSlots is for networks that are not all in one place that is known: many
+	// ranges are longer than the /24 or /56 that resolvers send.
+	networkSlots = 1 << 13
 	// bodySlots is for the names that steer, some 350, times their types.
 	bodySlots = 1 << 13
 	// maxEdges is how many edges a choice keeps, for the case that some have no address
@@ -159,28 +164,41 @@ type decided struct {
 	byKey atomic.Pointer[[256]atomic.Pointer[choice]] // where one does; nil: none yet
 }
 
-// recall gives the choice that was made for a network's place and key; nil: none yet,
-// or one that is not for others.
+// named is a choice that holds for one network alone: of several places, or of a place
+// that is not known, which its refusal names.
+type named struct {
+	*choice
+	prefix netip.Prefix
+}
+
+// slotOf is where the choice for that very network is.
+func (v *view) slotOf(n *network) *atomic.Pointer[named] {
+	a := n.prefix.Addr().As16()
+	return &v.networks[(maphash.Bytes(bodySeed, a[:])+uint64(n.prefix.Bits()))%networkSlots]
+}
+
+// recall gives the choice that was made for a network, or for its place and key; nil:
+// none yet.
 func (v *view) recall(n *network) *choice {
-	if n.several {
-		return nil
-	}
-	d := v.places[n.place%placeSlots].Load()
-	if d == nil || d.place != n.place {
-		return nil
-	}
-	c := d.first
-	if !c.sole {
-		all := d.byKey.Load()
-		if all == nil {
+	if !n.several {
+		d := v.places[n.place%placeSlots].Load()
+		switch {
+		case d == nil || d.place != n.place:
+			return nil
+		case d.first.own:
+		case d.first.sole:
+			return d.first
+		default:
+			if all := d.byKey.Load(); all != nil {
+				return all[steer.PrefixKey(n.prefix)].Load()
+			}
 			return nil
 		}
-		c = all[steer.PrefixKey(n.prefix)].Load()
 	}
-	if c == nil || c.own {
-		return nil
+	if c := v.slotOf(n).Load(); c != nil && c.prefix == n.prefix {
+		return c.choice
 	}
-	return c
+	return nil
 }
 
 // choose is recall, or a decision.
@@ -191,29 +209,31 @@ func (s *Server) choose(v *view, n *network) *choice {
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
 	r.from(v, n)
-	if n.several {
-		return s.decide(v, r)
-	}
 	key := r.c.Key
-	slot := &v.places[n.place%placeSlots]
-	d := slot.Load()
-	if d == nil || d.place != n.place {
-		r.c.Key = 0
-		d = &decided{place: n.place, first: s.decide(v, r)}
-		slot.Store(d)
+	if !n.several {
+		slot := &v.places[n.place%placeSlots]
+		d := slot.Load()
+		if d == nil || d.place != n.place {
+			r.c.Key = 0
+			d = &decided{place: n.place, first: s.decide(v, r)}
+			slot.Store(d)
+			r.c.Key = key
+		}
+		switch {
+		case d.first.own:
+		case d.first.sole:
+			return d.first
+		default:
+			c := s.decide(v, r)
+			if d.byKey.Load() == nil {
+				d.byKey.CompareAndSwap(nil, new([256]atomic.Pointer[choice]))
+			}
+			d.byKey.Load()[key].Store(c)
+			return c
+		}
 	}
-	if d.first.sole && !d.first.own {
-		return d.first
-	}
-	r.c.Key = key
 	c := s.decide(v, r)
-	if d.first.sole { // but for the network that it names
-		return c
-	}
-	if d.byKey.Load() == nil {
-		d.byKey.CompareAndSwap(nil, new([256]atomic.Pointer[choice]))
-	}
-	d.byKey.Load()[key].Store(c)
+	v.slotOf(n).Store(&named{c, n.prefix})
 	return c
 }
 
