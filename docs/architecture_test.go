@@ -21,7 +21,7 @@ import (
 var core = []string{"region", "residency", "health", "steer", "consult", "edge/signal"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
@@ -31,6 +31,7 @@ var within = map[string][]string{
 	"consult/router": {"store"},
 	"geodns":         {"geodns/geo", "geodns/batch", "geodns/dnssec"},
 	"geodns/dnssec":  {"store"},
+	"geodns/check":   {"geodns/dnssec"},
 	"acme":           {"store"},
 	"edge/sfu":       {"edge/sfu/rtp"},
 }

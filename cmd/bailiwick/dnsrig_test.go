@@ -12,7 +12,6 @@ import (
 	"encoding/pem"
 	"log/slog"
 	"math/big"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,10 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"bailiwick/geodns"
-	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/check"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -77,71 +74,13 @@ func dnsNode(t testing.TB, change ...func(*geodns.Config)) *geodns.Server {
 	return s
 }
 
-// zoneKeys are keys whose CDS is published, as after a first day.
-func zoneKeys(t testing.TB, at time.Time) (dnssec.Set, *dnssec.Signer) {
-	t.Helper()
-	p := dnssec.DefaultPolicy()
-	set, err := dnssec.NewSet("media.example", dnssec.ECDSAP256, false, at.Add(-24*time.Hour))
-	if err == nil {
-		set, _, err = dnssec.Next(set, at, p, nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := dnssec.NewSigner(set, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set, signer
-}
-
-// meddler is a server that asks another and changes its answers: nil is none. Both
-// transports are its own.
-func meddler(t testing.TB, behind string, change func(network string, q, r *dns.Msg) *dns.Msg) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pc, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for network, s := range map[string]*dns.Server{"udp": {PacketConn: pc}, "tcp": {Listener: l}} {
-		s.UDPSize = dns.MaxMsgSize
-		s.MsgAcceptFunc = func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }
-		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-			var r *dns.Msg
-			if behind == "" {
-				r = new(dns.Msg)
-				r.SetReply(q)
-			} else {
-				var err error
-				if r, _, err = (&dns.Client{Net: network, UDPSize: dns.MaxMsgSize}).Exchange(q, behind); err != nil {
-					return
-				}
-			}
-			if r = change(network, q, r); r != nil {
-				w.WriteMsg(r)
-			}
-		})
-		started := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		done := make(chan error)
-		go func() { done <- s.ActivateAndServe() }()
-		<-started
-		t.Cleanup(func() { s.Shutdown(); <-done })
-	}
-	return l.Addr().String()
-}
-
 // dnsCheck runs the verb and gives its exit code and rows.
-func dnsCheck(t testing.TB, args ...string) (int, []checked, string) {
+func dnsCheck(t testing.TB, args ...string) (int, []check.Row, string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	args = append([]string{"dns", "check", "--map", shippedMap, "--json", "--timeout", "500ms"}, args...)
 	code := run(context.Background(), args, strings.NewReader(""), &stdout, &stderr)
-	var rows []checked
+	var rows []check.Row
 	if code != exitMisuse {
 		if err := json.Unmarshal(stdout.Bytes(), &rows); err != nil {
 			t.Fatalf("%v: %s%s", err, stdout.String(), stderr.String())
@@ -151,7 +90,7 @@ func dnsCheck(t testing.TB, args ...string) (int, []checked, string) {
 }
 
 // failed are the names of the checks that failed, once each.
-func failed(rows []checked) (names []string) {
+func failed(rows []check.Row) (names []string) {
 	for _, r := range rows {
 		if !r.OK && !slices.Contains(names, r.Check) {
 			names = append(names, r.Check)

@@ -87,12 +87,16 @@ func TestGeoDatabaseReload(t *testing.T) {
 	}()
 	defer func() { cancel(); <-done }()
 	choice := func() string {
-		e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: []byte{11, 0, 7, 0}}
-		r, err := dns.Exchange(query("join.media.example.", dns.TypeA, withOption(e)), s.Addr().String())
+		q := new(dns.Msg).SetQuestion("join.media.example.", dns.TypeA).SetEdns0(1232, false)
+		q.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: []byte{11, 0, 7, 0}}}
+		r, err := dns.Exchange(q, s.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return records(r.Answer)
+		if len(r.Answer) != 1 {
+			t.Fatalf("got %v, want one address", r.Answer)
+		}
+		return r.Answer[0].(*dns.A).A.String()
 	}
 	german1 := choice()
 	for _, r := range []struct {

@@ -1,8 +1,7 @@
-package main
+package check
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,7 +19,7 @@ import (
 const certificateLeast = 7 * 24 * time.Hour
 
 // signed checks the zone's keys and signatures, where it has any.
-func (z *zoneCheck) signed(at netip.AddrPort, n *said) {
+func (z *run) signed(at netip.AddrPort, n *said) {
 	const do = "run every node with --dnssec on one Consul and an exact clock, and look at its log"
 	r, err := z.answered(at, query(z.zone, dns.TypeDNSKEY, withDO))
 	if err == nil && len(r.Answer) == 0 {
@@ -66,7 +65,7 @@ func (z *zoneCheck) signed(at netip.AddrPort, n *said) {
 }
 
 // childDS: the CDS records are of keys that are served (RFC 7344 section 4.1).
-func (z *zoneCheck) childDS(at netip.AddrPort, n *said) {
+func (z *run) childDS(at netip.AddrPort, n *said) {
 	r, err := z.answered(at, query(z.zone, dns.TypeCDS))
 	text := "none yet: the parent is not asked for a DS"
 	if err == nil {
@@ -142,7 +141,7 @@ func verified(section []dns.RR, keys []*dns.DNSKEY) (until time.Time, err error)
 
 // agree compares what the nodes answered. Their serials count each node's own
 // changes and may differ; what they answer may not.
-func (z *zoneCheck) agree(nodes []*said) {
+func (z *run) agree(nodes []*said) {
 	if len(nodes) < 2 {
 		return
 	}
@@ -165,7 +164,7 @@ func (z *zoneCheck) agree(nodes []*said) {
 }
 
 // parent compares a delegation with the zone.
-func (z *zoneCheck) parent(at netip.AddrPort, nodes []*said) {
+func (z *run) parent(at netip.AddrPort, nodes []*said) {
 	server := at.String()
 	r, err := z.ask("udp", at, query(z.zone, dns.TypeNS))
 	if err == nil && r.Truncated {
@@ -200,7 +199,7 @@ func (z *zoneCheck) parent(at netip.AddrPort, nodes []*said) {
 }
 
 // parentDS: a DS is of a served key, and there is one once the zone asks for it.
-func (z *zoneCheck) parentDS(at netip.AddrPort, nodes []*said) {
+func (z *run) parentDS(at netip.AddrPort, nodes []*said) {
 	const do = "bailiwick dns ds prints the DS records; a DS of no served key makes the whole zone bogus: take it out of the parent first"
 	r, err := z.ask("udp", at, query(z.zone, dns.TypeDS, withDO))
 	if err == nil && r.Truncated {
@@ -229,10 +228,10 @@ func (z *zoneCheck) parentDS(at netip.AddrPort, nodes []*said) {
 }
 
 // overTLS asks over TLS, as who knows the name server's name would.
-func (z *zoneCheck) overTLS(at netip.AddrPort, name string, roots *x509.CertPool) {
+func (z *run) overTLS(at netip.AddrPort) {
 	var left time.Duration
 	err := func() error {
-		c := &dns.Client{Net: "tcp-tls", Timeout: z.timeout, TLSConfig: &tls.Config{ServerName: name, RootCAs: roots, NextProtos: []string{"dot"}}}
+		c := &dns.Client{Net: "tcp-tls", Timeout: z.Timeout, TLSConfig: &tls.Config{ServerName: z.TLSName, RootCAs: z.Roots, NextProtos: []string{"dot"}}}
 		conn, err := c.DialContext(z.ctx, at.String())
 		if err != nil {
 			return err
@@ -255,5 +254,5 @@ func (z *zoneCheck) overTLS(at netip.AddrPort, name string, roots *x509.CertPool
 		}
 		return nil
 	}()
-	z.row(at.String(), "tls", "run the node with --dot and a certificate for "+name+", and let something renew it", fmt.Sprintf("%s, for another %s", name, left.Round(time.Hour)), err)
+	z.row(at.String(), "tls", "run the node with --dot and a certificate for "+z.TLSName+", and let something renew it", fmt.Sprintf("%s, for another %s", z.TLSName, left.Round(time.Hour)), err)
 }

@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"errors"
@@ -57,7 +57,7 @@ func probes8906() []probe8906 {
 }
 
 // compliance asks what some servers, and boxes in front of them, do not answer.
-func (z *zoneCheck) compliance(at netip.AddrPort, n *said) {
+func (z *run) compliance(at netip.AddrPort, n *said) {
 	for _, p := range probes8906() {
 		q := query(z.zone, p.qtype)
 		if p.noEDNS {

@@ -1,14 +1,12 @@
-package main
+package check
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -23,65 +21,8 @@ type said struct {
 	cookie string // client and server part, hex
 }
 
-// query asks for a record of the zone with EDNS; alter may change it.
-func query(name string, qtype uint16, alter ...func(*dns.Msg)) *dns.Msg {
-	m := new(dns.Msg).SetQuestion(name, qtype)
-	m.RecursionDesired = false
-	m.SetEdns0(1232, false)
-	for _, f := range alter {
-		f(m)
-	}
-	return m
-}
-
-func withOption(o dns.EDNS0) func(*dns.Msg) {
-	return func(m *dns.Msg) { m.IsEdns0().Option = append(m.IsEdns0().Option, o) }
-}
-
-func withDO(m *dns.Msg) { m.IsEdns0().SetDo() }
-
-// ask sends a query and takes the answer, over UDP with a second try.
-func (z *zoneCheck) ask(network string, at netip.AddrPort, m *dns.Msg) (r *dns.Msg, err error) {
-	c := &dns.Client{Net: network, Timeout: z.timeout, UDPSize: dns.MaxMsgSize}
-	for range 2 {
-		if r, _, err = c.ExchangeContext(z.ctx, m, at.String()); err == nil || network != "udp" || z.ctx.Err() != nil {
-			return r, err
-		}
-	}
-	return nil, err
-}
-
-// answered is ask for an authoritative NOERROR, over TCP where it was cut.
-func (z *zoneCheck) answered(at netip.AddrPort, m *dns.Msg) (*dns.Msg, error) {
-	r, err := z.ask("udp", at, m)
-	if err == nil && r.Truncated {
-		r, err = z.ask("tcp", at, m)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case r.Rcode != dns.RcodeSuccess:
-		return nil, errors.New(dns.RcodeToString[r.Rcode] + extended(r))
-	case !r.Authoritative:
-		return nil, errors.New("the answer is not authoritative")
-	}
-	return r, nil
-}
-
-// extended is the text of an extended error, if there is one.
-func extended(r *dns.Msg) string {
-	if o := r.IsEdns0(); o != nil {
-		for _, e := range o.Option {
-			if e, ok := e.(*dns.EDNS0_EDE); ok {
-				return fmt.Sprintf(" (EDE %d: %s)", e.InfoCode, e.ExtraText)
-			}
-		}
-	}
-	return ""
-}
-
 // node asks one node everything; nil where it does not answer at all.
-func (z *zoneCheck) node(at netip.AddrPort) *said {
+func (z *run) node(at netip.AddrPort) *said {
 	n := &said{server: at.String(), sets: map[string]string{}}
 	soa := func(network string) (string, error) {
 		r, err := z.ask(network, at, query(z.zone, dns.TypeSOA))
@@ -112,7 +53,7 @@ func (z *zoneCheck) node(at netip.AddrPort) *said {
 }
 
 // nameServers compares NS and their addresses with what they should be.
-func (z *zoneCheck) nameServers(at netip.AddrPort, n *said) {
+func (z *run) nameServers(at netip.AddrPort, n *said) {
 	const do = "let the zone file, or --ns of every node, say what the parent delegates to"
 	r, err := z.answered(at, query(z.zone, dns.TypeNS))
 	var names []string
@@ -161,14 +102,14 @@ func (z *zoneCheck) nameServers(at netip.AddrPort, n *said) {
 }
 
 // steering asks join for clients of different countries.
-func (z *zoneCheck) steering(at netip.AddrPort, n *said) {
+func (z *run) steering(at netip.AddrPort, n *said) {
 	const do = "bailiwick why and _why.join say how a client is steered; give every region an edge, and the node a geo database"
 	type scoped struct {
 		network netip.Prefix
 		answer  string
 	}
 	var scopes []scoped
-	for _, subnet := range z.subnets {
+	for _, subnet := range z.Subnets {
 		var text []string
 		var err error
 		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
@@ -240,9 +181,9 @@ func scopeOf(r *dns.Msg, asked *dns.EDNS0_SUBNET, subnet netip.Prefix) (netip.Pr
 }
 
 // pinned asks for every jurisdiction that the map serves.
-func (z *zoneCheck) pinned(at netip.AddrPort, n *said) {
+func (z *run) pinned(at netip.AddrPort, n *said) {
 	var without []string
-	for _, j := range z.served {
+	for _, j := range z.Served {
 		name := strings.ToLower(string(j)) + ".join." + z.zone
 		r, err := z.answered(at, query(name, dns.TypeA))
 		switch {
@@ -259,11 +200,11 @@ func (z *zoneCheck) pinned(at netip.AddrPort, n *said) {
 		err = errors.New(strings.Join(without, "; "))
 	}
 	z.row(n.server, "served", "the map serves patients that no edge may take now: bailiwick region list, bailiwick why --country CC",
-		count(len(z.served), "jurisdiction")+" with an edge", err)
+		count(len(z.Served), "jurisdiction")+" with an edge", err)
 }
 
 // cookies: a server's half is given, and counts when it is shown (RFC 7873).
-func (z *zoneCheck) cookies(at netip.AddrPort, n *said) {
+func (z *run) cookies(at netip.AddrPort, n *said) {
 	const client = "0123456789abcdef"
 	err := func() error {
 		r, err := z.answered(at, query(z.zone, dns.TypeSOA, withOption(&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: client})))
@@ -280,7 +221,7 @@ func (z *zoneCheck) cookies(at netip.AddrPort, n *said) {
 
 // shows asks with a cookie and no question, which only a valid one gets NOERROR for
 // (RFC 7873 section 5.4).
-func (z *zoneCheck) shows(at netip.AddrPort, cookie string) error {
+func (z *run) shows(at netip.AddrPort, cookie string) error {
 	q := query(z.zone, dns.TypeSOA, withOption(&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: cookie}))
 	q.Question = nil
 	r, err := z.ask("udp", at, q)
@@ -304,7 +245,7 @@ func cookieOf(r *dns.Msg) string {
 }
 
 // sizes: what does not fit is cut, with TC, and nothing is fragmented (RFC 9715).
-func (z *zoneCheck) sizes(at netip.AddrPort, n *said) {
+func (z *run) sizes(at netip.AddrPort, n *said) {
 	const most = 1232
 	longest := 0
 	err := func() error {
@@ -332,38 +273,4 @@ func (z *zoneCheck) sizes(at netip.AddrPort, n *said) {
 		return nil
 	}()
 	z.row(n.server, "sizes", "let no packet be larger than 1232 octets: fragments get lost, and forged", fmt.Sprintf("longest %d octets", longest), err)
-}
-
-// measured asks over UDP and gives the answer's length too.
-func (z *zoneCheck) measured(at netip.AddrPort, q *dns.Msg) (*dns.Msg, int, error) {
-	ctx, cancel := context.WithTimeout(z.ctx, z.timeout)
-	defer cancel()
-	c, err := (&dns.Client{Net: "udp"}).DialContext(ctx, at.String())
-	if err != nil {
-		return nil, 0, err
-	}
-	defer c.Close()
-	c.UDPSize = dns.MaxMsgSize
-	c.SetDeadline(time.Now().Add(z.timeout))
-	if err := c.WriteMsg(q); err != nil {
-		return nil, 0, err
-	}
-	b, err := c.ReadMsgHeader(nil)
-	if err != nil {
-		return nil, 0, err
-	}
-	r := new(dns.Msg)
-	return r, len(b), r.Unpack(b)
-}
-
-// records are a set in words, in one order, without TTL.
-func records(rrs []dns.RR) string {
-	var list []string
-	for _, rr := range rrs {
-		if rr.Header().Rrtype != dns.TypeRRSIG {
-			list = append(list, strings.TrimPrefix(rr.String(), rr.Header().String()))
-		}
-	}
-	slices.Sort(list)
-	return strings.Join(list, " ")
 }

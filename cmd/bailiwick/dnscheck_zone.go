@@ -1,0 +1,105 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+
+	"bailiwick/geodns/check"
+	"bailiwick/geodns/geo"
+	"bailiwick/region"
+	"bailiwick/residency"
+)
+
+// zone reads what the zone should be, and whom to ask.
+func (c *dnsCheckCmd) zone() (z check.Zone, err error) {
+	m, err := readMap(c.Map)
+	if err != nil {
+		return z, err
+	}
+	z = check.Zone{Name: m.Zone, Served: m.Served, Subnets: c.Subnet, DoT: c.DoT, TLSName: c.TLSName, Timeout: c.Timeout}
+	if z.NS, err = c.nameServers(m.Zone); err != nil {
+		return z, misuse{err}
+	}
+	if len(z.Subnets) == 0 {
+		z.Subnets = countries(m.Geo)
+	}
+	if z.Servers, err = endpoints("--server", c.Server); err != nil {
+		return z, err
+	}
+	if len(z.Servers) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(z.NS)) {
+			for _, a := range z.NS[name] {
+				z.Servers = append(z.Servers, netip.AddrPortFrom(a, 53))
+			}
+		}
+	}
+	if len(z.Servers) == 0 {
+		return z, misuse{errors.New("no node to ask: name them with --server, or the name servers' addresses with --ns or --zone-file")}
+	}
+	if c.TLSCA != "" {
+		b, err := os.ReadFile(c.TLSCA)
+		if err != nil {
+			return z, misuse{fmt.Errorf("--tls-ca: %w", err)}
+		}
+		if z.Roots = x509.NewCertPool(); !z.Roots.AppendCertsFromPEM(b) {
+			return z, misuse{fmt.Errorf("--tls-ca: %s: holds no certificate in PEM", c.TLSCA)}
+		}
+	}
+	z.Parents, err = endpoints("--parent", c.Parent)
+	return z, err
+}
+
+// nameServers are the zone file's; without NS records there it is ns1, with the
+// addresses given.
+func (c *dnsCheckCmd) nameServers(zone string) (map[string][]netip.Addr, error) {
+	if _, err := c.records(zone); err != nil { // with every fault that a node would find
+		return nil, err
+	}
+	own := map[string][]netip.Addr{"ns1." + zone: c.NS}
+	if c.ZoneFile == "" {
+		return own, nil
+	}
+	f, err := os.Open(c.ZoneFile)
+	if err != nil {
+		return nil, fmt.Errorf("--zone-file: %w", err)
+	}
+	defer f.Close()
+	ns, err := check.NameServers(zone, c.ZoneFile, f)
+	if len(ns) == 0 {
+		ns = own
+	}
+	return ns, err
+}
+
+// countries are networks of two countries: of the map's overrides, else of the
+// built-in database, which bailiwick dev has.
+func countries(overrides []region.Override) (list []netip.Prefix) {
+	seen := map[residency.Jurisdiction]bool{}
+	for _, o := range append(slices.Clone(overrides), geo.BuiltIn()...) {
+		if j := o.Place.Jurisdiction.Country(); j != "" && !seen[j] && len(list) < 2 {
+			seen[j] = true
+			list = append(list, o.Prefix)
+		}
+	}
+	return list
+}
+
+// endpoints are addresses with their port, 53 where there is none.
+func endpoints(flag string, list []string) (at []netip.AddrPort, err error) {
+	for _, text := range list {
+		p, err := netip.ParseAddrPort(text)
+		if a, bare := netip.ParseAddr(text); bare == nil {
+			p, err = netip.AddrPortFrom(a, 53), nil
+		}
+		if err != nil {
+			return nil, misuse{fmt.Errorf("%s %q: want an IP address, with :PORT if it is not 53", flag, text)}
+		}
+		at = append(at, p)
+	}
+	return at, nil
+}

@@ -1,0 +1,161 @@
+package check
+
+import (
+	"context"
+	"crypto/x509"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/geodns"
+	"bailiwick/geodns/dnssec"
+)
+
+func TestRunOfGoodNodes(t *testing.T) {
+	set, signer := zoneKeys(t, time.Now())
+	config, roots := certificate(t, "ns1.media.example", time.Now().Add(90*24*time.Hour))
+	shared := func(c *geodns.Config) {
+		c.NS = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+		c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), config
+	}
+	a, b := node(t, shared), node(t, shared)
+	a.SetSigner(signer)
+	b.SetSigner(signer)
+	ds, err := set.DS(set.Keys[0], dns.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := under(t, a, meddler(t, "", delegation([]string{"ns1.media.example."}, "127.0.0.1", ds)))
+	z.Name, z.Servers = "Media.example.", append(z.Servers, b.Addr())
+	rows := z.Run(t.Context())
+	if len(rows) < 60 || failed(rows) != nil {
+		t.Errorf("%d rows, failed %v: %v", len(rows), failed(rows), rows)
+	}
+	for _, want := range []string{"udp", "tcp", "ns", "glue ns1.media.example.", "ecs-scope", "served", "rfc8906 8.2.10", "cookies", "sizes", "dnssec", "cds", "agreement", "shared cookies", "delegation", "ds"} {
+		if !slices.ContainsFunc(rows, func(r Row) bool { return r.Check == want }) {
+			t.Errorf("no row %s", want)
+		}
+	}
+	soon, soonRoots := certificate(t, "ns1.media.example", time.Now().Add(certificateLeast-time.Hour))
+	ending := node(t, func(c *geodns.Config) { c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), soon })
+	for _, r := range []struct {
+		name, tlsName string
+		server        *geodns.Server
+		roots         *x509.CertPool
+		want          []string
+	}{
+		{"as it should be", "", a, roots, nil},
+		{"another name", "ns2.media.example", a, roots, []string{"tls"}},
+		{"a stranger's certificate", "", a, nil, []string{"tls"}},
+		{"a certificate that ends soon", "", ending, soonRoots, []string{"tls"}},
+	} {
+		z := asked(t, r.server.Addr())
+		z.DoT, z.TLSName, z.Roots = r.server.DoT().Port(), r.tlsName, r.roots
+		rows := z.Run(t.Context())
+		if got := failed(rows); !slices.Equal(got, r.want) || rows[len(rows)-1].Check != "tls" {
+			t.Errorf("over TLS: %s: failed %v, want %v: %v", r.name, got, r.want, rows)
+		}
+	}
+}
+
+// TestRunEndsWithItsContext: who stops waiting is told so, and is not asked to wait.
+func TestRunEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, want := failed(asked(t, node(t).Addr()).Run(ctx)), []string{"tcp", "udp"}; !slices.Equal(got, want) {
+		t.Errorf("failed %v, want %v", got, want)
+	}
+}
+
+func TestNameServers(t *testing.T) {
+	for _, r := range []struct {
+		name, text string
+		want       map[string][]netip.Addr
+		fault      string
+	}{
+		{"none", "www A 192.0.2.1\n", map[string][]netip.Addr{}, ""},
+		{"in the zone and out of it", "@ NS NS.media.example.\n@ NS ns2.example.org.\nns A 127.0.0.1\nns AAAA ::1\n",
+			map[string][]netip.Addr{"ns.media.example.": {netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}, "ns2.example.org.": nil}, ""},
+		{"of a zone below", "sub NS ns.sub\nns.sub A 127.0.0.1\n", map[string][]netip.Addr{}, ""},
+		{"no zone file", "@ A ns1\n", nil, "zone.db: dns: "},
+	} {
+		got, err := NameServers("Media.example", "zone.db", strings.NewReader(r.text))
+		if r.fault != "" {
+			if err == nil || !strings.Contains(err.Error(), r.fault) {
+				t.Errorf("%s: got %v, want %s", r.name, err, r.fault)
+			}
+			continue
+		}
+		if err != nil || !maps.EqualFunc(got, r.want, slices.Equal) {
+			t.Errorf("%s: got %v, %v; want %v", r.name, got, err, r.want)
+		}
+	}
+}
+
+func TestRunOfNodesThatDiffer(t *testing.T) {
+	_, signer := zoneKeys(t, time.Now())
+	_, other := zoneKeys(t, time.Now())
+	a, b := node(t), node(t, func(c *geodns.Config) { c.Secrets = func() geodns.Secrets { return geodns.Secrets{{2}} } })
+	a.SetSigner(signer)
+	b.SetSigner(other)
+	rows := asked(t, a.Addr(), b.Addr()).Run(t.Context())
+	if want := []string{"agreement", "shared cookies"}; !slices.Equal(failed(rows), want) {
+		t.Errorf("failed %v, want %v", failed(rows), want)
+	}
+	for _, r := range rows {
+		if r.Check == "agreement" && (!strings.Contains(r.Detail, "DNSKEY: ") || strings.Contains(r.Detail, "join")) {
+			t.Errorf("agreement: %s: want the keys, and nothing else", r.Detail)
+		}
+	}
+}
+
+// under is the zone of a node at 127.0.0.1 whose parent is asked too.
+func under(t testing.TB, s *geodns.Server, parent netip.AddrPort) Zone {
+	z := asked(t, s.Addr())
+	z.NS["ns1.media.example"] = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	z.Parents = []netip.AddrPort{parent}
+	return z
+}
+
+func TestRunOfTheParent(t *testing.T) {
+	set, signer := zoneKeys(t, time.Now())
+	strange, _ := zoneKeys(t, time.Now())
+	s := node(t)
+	s.SetSigner(signer)
+	ds := func(set dnssec.Set) *dns.DS {
+		d, err := set.DS(set.Keys[0], dns.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	const ns1 = "ns1.media.example."
+	for _, r := range []struct {
+		name   string
+		parent func(string, *dns.Msg, *dns.Msg) *dns.Msg
+		want   []string
+	}{
+		{"as it should be", delegation([]string{ns1}, "127.0.0.1", ds(set)), nil},
+		{"no delegation", delegation(nil, "", ds(set)), []string{"delegation"}},
+		{"another name server", delegation([]string{ns1, "ns2.media.example."}, "127.0.0.1", ds(set)), []string{"delegation"}},
+		{"no glue", delegation([]string{ns1}, "", ds(set)), []string{"delegation"}},
+		{"other glue", delegation([]string{ns1}, "127.0.0.2", ds(set)), []string{"delegation"}},
+		{"no DS though the zone asks for one", delegation([]string{ns1}, "127.0.0.1"), []string{"ds"}},
+		{"a DS of another key", delegation([]string{ns1}, "127.0.0.1", ds(strange)), []string{"ds"}},
+		{"no answer", func(string, *dns.Msg, *dns.Msg) *dns.Msg { return nil }, []string{"delegation", "ds"}},
+	} {
+		if got := failed(under(t, s, meddler(t, "", r.parent)).Run(t.Context())); !slices.Equal(got, r.want) {
+			t.Errorf("%s: failed %v, want %v", r.name, got, r.want)
+		}
+	}
+	unsigned := node(t)
+	parent := meddler(t, "", delegation([]string{ns1}, "127.0.0.1", ds(set)))
+	if got := failed(under(t, unsigned, parent).Run(t.Context())); !slices.Equal(got, []string{"ds"}) {
+		t.Errorf("an unsigned zone under a DS: failed %v, want ds", got)
+	}
+}
