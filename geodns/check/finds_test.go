@@ -54,6 +54,12 @@ func TestRunFinds(t *testing.T) {
 			return r
 		}, []string{"rfc8906 8.1.1", "rfc8906 8.1.2", "rfc8906 8.1.3.1", "rfc8906 8.1.3.2", "rfc8906 8.1.3.3", "rfc8906 8.1.3.4", "rfc8906 8.1.4", "rfc8906 8.1.5",
 			"rfc8906 8.2.1", "rfc8906 8.2.10", "rfc8906 8.2.2", "rfc8906 8.2.3", "rfc8906 8.2.4", "rfc8906 8.2.5", "rfc8906 8.2.6", "rfc8906 8.2.7", "rfc8906 8.2.8", "rfc8906 8.2.9"}},
+		{"OPT that nobody asked for", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if q.IsEdns0() == nil {
+				r.SetEdns0(1232, false)
+			}
+			return r
+		}, []string{"rfc8906 8.1.1", "rfc8906 8.1.2", "rfc8906 8.1.3.1", "rfc8906 8.1.3.2", "rfc8906 8.1.3.3", "rfc8906 8.1.3.4", "rfc8906 8.1.4", "rfc8906 8.1.5"}},
 		{"unknown opcodes dropped", func(_ string, q, r *dns.Msg) *dns.Msg {
 			if q.Opcode != 0 {
 				return nil
