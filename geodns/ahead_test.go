@@ -30,7 +30,7 @@ func prepared(t *testing.T, k *dnssec.Signer, change ...func(*Config)) (*Server,
 	done := make(chan struct{})
 	go func() { s.prepare(ctx); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
-	wait := func() {
+	wait := func() { // a view tells nobody that it is there but the queries
 		for limit := time.Now().Add(30 * time.Second); !s.preparing.Load() || s.view.Load().world != newest.Load(); time.Sleep(time.Millisecond) {
 			if time.Now().After(limit) {
 				t.Fatal("the new view does not come")
