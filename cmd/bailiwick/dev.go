@@ -128,6 +128,10 @@ func (c *devCmd) open(e *env) (*dev, error) {
 
 func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	n := d.node
+	records, err := d.zone.records(m.Zone)
+	if err != nil {
+		return err
+	}
 	if d.console, err = net.Listen("tcp", at.console.String()); err != nil {
 		return fmt.Errorf("console: %w", err)
 	}
@@ -138,10 +142,6 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		}
 		config.NextProtos = []string{"h2", "http/1.1"}
 		d.console = tls.NewListener(d.console, config)
-	}
-	records, err := d.zone.records(m.Zone)
-	if err != nil {
-		return err
 	}
 	d.dns, err = geodns.Listen(geodns.Config{Addr: at.dns, Node: n.name, Zone: m.Zone, World: n.world.Current, Changes: n.world.Subscribe, Geo: d.geo.Load(),
 		Records: records, Secrets: d.secrets.Secrets, Log: n.e.log, Registry: n.metrics})
