@@ -60,17 +60,19 @@ type node struct {
 	metrics *prometheus.Registry
 	builtin []region.Override // laid under the map's own overrides
 	files   []string          // whose change is a reload
+	seen    string            // their stamp before they were first read
 	roots   *x509.CertPool    // whom probes trust; nil: the system's
 }
 
 // newNode folds the first world. state is a folder for the last-known-good file,
 // or empty.
 func newNode(e *env, name string, flags mapFlags, st store.Store, params health.Params, state string) (*node, error) {
+	seen := stamp(flags.Map) + stamp(flags.Geo)
 	m, err := readMap(flags.Map)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry(),
+	n := &node{seen: seen, e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry(),
 		files: []string{flags.Map, flags.Geo}}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	path := ""
@@ -129,7 +131,9 @@ func targets(w *steer.World, roots *x509.CertPool) []probe.Target {
 }
 
 // follow makes a change of a further file a reload; call it before run.
-func (n *node) follow(path string) { n.files = append(n.files, path) }
+func (n *node) follow(path string) {
+	n.files, n.seen = append(n.files, path), n.seen+stamp(path)
+}
 
 // reloadEvery is how often the files are looked at.
 const reloadEvery = time.Second
@@ -143,7 +147,7 @@ func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	seen := n.stamp()
+	seen := n.seen
 	for {
 		select {
 		case <-ctx.Done():
