@@ -31,6 +31,8 @@ type parentZone struct {
 
 	mu sync.Mutex
 	ds []*dns.DS
+
+	polling sync.Mutex // held while the child is asked, by one who must not be watched
 }
 
 const parentTTL = 1
@@ -130,6 +132,8 @@ func (z *parentZone) delegated() (list []dns.RR) {
 // poll takes over the child's CDS: the first as it is, later ones only when a key that
 // the DS names has signed them (RFC 7344 section 4.1).
 func (z *parentZone) poll() error {
+	z.polling.Lock()
+	defer z.polling.Unlock()
 	var want []*dns.DS
 	for i, child := range z.children {
 		cds, err := z.ask(child, dns.TypeCDS)

@@ -355,9 +355,12 @@ func TestLifetime(t *testing.T) {
 }
 
 // refuses proves that the validator would have seen a break: what keys sign that no DS
-// names is bogus.
+// names is bogus. The parent does not poll meanwhile: it would see the CDS of one key set
+// and the DNSKEY of another, and rightly complain.
 func (r *rollover) refuses() {
 	r.t.Helper()
+	r.parent.polling.Lock()
+	defer r.parent.polling.Unlock()
 	r.clock.during(func() {
 		set, err := dnssec.NewSet("media.example", dnssec.Ed25519, false, time.Now())
 		if err != nil {
