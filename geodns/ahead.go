@@ -3,7 +3,6 @@ package geodns
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -146,7 +145,7 @@ func (w *signer) query(rel string, qtype uint16) *query {
 func (w *signer) name(rel string, types ...uint16) {
 	for _, t := range types {
 		q := w.query(rel, t)
-		w.sign(q, w.s.answer(q, netip.Addr{}))
+		w.sign(q, w.s.answer(q))
 	}
 }
 

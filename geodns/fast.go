@@ -3,7 +3,6 @@ package geodns
 import (
 	"encoding/binary"
 	"hash/maphash"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -48,15 +47,16 @@ func (v *view) slot(q *query, o *outcome) *atomic.Pointer[body] {
 // fast answers what was answered before, for a client of the same outcome, over UDP.
 // It allocates nothing and takes no lock. done is false for all else: [Server.slow]
 // answers it, and remembers what it may. A fuzz test holds the two equal, byte for byte.
-func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) (b []byte, o observed, done bool) {
+func (s *Server) fast(out []byte, q *query) (b []byte, o observed, done bool) {
+	v := q.view
 	if !q.inZone || q.class != dns.ClassINET || q.co {
 		return out, o, false
 	}
 	var c *choice
 	var to *outcome
 	var scope int
-	if s.steers(q) {
-		n := v.locate(q, client)
+	if q.steered {
+		n := q.within(q.found)
 		if c = v.recall(&n); c == nil {
 			return out, o, false
 		}
@@ -69,16 +69,16 @@ func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) 
 	case q.do && !s.preparing.Load() && !v.fresh(s.at(q)): // a preparer looks at the clock itself
 		return out, o, false
 	}
-	if q.verdict = s.judge(q, client, a.class, overUDP); q.verdict != pass {
+	if q.verdict = s.judge(q, a.class); q.verdict != pass {
 		return out, o, false
 	}
 	flags := byte(0x84) // QR, AA
 	if q.rd {
 		flags |= 1
 	}
-	b = append(out, packet[0], packet[1], flags, 0, 0, 1)
+	b = append(out, q.packet[0], q.packet[1], flags, 0, 0, 1)
 	b = append(b, a.counts[:]...)
-	b = append(b, packet[headerLen:q.end]...)
+	b = append(b, q.packet[headerLen:q.end]...)
 	b = append(b, a.wire...)
 	if q.edns {
 		b[len(out)+headerLen-1]++
@@ -88,7 +88,7 @@ func (s *Server) fast(out, packet []byte, q *query, v *view, client netip.Addr) 
 		}
 		b = s.appendOPT(b, q, scope, own)
 	}
-	if len(b)-len(out) > q.limit(overUDP) {
+	if len(b)-len(out) > q.limit() {
 		return out, o, false
 	}
 	return b, observed{dns.RcodeSuccess, a.kind, a.region, scope}, true
@@ -139,9 +139,10 @@ func appendEDE(b []byte, e *dns.EDNS0_EDE) []byte {
 }
 
 // remember keeps the answer to q for [Server.fast], if others may get it too.
-func (s *Server) remember(v *view, q *query, a *answer, class byte, kind nameKind, via transport) {
-	if via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.brief || kind == nameOther || a.rcode != dns.RcodeSuccess ||
-		q.do && !v.fresh(s.at(q)) || !slices.Contains(plain, q.qtype) || (a.choice != nil) != s.steers(q) {
+func (s *Server) remember(q *query, a *answer, class byte, kind nameKind) {
+	v := q.view
+	if q.via != overUDP || !q.inZone || q.class != dns.ClassINET || q.co || a.foreign || a.slipped || a.long || a.wild || a.brief || kind == nameOther || a.rcode != dns.RcodeSuccess ||
+		q.do && !v.fresh(s.at(q)) || !slices.Contains(plain, q.qtype) || (a.choice != nil) != q.steered {
 		return
 	}
 	m := s.message(q, a)

@@ -217,17 +217,13 @@ func FuzzFast(f *testing.F) {
 		if !ok {
 			return
 		}
-		client = clientAddr(client)
-		s := servers[signed]
-		var q query
-		rcode, drop := s.parse(packet, &q)
-		if drop || rcode != dns.RcodeSuccess || !q.asked {
+		s, q := servers[signed], newQuery()
+		s.open(q, packet, client, overUDP)
+		if q.view == nil {
 			return
 		}
-		s.bake(&q, client)
-		q.view = s.current()
-		want := s.slow(nil, packet, &q, rcode, client, overUDP)
-		got, _, done := s.fast(nil, packet, &q, q.view, client)
+		want, _ := s.slow(nil, q)
+		got, _, done := s.fast(nil, q)
 		if done && !bytes.Equal(got, want) {
 			t.Errorf("fast % x\nslow % x", got, want)
 		}
@@ -251,19 +247,15 @@ func TestFast(t *testing.T) {
 			packet, client := pack(t, q), netip.MustParseAddr(berlin)
 			packet[1] |= 1 // not timed
 			first := s.respond(nil, packet, client, overUDP)
-			var parsed query
-			s.parse(packet, &parsed)
-			s.bake(&parsed, client)
-			out := make([]byte, 0, maxUDP)
-			b, _, done := s.fast(out, packet, &parsed, s.current(), client)
+			parsed, out := newQuery(), make([]byte, 0, maxUDP)
+			s.open(parsed, packet, client, overUDP)
+			b, _, done := s.fast(out, parsed)
 			if !done || !bytes.Equal(b, first) {
 				t.Errorf("%v, signed %v: fast %v: % x, want % x", q.Question, signer != nil, done, b, first)
 			}
 			n := testing.AllocsPerRun(100, func() { // without the pool, which forgets things under the race detector
-				parsed.clear()
-				s.parse(packet, &parsed)
-				s.bake(&parsed, client)
-				s.fast(out, packet, &parsed, s.current(), client)
+				s.open(parsed, packet, client, overUDP)
+				s.fast(out, parsed)
 			})
 			if n != 0 {
 				t.Errorf("%v, signed %v: %v allocations, want none", q.Question, signer != nil, n)

@@ -155,7 +155,7 @@ func Listen(c Config) (*Server, error) {
 	}
 	s.limiter = newLimiter(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
-	s.queries.New = func() any { return &query{lower: make([]byte, 0, maxName), starts: make([]uint8, 0, maxName/2)} }
+	s.queries.New = func() any { return newQuery() }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -253,9 +253,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	for _, c := range s.udp {
 		loop(func() error {
-			return c.Serve(func(out, in []byte, from netip.AddrPort) []byte {
-				return s.respond(out, in, from.Addr(), overUDP)
-			})
+			return c.Serve(s.newBurst().answer)
 		})
 	}
 	loop(func() error { return s.serveStreams(s.tcp, overTCP) })

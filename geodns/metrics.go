@@ -137,8 +137,8 @@ type observed struct {
 }
 
 // count counts one answer. response is all of it.
-func (m *metrics) count(via transport, q *query, o *observed, response []byte) {
-	m.queries[via][typeLabel(q)][rcodeLabel(o.rcode)].Inc()
+func (m *metrics) count(q *query, o *observed, response []byte) {
+	m.queries[q.via][typeLabel(q)][rcodeLabel(o.rcode)].Inc()
 	m.regional.count(q.view, o.kind, o.region)
 	if q.ecs.raw != nil {
 		m.ecs.Inc()

@@ -8,11 +8,19 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/geo"
 )
 
 // query is what is read of a packet. Names are compared as labels, never in
 // presentation form, where an escaped dot looks like a label's end.
 type query struct {
+	packet []byte // as it came, and from whom
+	client netip.Addr
+	via    transport
+	rcode  int  // what is wrong with it, if anything is
+	drop   bool // it deserves no answer at all
+
 	id     uint16
 	opcode int
 	rd     bool
@@ -39,6 +47,8 @@ type query struct {
 	cookie  []byte // as it came (RFC 7873); nil: none
 
 	view    *view
+	steered bool      // the answer depends on the client's place
+	found   geo.Found // which is this; for fast
 	wild    bool      // a wildcard answers for the name
 	chain   int       // CNAME records followed to this name
 	began   time.Time // see at
@@ -48,9 +58,35 @@ type query struct {
 	baked    [clientCookie + serverCookie]byte // the answer's cookie
 }
 
-// clear makes q fit for the next query, with the memory that it has.
-func (q *query) clear() {
-	*q = query{lower: q.lower, starts: q.starts, rel: q.rel}
+// newQuery has the memory that a query needs, to be used again and again.
+func newQuery() *query {
+	return &query{lower: make([]byte, 0, maxName), starts: make([]uint8, 0, maxName/2)}
+}
+
+// read reads a packet into q, which forgets what it was before.
+func (s *Server) read(q *query, packet []byte, src netip.Addr, via transport) {
+	*q = query{packet: packet, client: clientAddr(src), via: via, lower: q.lower, starts: q.starts, rel: q.rel}
+	if q.timed() {
+		s.at(q)
+	}
+	if q.rcode, q.drop = s.parse(packet, q); q.drop {
+		return
+	}
+	s.bake(q, q.client)
+}
+
+// see gives q what it is answered from.
+func (s *Server) see(q *query, v *view) {
+	if q.drop || q.rcode != dns.RcodeSuccess || !q.asked {
+		return
+	}
+	q.view = v
+	q.steered = q.inZone && s.steers(q)
+}
+
+// timed tells whether q is in the sample of those whose time is taken.
+func (q *query) timed() bool {
+	return len(q.packet) >= headerLen && binary.BigEndian.Uint16(q.packet)%timed == 0
 }
 
 // subnet is an ECS option (RFC 7871); its zero value is none.

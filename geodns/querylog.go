@@ -86,9 +86,9 @@ func (l *queryLog) take(now time.Time) bool {
 }
 
 // put queues a query; where there is no room it is lost and counted.
-func (l *queryLog) put(via transport, q *query, o *observed, client netip.Addr, at time.Time) {
-	e := logged{at: at, kind: o.kind, inZone: q.asked && q.inZone, qtype: q.qtype, asked: q.asked, via: via, rcode: o.rcode,
-		client: loggable(netip.PrefixFrom(client, client.BitLen())), source: -1, do: q.do, cookie: q.shown()}
+func (l *queryLog) put(q *query, o *observed, at time.Time) {
+	e := logged{at: at, kind: o.kind, inZone: q.asked && q.inZone, qtype: q.qtype, asked: q.asked, via: q.via, rcode: o.rcode,
+		client: loggable(netip.PrefixFrom(q.client, q.client.BitLen())), source: -1, do: q.do, cookie: q.shown()}
 	if e.inZone && e.kind != nameOther && !q.wild {
 		e.length = copy(e.name[:], q.lower)
 	}

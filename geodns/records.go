@@ -3,7 +3,6 @@ package geodns
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -121,13 +120,13 @@ func (s *Server) SetRecords(z *Records) error {
 }
 
 // listed answers from the zone file.
-func (s *Server) listed(q *query, client netip.Addr) answer {
+func (s *Server) listed(q *query) answer {
 	n, ok := q.view.records.find(q, len(s.wire))
 	if !ok {
 		return nxdomain
 	}
 	if alias := n[dns.TypeCNAME]; alias != nil && !q.besideAlias() {
-		return s.follow(q, client, alias)
+		return s.follow(q, alias)
 	}
 	a := static(q, owned(q.name, n[q.qtype]))
 	a.wild = q.wild
@@ -154,9 +153,9 @@ func (q *query) besideAlias() bool {
 // follow answers with a CNAME and, where its target is in this zone, with the
 // target's answer (RFC 1034 section 4.3.2): the last of the chain decides the rcode
 // (RFC 6604 section 3).
-func (s *Server) follow(q *query, client netip.Addr, alias []dns.RR) answer {
+func (s *Server) follow(q *query, alias []dns.RR) answer {
 	a := answer{rrs: owned(q.name, alias), wild: q.wild}
-	t := query{qtype: q.qtype, class: q.class, ecs: q.ecs, view: q.view, chain: q.chain + 1}
+	t := query{qtype: q.qtype, class: q.class, ecs: q.ecs, client: q.client, view: q.view, chain: q.chain + 1}
 	wire := make([]byte, 256)
 	n, err := dns.PackDomainName(alias[0].(*dns.CNAME).Target, wire, 0, nil, false)
 	if err != nil || t.chain > maxChain {
@@ -166,7 +165,7 @@ func (s *Server) follow(q *query, client netip.Addr, alias []dns.RR) answer {
 		return a
 	}
 	t.spell(s)
-	end := s.lookup(&t, client)
+	end := s.lookup(&t)
 	if end.foreign { // a name that is not for this client
 		return a
 	}

@@ -54,58 +54,66 @@ type answer struct {
 func (s *Server) respond(out, packet []byte, src netip.Addr, via transport) (b []byte) {
 	q := s.queries.Get().(*query)
 	defer s.queries.Put(q)
-	q.clear()
-	if len(packet) >= headerLen && binary.BigEndian.Uint16(packet)%timed == 0 {
-		began := s.at(q)
-		defer func() { s.metrics.seconds[via].Observe(s.now().Sub(began).Seconds()) }()
-	}
-	client := clientAddr(src)
 	defer func() {
 		if r := recover(); r != nil {
 			s.panicked(r)
 			b = servfail(out, packet, q)
-			s.observe(via, q, &observed{rcode: dns.RcodeServerFailure, kind: nameOther}, client, b[len(out):])
+			s.observe(q, &observed{rcode: dns.RcodeServerFailure, kind: nameOther}, b[len(out):])
 		}
 	}()
-	rcode, drop := s.parse(packet, q)
-	if drop {
-		s.metrics.dropped[via].Inc()
+	s.open(q, packet, src, via)
+	return s.finish(out, q)
+}
+
+// open does for one query what a burst does for many at once.
+func (s *Server) open(q *query, packet []byte, src netip.Addr, via transport) {
+	s.read(q, packet, src, via)
+	v := s.current()
+	if s.see(q, v); q.steered {
+		q.found = v.table.Find(q.network().Addr())
+	}
+}
+
+// finish appends the answer to what was read and seen.
+func (s *Server) finish(out []byte, q *query) []byte {
+	if q.drop {
+		s.metrics.dropped[q.via].Inc()
 		return out
 	}
-	s.bake(q, client)
-	if rcode == dns.RcodeSuccess && q.asked {
-		q.view = s.current()
-		if via == overUDP {
-			if b, o, done := s.fast(out, packet, q, q.view, client); done {
-				s.observe(via, q, &o, client, b[len(out):])
-				return b
-			}
-		}
+	b, o, done := out, observed{}, false
+	if q.view != nil && !q.via.stream() {
+		b, o, done = s.fast(out, q)
 	}
-	return s.slow(out, packet, q, rcode, client, via)
+	if !done {
+		b, o = s.slow(out, q)
+	}
+	if len(b) > len(out) {
+		s.observe(q, &o, b[len(out):])
+	}
+	return b
 }
 
 // slow is every answer that fast does not know.
-func (s *Server) slow(out, packet []byte, q *query, rcode int, client netip.Addr, via transport) []byte {
-	a := answer{rcode: rcode, foreign: true}
+func (s *Server) slow(out []byte, q *query) ([]byte, observed) {
+	a := answer{rcode: q.rcode, foreign: true}
 	if q.asked {
 		q.spell(s)
 	}
 	switch {
-	case rcode != dns.RcodeSuccess:
+	case q.rcode != dns.RcodeSuccess:
 	case q.asked:
-		a = s.answer(q, client)
+		a = s.answer(q)
 	case len(q.cookie) > clientCookie && !q.verified: // RFC 7873 section 5.4
 		a.rcode = dns.RcodeBadCookie
 	}
 	class, o := class(q, &a), observed{kind: q.kindOf(!a.foreign && a.rcode == dns.RcodeSuccess), region: a.region, scope: a.scope}
 	if q.verdict == unjudged {
-		q.verdict = s.judge(q, client, class, via)
+		q.verdict = s.judge(q, class)
 	}
 	switch q.verdict {
 	case discard:
 		s.metrics.limited[limitDropped].Inc()
-		return out
+		return out, o
 	case slip:
 		a, o.region, o.scope = q.withhold(&a), 0, 0
 		s.metrics.limited[limitSlipped].Inc()
@@ -113,45 +121,47 @@ func (s *Server) slow(out, packet []byte, q *query, rcode int, client netip.Addr
 	if q.view != nil && q.view.signer != nil && !a.foreign {
 		s.sign(q, &a, s.at(q))
 	}
-	limit := q.limit(via)
-	if a.long && !s.trusts(q, client, via) {
-		limit = min(limit, amplification*len(packet))
+	limit := q.limit()
+	if a.long && !s.trusts(q) {
+		limit = min(limit, amplification*len(q.packet))
 	}
-	b := s.pack(out, packet, q, &a, via, limit)
+	b := s.pack(out, q, &a, limit)
 	if q.view != nil {
-		s.remember(q.view, q, &a, class, o.kind, via)
+		s.remember(q, &a, class, o.kind)
 	}
 	o.rcode = a.rcode
-	s.observe(via, q, &o, client, b[len(out):])
-	return b
+	return b, o
 }
 
 // observe counts an answer and logs it, where it is in the sample.
-func (s *Server) observe(via transport, q *query, o *observed, client netip.Addr, response []byte) {
-	s.metrics.count(via, q, o, response)
+func (s *Server) observe(q *query, o *observed, response []byte) {
+	s.metrics.count(q, o, response)
+	if q.timed() {
+		s.metrics.seconds[q.via].Observe(s.now().Sub(s.at(q)).Seconds())
+	}
 	if s.queryLog != nil && s.queryLog.take(s.at(q)) {
-		s.queryLog.put(via, q, o, client, s.at(q))
+		s.queryLog.put(q, o, s.at(q))
 	}
 }
 
 // trusts tells whether the source address is not forged. Nobody forges loopback from
 // outside.
-func (s *Server) trusts(q *query, client netip.Addr, via transport) bool {
-	return via.stream() || q.verified || client.IsLoopback()
+func (s *Server) trusts(q *query) bool {
+	return q.via.stream() || q.verified || q.client.IsLoopback()
 }
 
 // judge counts an answer to a client whose address may be forged.
-func (s *Server) judge(q *query, client netip.Addr, class byte, via transport) verdict {
-	if s.limiter == nil || s.trusts(q, client, via) {
+func (s *Server) judge(q *query, class byte) verdict {
+	if s.limiter == nil || s.trusts(q) {
 		return pass
 	}
-	return s.limiter.take(client, class, s.at(q))
+	return s.limiter.take(q.client, class, s.at(q))
 }
 
 // limit is how long the answer may be (RFC 6891 section 6.2.3).
-func (q *query) limit(via transport) int {
+func (q *query) limit() int {
 	switch {
-	case via.stream():
+	case q.via.stream():
 		return dns.MaxMsgSize - 1
 	case !q.edns:
 		return dns.MinMsgSize
@@ -189,11 +199,11 @@ func servfail(out, packet []byte, q *query) []byte {
 // pack words an answer. Compression makes the owner of each answer a pointer to the
 // question, which is echoed as it came: its letter case is theirs (0x20). What is longer
 // than limit is cut, with TC.
-func (s *Server) pack(out, packet []byte, q *query, a *answer, via transport, limit int) []byte {
+func (s *Server) pack(out []byte, q *query, a *answer, limit int) []byte {
 	m := s.message(q, a)
 	var opt []dns.RR
 	if q.edns {
-		opt = []dns.RR{s.reply(q, a, via)}
+		opt = []dns.RR{s.reply(q, a)}
 	}
 	m.Extra = append(m.Extra, opt...)
 	if m.Len() > limit { // what is additional may be left out silently (RFC 2181 section 9)
@@ -207,9 +217,9 @@ func (s *Server) pack(out, packet []byte, q *query, a *answer, via transport, li
 		panic(fmt.Errorf("pack: %w", err)) // a record of ours that no packet can hold
 	}
 	if q.asked {
-		copy(b[headerLen:], packet[headerLen:q.end])
+		copy(b[headerLen:], q.packet[headerLen:q.end])
 	}
-	if q.padded && via == overTLS && opt != nil {
+	if q.padded && q.via == overTLS && opt != nil {
 		b = pad(b, dns.Len(opt[0]))
 	}
 	return append(out, b...)
@@ -236,7 +246,7 @@ func (s *Server) message(q *query, a *answer) *dns.Msg {
 }
 
 // reply is the OPT record of the answer (RFC 6891 section 6.1.1).
-func (s *Server) reply(q *query, a *answer, via transport) *dns.OPT {
+func (s *Server) reply(q *query, a *answer) *dns.OPT {
 	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	o.SetUDPSize(maxUDP)
 	o.SetDo(q.do) // RFC 3225 section 3
@@ -256,7 +266,7 @@ func (s *Server) reply(q *query, a *answer, via transport) *dns.OPT {
 	if q.nsid && s.node != "" {
 		local(dns.EDNS0NSID, []byte(s.node))
 	}
-	if q.alive && via.stream() { // in units of 100 ms (RFC 7828 section 3.1)
+	if q.alive && q.via.stream() { // in units of 100 ms (RFC 7828 section 3.1)
 		local(dns.EDNS0TCPKEEPALIVE, binary.BigEndian.AppendUint16(nil, uint16(s.idle/(100*time.Millisecond))))
 	}
 	if a.ede != nil {

@@ -49,11 +49,11 @@ func (s *Server) steers(q *query) bool {
 }
 
 // join is join.ZONE and what is below it or ZONE: steered by the client's place.
-func (s *Server) join(q *query, k kind, client netip.Addr) answer {
+func (s *Server) join(q *query, k kind) answer {
 	if !k.steers(q.qtype) {
 		return unsteered(q, k)
 	}
-	n := q.view.locate(q, client)
+	n := q.view.locate(q)
 	c := s.choose(q.view, &n)
 	a := s.worded(q, c)
 	a.choice, a.scope = c, n.scope

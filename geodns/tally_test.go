@@ -132,21 +132,20 @@ func TestFeatureMetrics(t *testing.T) {
 func BenchmarkObserve(b *testing.B) {
 	s := listen(b)
 	packet := pack(b, ask("join.media.example.", dns.TypeA, ecs("192.0.2.0/27")))
-	var q query
-	s.parse(packet, &q)
-	q.view = s.current()
+	q := newQuery()
+	s.open(q, packet, netip.MustParseAddr(berlin), overUDP)
 	response := s.respond(nil, packet, netip.MustParseAddr(berlin), overUDP)
 	o := observed{kind: nameJoin, region: 4}
 	b.Run("count", func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {
-			s.metrics.count(overUDP, &q, &o, response)
+			s.metrics.count(q, &o, response)
 		}
 	})
 	b.Run("count, on every core", func(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				s.metrics.count(overUDP, &q, &o, response)
+				s.metrics.count(q, &o, response)
 			}
 		})
 	})

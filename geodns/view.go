@@ -116,15 +116,23 @@ type network struct {
 	scope   int  // of ECS
 }
 
-// locate finds the client's network: that of its ECS, else of its source address.
-func (v *view) locate(q *query, client netip.Addr) (n network) {
-	asked := q.ecs.network
-	steered := asked.IsValid()
-	if !steered { // no ECS, or a client that wants to be left out of it
-		asked = netip.PrefixFrom(client, client.BitLen())
+// network is what q is steered by: the client's ECS, else its source address.
+func (q *query) network() netip.Prefix {
+	if q.ecs.network.IsValid() {
+		return q.ecs.network
 	}
-	n.place, n.prefix = v.table.Find(asked.Addr())
-	if steered {
+	return netip.PrefixFrom(q.client, q.client.BitLen()) // no ECS, or a client that wants to be left out of it
+}
+
+// locate finds the client's network.
+func (v *view) locate(q *query) network {
+	return q.within(v.table.Find(q.network().Addr()))
+}
+
+// within is the client's network, whose first address was found.
+func (q *query) within(f geo.Found) (n network) {
+	n.place, n.prefix = f.Place, f.Prefix
+	if q.ecs.network.IsValid() {
 		switch n.scope = n.prefix.Bits(); {
 		case q.ecs.mapped:
 			n.scope += 96
@@ -134,7 +142,7 @@ func (v *view) locate(q *query, client netip.Addr) (n network) {
 			n.scope = max(n.scope, minScope6)
 		}
 	}
-	if asked.Bits() < n.prefix.Bits() {
+	if asked := q.network(); asked.Bits() < n.prefix.Bits() {
 		n.prefix, n.several = asked, true
 	}
 	return n

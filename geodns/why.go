@@ -17,8 +17,8 @@ const (
 
 // whyJoin is _why.join.ZONE: the decision behind join.ZONE in words, one fact a
 // string, for operators. Whoever may ask may ask for another network by ECS.
-func (s *Server) whyJoin(q *query, client netip.Addr) answer {
-	if !s.mayAsk(client) {
+func (s *Server) whyJoin(q *query) answer {
+	if !s.mayAsk(q.client) {
 		return refuse(dns.ExtendedErrorCodeProhibited, "")
 	}
 	if q.qtype != dns.TypeTXT {
@@ -26,7 +26,7 @@ func (s *Server) whyJoin(q *query, client netip.Addr) answer {
 	}
 	r := s.rankings.Get().(*ranking)
 	defer s.rankings.Put(r)
-	n := q.view.locate(q, client)
+	n := q.view.locate(q)
 	r.from(q.view, &n)
 	steer.Rank(q.view.world, &r.c, &r.d)
 	// No TTL: it is asked to see what is true now.

@@ -17,7 +17,7 @@ const (
 )
 
 // answer finds the name (docs/protocol.md, section 1). client is the source address.
-func (s *Server) answer(q *query, client netip.Addr) answer {
+func (s *Server) answer(q *query) answer {
 	w := q.view.world
 	switch {
 	case !q.inZone || q.class != dns.ClassINET:
@@ -35,7 +35,7 @@ func (s *Server) answer(q *query, client netip.Addr) answer {
 	case dns.TypeNXNAME: // it is never asked for (RFC 9824 section 3.5)
 		return answer{rcode: dns.RcodeFormatError, foreign: true, ede: ede(dns.ExtendedErrorCodeInvalidQueryType, "")}
 	}
-	a := s.lookup(q, client)
+	a := s.lookup(q)
 	a.serial = serial(w)
 	return a
 }
@@ -54,28 +54,28 @@ func ede(code uint16, text string) *dns.EDNS0_EDE {
 
 var nxdomain = answer{rcode: dns.RcodeNameError}
 
-func (s *Server) lookup(q *query, client netip.Addr) answer {
+func (s *Server) lookup(q *query) answer {
 	k, rel := service(q.rel)
 	if values := s.challenges(q); values != nil {
 		return challenge(q, values)
 	}
 	switch {
 	case len(rel) == 0 && k == host:
-		return s.atApex(q, client)
+		return s.atApex(q)
 	case len(rel) == 0, len(rel) == 1 && rel[0] == "join":
-		return s.join(q, k, client)
+		return s.join(q, k)
 	case len(rel) == 2 && rel[1] == "join" && rel[0] != "_why":
 		return s.pinned(q, k, rel[0])
 	case k != host:
-		return s.listed(q, client)
+		return s.listed(q)
 	case len(rel) == 1 && rel[0] == "ns1" && !q.view.records.servers():
 		return static(q, addresses(q.name, ttlStatic, q.qtype, s.ns...))
 	case len(rel) == 2 && rel[1] == "join":
-		return s.whyJoin(q, client)
+		return s.whyJoin(q)
 	case len(rel) == 2 && rel[1] == "edge":
 		return s.oneEdge(q, region.EdgeID(rel[0]))
 	}
-	return s.listed(q, client)
+	return s.listed(q)
 }
 
 // oneEdge is EDGE.edge.ZONE, whatever its health: who asks has been sent there.
@@ -117,14 +117,14 @@ func challenge(q *query, values []string) answer {
 	return a
 }
 
-func (s *Server) atApex(q *query, client netip.Addr) answer {
+func (s *Server) atApex(q *query) answer {
 	switch t := q.qtype; {
 	case t == dns.TypeSOA:
 		return answer{rrs: []dns.RR{s.soa(q.view.records, q.name, serial(q.view.world))}}
 	case q.view.signer != nil && q.view.signer.Apex[t] != nil:
 		return static(q, owned(q.name, q.view.signer.Apex[t]))
 	case q.view.records.nodes[apexKey][t] != nil:
-		return s.listed(q, client)
+		return s.listed(q)
 	case t == dns.TypeNS:
 		ns1 := "ns1." + q.name
 		return answer{

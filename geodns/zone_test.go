@@ -237,7 +237,7 @@ func TestChoicesKeepPlacesApart(t *testing.T) {
 	outcomes := map[[maxEdges]*steer.Edge]bool{}
 	for range 2 {
 		for i := range places {
-			n := v.locate(&query{}, places[i].Prefix.Addr())
+			n := v.locate(&query{client: places[i].Prefix.Addr()})
 			got, again := s.choose(v, &n), s.choose(v, &n)
 			r := new(ranking)
 			r.from(v, &n)

@@ -16,18 +16,28 @@ import (
 )
 
 const (
-	// MaxIn is how much is read of a datagram; what is longer is cut off there.
-	MaxIn = 4096
+	// MaxIn is how much is read of a datagram; what is longer is cut off there. It is more
+	// than a path is sure to carry in one piece (RFC 9715), and no power of two, by which
+	// the datagrams of a batch would compete for the same places in the caches.
+	MaxIn = 1472
 	// MaxOut is the room that a handler gets for its answer.
-	MaxOut = 4096
-	// size is how many datagrams go in one call: more gains nothing that was measured.
-	size = 32
+	MaxOut = 1472
+	// Size is how many datagrams go in one call: more gains nothing that was measured.
+	Size = 32
 )
 
-// Handler appends the answer to one datagram to out, which is empty and has room for
-// MaxOut bytes, and gives it back; empty is no answer. Both slices are the caller's
-// again on return. It is called from one goroutine a socket.
-type Handler func(out, in []byte, from netip.AddrPort) []byte
+// Datagram is one that came, and the room for its answer.
+type Datagram struct {
+	In   []byte
+	From netip.AddrPort
+	// Out is empty and has room for MaxOut bytes. A handler leaves the answer in it, or
+	// in another slice; empty is no answer.
+	Out []byte
+}
+
+// Handler answers what came at once: at least one datagram, at most Size. All memory is
+// the caller's again on return. It is called from one goroutine a socket.
+type Handler func([]Datagram)
 
 // Listen opens n sockets on one UDP address, among which the system spreads clients
 // (SO_REUSEPORT), or a single one where it does not. Port 0 is no address for that:

@@ -14,13 +14,8 @@ import (
 // serve runs an echo on n sockets of a free port at host until the test ends.
 func serve(t *testing.T, host string, n int, h Handler) netip.AddrPort {
 	t.Helper()
-	probe, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Skipf("%s: %v", host, err)
-	}
-	at := probe.LocalAddr().(*net.UDPAddr).AddrPort()
-	probe.Close()
-	at = netip.AddrPortFrom(netip.MustParseAddr(host), at.Port())
+	addr := netip.MustParseAddr(host)
+	at := netip.AddrPortFrom(addr, free(t, addr))
 	conns, err := Listen(at, n)
 	if err != nil {
 		t.Fatal(err)
@@ -42,11 +37,23 @@ func serve(t *testing.T, host string, n int, h Handler) netip.AddrPort {
 	return at
 }
 
-func echo(out, in []byte, from netip.AddrPort) []byte {
-	if bytes.Equal(in, []byte("silence")) {
-		return out
+// free is a port that nobody has at the moment.
+func free(t *testing.T, host netip.Addr) uint16 {
+	t.Helper()
+	probe, err := net.ListenPacket("udp", netip.AddrPortFrom(host, 0).String())
+	if err != nil {
+		t.Skipf("%s: %v", host, err)
 	}
-	return fmt.Appendf(out, "%s %s", from, in)
+	defer probe.Close()
+	return probe.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+func echo(all []Datagram) {
+	for i := range all {
+		if d := &all[i]; !bytes.Equal(d.In, []byte("silence")) {
+			d.Out = fmt.Appendf(d.Out, "%s %s", d.From, d.In)
+		}
+	}
 }
 
 // ask sends one datagram and gives what comes back from the very address asked.
@@ -102,7 +109,7 @@ func TestBurst(t *testing.T) {
 	}
 	defer c.Close()
 	c.SetReadBuffer(1 << 20)
-	const n = 3 * size
+	const n = 3 * Size
 	for i := range n {
 		fmt.Fprintf(c, "%d", i)
 		fmt.Fprint(c, "silence")
@@ -134,7 +141,11 @@ func TestAllocatesNothing(t *testing.T) {
 	if control == nil {
 		t.Skip("the portable path allocates")
 	}
-	at := serve(t, "127.0.0.1", 1, func(out, in []byte, _ netip.AddrPort) []byte { return append(out, in...) })
+	at := serve(t, "127.0.0.1", 1, func(all []Datagram) {
+		for i := range all {
+			all[i].Out = append(all[i].Out, all[i].In...)
+		}
+	})
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)

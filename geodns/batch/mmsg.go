@@ -15,11 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control lets several sockets share the address.
-var control = func(_, _ string, c syscall.RawConn) error {
+// control lets several sockets share the address, and lets nobody tell what a path is too
+// narrow for: with a forged ICMP a stranger could have answers sent in fragments, of which
+// one is easily replaced.
+var control = func(network, _ string, c syscall.RawConn) error {
 	var err error
+	set := func(fd uintptr, level, option, value int) {
+		if err == nil {
+			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, option, value))
+		}
+	}
 	if ctrl := c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		set(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
+		if network == "udp6" {
+			set(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
+		}
 	}); ctrl != nil {
 		return ctrl
 	}
@@ -110,15 +121,17 @@ func (s *Socket) isClosed() bool {
 // that the kernel reads and writes.
 type ring struct {
 	*Socket
-	in, out  [size]mmsghdr
-	inVec    [size]unix.Iovec
-	outVec   [size]unix.Iovec
-	names    [size]unix.RawSockaddrInet6 // large enough for IPv4 too
-	controls [size][controlLen]byte
-	inBuf    [size][MaxIn]byte
-	outBuf   [size][MaxOut]byte
-	n        int // of the last read, or what is to be written
-	used     int // headers that the kernel has written to
+	in, out  [Size]mmsghdr
+	inVec    [Size]unix.Iovec
+	outVec   [Size]unix.Iovec
+	names    [Size]unix.RawSockaddrInet6 // large enough for IPv4 too
+	controls [Size][controlLen]byte
+	inBuf    [Size][MaxIn]byte
+	outBuf   [Size][MaxOut]byte
+	grams    [Size]Datagram
+	at       [Size]int // which of the headers each is from
+	n        int       // of the last read, or what is to be written
+	used     int       // headers that the kernel has written to
 }
 
 // maxFailures in a row end Serve: the socket is broken, and spinning on it helps
@@ -163,7 +176,7 @@ func (r *ring) aim() {
 			r.in[i].hdr.Control = &r.controls[i][0]
 		}
 	}
-	r.used = size
+	r.used = Size
 }
 
 // read takes as many datagrams as there are, and waits for one where there are none.
@@ -180,12 +193,12 @@ func (r *ring) read() syscall.Errno {
 		}
 	}
 	r.names[0].Family = unix.AF_UNSPEC
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.in[0])), size, unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.in[0])), Size, unix.MSG_DONTWAIT, 0, 0)
 	if errno == unix.EAGAIN {
-		n, _, errno = syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.in[0])), size, unix.MSG_WAITFORONE, 0, 0)
+		n, _, errno = syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.in[0])), Size, unix.MSG_WAITFORONE, 0, 0)
 	}
 	if errno != 0 {
-		r.n, r.used = 0, size
+		r.n, r.used = 0, Size
 		return errno
 	}
 	r.n, r.used = int(n), int(n)
@@ -211,19 +224,29 @@ func (r *ring) write() {
 
 // handle turns what was read into what is to be written: r.n messages from 0 on.
 func (r *ring) handle(h Handler) {
-	answers := 0
+	n := 0
 	for i := range r.n {
 		from, ok := address(&r.names[i])
 		if !ok || from.Port() == 0 {
 			continue // nobody can be there
 		}
-		out := h(r.outBuf[i][:0], r.inBuf[i][:r.in[i].len], from)
+		r.grams[n] = Datagram{In: r.inBuf[i][:r.in[i].len], From: from, Out: r.outBuf[i][:0]}
+		r.at[n] = i
+		n++
+	}
+	r.n = 0
+	if n == 0 {
+		return
+	}
+	h(r.grams[:n])
+	for k := range r.grams[:n] {
+		out, i := r.grams[k].Out, r.at[k]
 		if len(out) == 0 {
 			continue
 		}
 		in := &r.in[i].hdr
-		r.outVec[answers] = unix.Iovec{Base: &out[0], Len: uint64(len(out))}
-		to := &r.out[answers].hdr
+		r.outVec[r.n] = unix.Iovec{Base: &out[0], Len: uint64(len(out))}
+		to := &r.out[r.n].hdr
 		to.Name, to.Namelen = in.Name, in.Namelen
 		if r.pktinfo {
 			to.Control, to.Controllen = nil, 0
@@ -231,9 +254,8 @@ func (r *ring) handle(h Handler) {
 				to.Control, to.Controllen = in.Control, uint64(n)
 			}
 		}
-		answers++
+		r.n++
 	}
-	r.n = answers
 }
 
 // answerFrom leaves in c the one packet information message that makes the answer

@@ -38,6 +38,7 @@ func (s *Socket) Close() error { return s.conn.Close() }
 // Serve answers datagrams until Close, which is no error. Call it once.
 func (s *Socket) Serve(h Handler) error {
 	in, out, oob := make([]byte, MaxIn), make([]byte, 0, MaxOut), make([]byte, 128)
+	grams := make([]Datagram, 1)
 	failures := 0
 	for {
 		n, oobn, _, from, err := s.conn.ReadMsgUDPAddrPort(in, oob)
@@ -54,14 +55,15 @@ func (s *Socket) Serve(h Handler) error {
 		if from.Port() == 0 {
 			continue
 		}
-		if out = h(out[:0], in[:n], from); len(out) == 0 {
+		grams[0] = Datagram{In: in[:n], From: from, Out: out}
+		if h(grams); len(grams[0].Out) == 0 {
 			continue
 		}
 		var source []byte
 		if s.pktinfo {
 			source = sourceFor(oob[:oobn])
 		}
-		_, _, _ = s.conn.WriteMsgUDPAddrPort(out, source, from)
+		_, _, _ = s.conn.WriteMsgUDPAddrPort(grams[0].Out, source, from)
 	}
 }
 

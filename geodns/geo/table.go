@@ -60,8 +60,8 @@ func (t *Table) Ranges() int { return len(t.v4) + len(t.v6) }
 // IPv4; a zone is ignored. The zero Addr has the zero Place and no prefix.
 // It allocates nothing.
 func (t *Table) Lookup(addr netip.Addr) (Place, netip.Prefix) {
-	at, p := t.Find(addr)
-	return t.places[at], p
+	f := t.Find(addr)
+	return t.places[f.Place], f.Prefix
 }
 
 // Place is the place with that number, below [Table.Places].
@@ -70,37 +70,72 @@ func (t *Table) Place(at int) Place { return t.places[at] }
 // Places is how many places the table knows; number 0 is the unknown one.
 func (t *Table) Places() int { return len(t.places) }
 
-// Find is [Table.Lookup] with the place's number, by which a decision about the place
-// can be remembered.
-func (t *Table) Find(addr netip.Addr) (place int, p netip.Prefix) {
-	addr = addr.Unmap()
-	n := 0
-	switch {
-	case addr.Is4():
-		a := v4(addr)
-		i := t.find4(a)
+// Found is where an address is, as [Table.Lookup] has it, with the place's number, by
+// which a decision about the place can be remembered.
+type Found struct {
+	Place  int
+	Prefix netip.Prefix
+}
+
+// Find is the place of one address.
+func (t *Table) Find(addr netip.Addr) Found {
+	var f [1]Found
+	t.FindAll(f[:], []netip.Addr{addr})
+	return f[0]
+}
+
+// Together is how many addresses [Table.FindAll] seeks side by side.
+const Together = 32
+
+// FindAll puts the place of each address into found, which must be as long. The table
+// is larger than a processor's caches, so that a search alone waits for memory most of
+// its time; of many at once the waits overlap. It allocates nothing.
+func (t *Table) FindAll(found []Found, addrs []netip.Addr) {
+	for len(addrs) > Together {
+		t.FindAll(found[:Together], addrs[:Together])
+		found, addrs = found[Together:], addrs[Together:]
+	}
+	var four [Together]search4
+	var six [Together]search6
+	n4, n6 := 0, 0
+	for i, addr := range addrs {
+		switch addr = addr.Unmap(); {
+		case addr.Is4():
+			four[n4] = search4{a: v4(addr), of: i}
+			n4++
+		case addr.Is6():
+			six[n6] = search6{a: v6(addr), of: i}
+			n6++
+		default:
+			found[i] = Found{}
+		}
+	}
+	t.search4(four[:n4])
+	t.search6(six[:n6])
+	for k := range four[:n4] {
+		s, n := &four[k], 0
+		i := int(s.at)
 		if i > 0 {
-			n = bits.LeadingZeros32(a^(t.v4[i].first-1)) + 1
+			n = bits.LeadingZeros32(s.a^(t.v4[i].first-1)) + 1
 		}
 		if i+1 < len(t.v4) {
-			n = max(n, bits.LeadingZeros32(a^t.v4[i+1].first)+1)
+			n = max(n, bits.LeadingZeros32(s.a^t.v4[i+1].first)+1)
 		}
-		place = int(t.v4[i].at)
-	case addr.Is6():
-		a := v6(addr)
-		i := t.find6(a)
+		found[s.of].Place = int(t.v4[i].at)
+		found[s.of].Prefix, _ = addrs[s.of].Unmap().Prefix(n)
+	}
+	for k := range six[:n6] {
+		s, n := &six[k], 0
+		i := int(s.at)
 		if i > 0 {
-			n = a.common(t.v6[i].first.prev()) + 1
+			n = s.a.common(t.v6[i].first.prev()) + 1
 		}
 		if i+1 < len(t.v6) {
-			n = max(n, a.common(t.v6[i+1].first)+1)
+			n = max(n, s.a.common(t.v6[i+1].first)+1)
 		}
-		place = int(t.v6[i].at)
-	default:
-		return 0, netip.Prefix{}
+		found[s.of].Place = int(t.v6[i].at)
+		found[s.of].Prefix, _ = addrs[s.of].Prefix(n)
 	}
-	p, _ = addr.Prefix(n)
-	return place, p
 }
 
 // Jurisdictions appends to dst the jurisdictions of all addresses in p, each once,
@@ -148,47 +183,96 @@ func (t *Table) note(place uint32, dst *[]residency.Jurisdiction) bool {
 
 // find4 is the index of the range that a is in.
 func (t *Table) find4(a uint32) int {
-	lo, hi := int(t.top4[a>>16]), int(t.top4[a>>16+1])
-	for lo < hi { // the last range that starts at or before a
-		mid := int(uint(lo+hi+1) >> 1)
-		if t.v4[mid].first <= a {
-			lo = mid
-		} else {
-			hi = mid - 1
+	s := [1]search4{{a: a}}
+	t.search4(s[:])
+	return int(s[0].at)
+}
+
+// find6 is the index of the range that a is in.
+func (t *Table) find6(a u128) int {
+	s := [1]search6{{a: a}}
+	t.search6(s[:])
+	return int(s[0].at)
+}
+
+// search4 is the search for the last range that starts at or before a: it is among the
+// n from at on.
+type search4 struct {
+	a     uint32
+	at, n uint32
+	of    int // whose it is
+}
+
+// search4 halves what is left of each search in turn. There is no branch on what was
+// read, for the processor to guess wrong and wait at.
+func (t *Table) search4(all []search4) {
+	most := uint32(0)
+	for i := range all {
+		s := &all[i]
+		s.at = t.top4[s.a>>16]
+		s.n = t.top4[s.a>>16+1] - s.at + 1
+		most = max(most, s.n)
+	}
+	for ; most > 1; most -= most / 2 {
+		for i := range all {
+			s := &all[i]
+			half := s.n / 2
+			_, after := bits.Sub32(s.a, t.v4[s.at+half].first, 0)
+			s.at += half & (after - 1)
+			s.n -= half
 		}
 	}
-	return lo
 }
 
 // stride of step6: the ranges of one are six lines of memory.
 const stride = 16
 
-// find6 is the index of the range that a is in.
-func (t *Table) find6(a u128) int {
-	lo, hi := 0, len(t.step6)-1
-	for lo < hi { // the last step that begins before a's half
-		mid := int(uint(lo+hi+1) >> 1)
-		if t.step6[mid] < a.hi {
-			lo = mid
-		} else {
-			hi = mid - 1
+// search6 is search4 for IPv6.
+type search6 struct {
+	a     u128
+	at, n uint32
+	of    int
+}
+
+func (t *Table) search6(all []search6) {
+	if len(all) == 0 {
+		return
+	}
+	for i := range all {
+		all[i].n = uint32(len(t.step6))
+	}
+	for most := len(t.step6); most > 1; most -= most / 2 { // the last step that begins before a's half
+		for i := range all {
+			s := &all[i]
+			half := s.n / 2
+			_, before := bits.Sub64(t.step6[s.at+half], s.a.hi, 0)
+			s.at += half & -uint32(before)
+			s.n -= half
 		}
 	}
-	// Ranges that share their high half may go on over several steps.
-	last := lo + 1
-	for last < len(t.step6) && t.step6[last] <= a.hi {
-		last++
+	most := uint32(0)
+	for i := range all {
+		s := &all[i]
+		// Ranges that share their high half may go on over several steps.
+		last := int(s.at) + 1
+		for last < len(t.step6) && t.step6[last] <= s.a.hi {
+			last++
+		}
+		s.at *= stride
+		s.n = uint32(min(last*stride, len(t.v6))) - s.at
+		most = max(most, s.n)
 	}
-	lo, hi = lo*stride, min(last*stride, len(t.v6))-1
-	for lo < hi { // the last range that starts at or before a
-		mid := int(uint(lo+hi+1) >> 1)
-		if a.less(t.v6[mid].first) {
-			hi = mid - 1
-		} else {
-			lo = mid
+	for ; most > 1; most -= most / 2 {
+		for i := range all {
+			s := &all[i]
+			half := s.n / 2
+			first := &t.v6[s.at+half].first
+			_, after := bits.Sub64(s.a.lo, first.lo, 0)
+			_, after = bits.Sub64(s.a.hi, first.hi, after)
+			s.at += half & (uint32(after) - 1)
+			s.n -= half
 		}
 	}
-	return lo
 }
 
 // index makes what is found by, of the ranges.

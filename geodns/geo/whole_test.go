@@ -1,16 +1,17 @@
 package geo
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 )
 
-// TestScopesOfTheWholeTable: in the real country database, no scope reaches over the
-// range that its address is in, so every address inside a scope has the same place and
-// no scope spans a jurisdiction; and no scope could be coarser.
-func TestScopesOfTheWholeTable(t *testing.T) {
+// whole is the table of the real country database.
+func whole(t testing.TB) *Table {
+	t.Helper()
 	var text [2]*os.File
 	for i, name := range []string{"geoip", "geoip6"} {
 		f, err := os.Open(filepath.Join("/usr/share/tor", name))
@@ -34,8 +35,17 @@ func TestScopesOfTheWholeTable(t *testing.T) {
 	if n := table.Ranges(); n < 100_000 {
 		t.Fatalf("%d ranges: the database is not whole", n)
 	}
+	return table
+}
+
+// TestScopesOfTheWholeTable: in the real country database, no scope reaches over the
+// range that its address is in, so every address inside a scope has the same place and
+// no scope spans a jurisdiction; and no scope could be coarser.
+func TestScopesOfTheWholeTable(t *testing.T) {
+	table := whole(t)
 	check := func(a netip.Addr, at uint32, first, last u128) {
-		place, p := table.Find(a)
+		f := table.Find(a)
+		place, p := f.Place, f.Prefix
 		s := spanOf(p)
 		if place != int(at) || s.first.less(first) || last.less(s.last) {
 			t.Fatalf("%s: place %d and scope %s, want place %d and a scope within its range", a, place, p, at)
@@ -66,5 +76,30 @@ func TestScopesOfTheWholeTable(t *testing.T) {
 		for _, a := range []u128{r.first, last} {
 			check(addr(a, false), r.at, r.first, last)
 		}
+	}
+}
+
+// BenchmarkFind seeks more addresses than any cache has room for, one by one and side
+// by side.
+func BenchmarkFind(b *testing.B) {
+	table := whole(b)
+	rnd := rand.New(rand.NewPCG(7871, 0))
+	addrs := make([]netip.Addr, 1<<17)
+	for i := range addrs {
+		if i%4 == 0 {
+			addrs[i] = addr(table.v6[rnd.IntN(len(table.v6))].first, false)
+		} else {
+			addrs[i] = addr(u128{lo: uint64(table.v4[rnd.IntN(len(table.v4))].first)}, true)
+		}
+	}
+	for _, n := range []int{1, 4, 16, Together} {
+		b.Run(fmt.Sprint("together=", n), func(b *testing.B) {
+			b.ReportAllocs()
+			found := make([]Found, n)
+			for i := 0; i < b.N; i += n {
+				at := i % len(addrs)
+				table.FindAll(found, addrs[at:at+n])
+			}
+		})
 	}
 }

@@ -1,0 +1,72 @@
+package geodns
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"bailiwick/geodns/batch"
+)
+
+// burstOf is what came at once, all from one client.
+func burstOf(packets ...[]byte) []batch.Datagram {
+	all := make([]batch.Datagram, len(packets))
+	for i, p := range packets {
+		all[i] = batch.Datagram{In: p, From: netip.MustParseAddrPort(berlin + ":53"), Out: make([]byte, 0, batch.MaxOut)}
+	}
+	return all
+}
+
+// A query is answered in a burst as it is alone, whatever came with it, and whatever the
+// burst before left in its memory.
+func TestBurst(t *testing.T) {
+	s := listen(t, withRecords(t, zoneFile), func(c *Config) { c.Node = "dns-1" })
+	_, k := keys(t, false)
+	s.SetSigner(k)
+	var packets [][]byte
+	for _, q := range []*dns.Msg{
+		ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26"), do), ask("JOIN.media.example.", dns.TypeAAAA, ecs("2001:db8:1000::/48")),
+		ask("join.media.example.", dns.TypeA), ask("join.media.example.", dns.TypeHTTPS, noEDNS), ask("_turn._udp.join.media.example.", dns.TypeSRV, ecs("203.0.113.0/27")),
+		ask("de.join.media.example.", dns.TypeA, do), ask("nope.media.example.", dns.TypeA, do), ask("media.example.", dns.TypeSOA), ask("x.example.", dns.TypeA),
+		ask("join.media.example.", dns.TypeA, ecs("9.9.9.0/24")), ask("join.media.example.", dns.TypeA, ecs("0.0.0.0/0")), ask("join.media.example.", dns.TypeA, option(dns.EDNS0NSID)),
+	} {
+		packets = append(packets, pack(t, q))
+	}
+	packets = append(packets, nil, []byte("no query"), raw(0, 1, 0, 0, 2, joinA, opt, opt), raw(0x8000, 1, 0, 0, 0, joinA))
+	b := s.newBurst()
+	for shift := range packets {
+		var turned [][]byte
+		for i := range packets[:len(packets)-shift/2] { // shorter and shorter
+			turned = append(turned, packets[(i*7+shift)%len(packets)])
+		}
+		all := burstOf(turned...)
+		b.answer(all)
+		for i, p := range turned {
+			if want := s.respond(nil, p, all[i].From.Addr(), overUDP); !bytes.Equal(all[i].Out, want) {
+				t.Fatalf("% x, number %d: got % x, want % x", p, i, all[i].Out, want)
+			}
+		}
+	}
+}
+
+// A bug that one query meets costs those beside it nothing.
+func TestPanicInABurst(t *testing.T) {
+	s := listen(t, func(c *Config) { c.Secrets = func() Secrets { panic("a bug") } })
+	good, bad := pack(t, ask("join.media.example.", dns.TypeA)), pack(t, ask("join.media.example.", dns.TypeA, option(dns.EDNS0COOKIE, make([]byte, 8)...)))
+	all := burstOf(good, bad, good, bad, good)
+	s.newBurst().answer(all)
+	for i := range all {
+		m := new(dns.Msg)
+		if err := m.Unpack(all[i].Out); err != nil {
+			t.Fatalf("answer %d: % x: %v", i, all[i].Out, err)
+		}
+		if got, want := m.Rcode == dns.RcodeServerFailure, i%2 == 1; got != want || !want && len(m.Answer) == 0 {
+			t.Errorf("answer %d: %v", i, m)
+		}
+	}
+	if n := s.metrics.panicked.Load(); n != 2 {
+		t.Errorf("%d panics counted, want 2", n)
+	}
+}
