@@ -3,6 +3,7 @@ package geodns
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -68,5 +69,52 @@ func TestPanicInABurst(t *testing.T) {
 	}
 	if n := s.metrics.panicked.Load(); n != 2 {
 		t.Errorf("%d panics counted, want 2", n)
+	}
+}
+
+// BenchmarkBurst is a full batch of what most ask, per query.
+func BenchmarkBurst(b *testing.B) {
+	s := listen(b)
+	_, k := keys(b, false)
+	s.SetSigner(k)
+	for _, r := range []struct {
+		name    string
+		options []func(*dns.Msg)
+	}{{"join", []func(*dns.Msg){ecs("192.0.2.0/27")}}, {"join, signed", []func(*dns.Msg){ecs("192.0.2.0/27"), do}}} {
+		b.Run(r.name, func(b *testing.B) {
+			p := pack(b, ask("join.media.example.", dns.TypeA, r.options...))
+			p[1] |= 1 // not timed
+			var packets [batch.Size][]byte
+			for i := range packets {
+				packets[i] = p
+			}
+			all, w := burstOf(packets[:]...), s.newBurst()
+			w.answer(all)
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += len(all) {
+				for k := range all {
+					all[k].Out = all[k].Out[:0]
+				}
+				w.answer(all)
+			}
+		})
+	}
+}
+
+func TestLower(t *testing.T) {
+	for at := range 20 {
+		for c := range 256 {
+			got := bytes.Repeat([]byte{0xda, 'Q', 63}, 7)
+			got[at] = byte(c)
+			want := slices.Clone(got)
+			for i, c := range want {
+				if 'A' <= c && c <= 'Z' {
+					want[i] += 'a' - 'A'
+				}
+			}
+			if lower(got); !bytes.Equal(got, want) {
+				t.Fatalf("octet %d is %d: got % x, want % x", at, c, got, want)
+			}
+		}
 	}
 }

@@ -65,7 +65,9 @@ func newQuery() *query {
 
 // read reads a packet into q, which forgets what it was before.
 func (s *Server) read(q *query, packet []byte, src netip.Addr, via transport) {
-	*q = query{packet: packet, client: clientAddr(src), via: via, lower: q.lower, starts: q.starts, rel: q.rel}
+	lower, starts, rel := q.lower, q.starts, q.rel
+	*q = query{}
+	q.packet, q.client, q.via, q.lower, q.starts, q.rel = packet, clientAddr(src), via, lower, starts, rel
 	if q.timed() {
 		s.at(q)
 	}
@@ -167,28 +169,23 @@ func (s *Server) question(p []byte, q *query) (off int, ok bool) {
 
 // readName reads an uncompressed name and tells whether it is in the zone.
 func (s *Server) readName(p []byte, off int, q *query) (next int, ok bool) {
-	q.lower, q.starts = q.lower[:0], q.starts[:0]
+	q.starts = q.starts[:0]
+	end := off
 	for {
-		if off >= len(p) || p[off] > 63 { // a pointer has nothing to point at yet
+		if end >= len(p) || p[end] > 63 { // a pointer has nothing to point at yet
 			return 0, false
 		}
-		n := int(p[off])
-		if off+1+n > len(p) || len(q.lower)+1+n > maxName {
-			return 0, false
-		}
+		n := int(p[end])
 		if n == 0 {
-			q.lower = append(q.lower, 0)
 			break
 		}
-		q.starts = append(q.starts, uint8(len(q.lower)))
-		q.lower = append(q.lower, p[off:off+1+n]...)
-		for i, c := range q.lower[len(q.lower)-n:] {
-			if 'A' <= c && c <= 'Z' {
-				q.lower[len(q.lower)-n+i] = c + 'a' - 'A'
-			}
+		q.starts = append(q.starts, uint8(end-off))
+		if end += 1 + n; end-off >= maxName {
+			return 0, false
 		}
-		off += 1 + n
 	}
+	q.lower = append(q.lower[:0], p[off:end+1]...)
+	lower(q.lower)
 	if above := len(q.starts) - s.labels; above >= 0 {
 		at := len(q.lower) - 1 // of the final dot
 		if above < len(q.starts) {
@@ -196,7 +193,24 @@ func (s *Server) readName(p []byte, off int, q *query) (next int, ok bool) {
 		}
 		q.inZone = bytes.Equal(q.lower[at:], s.wire)
 	}
-	return off + 1, true
+	return end + 1, true
+}
+
+// lower makes the letters of a name lower case, eight octets at a time. The lengths of
+// labels are below any letter.
+func lower(b []byte) {
+	const ones = 0x0101010101010101
+	for ; len(b) >= 8; b = b[8:] {
+		w := binary.LittleEndian.Uint64(b)
+		low := w &^ (0x80 * ones) // so that no sum reaches into the next octet
+		letters := (low + (0x80-'A')*ones) &^ (low + (0x7f-'Z')*ones) &^ w & (0x80 * ones)
+		binary.LittleEndian.PutUint64(b, w|letters>>2)
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
 }
 
 // spell writes the name in words, for all that is not fast.

@@ -43,7 +43,10 @@ const (
 
 func TestHeaders(t *testing.T) {
 	s := listen(t)
-	long := strings.Repeat("3f"+strings.Repeat("61", 63), 4) + "00 0001 0001" // 257 octets of name
+	labels := strings.Repeat("3f"+strings.Repeat("61", 63), 3)              // 192 octets
+	longest := labels + "3d" + strings.Repeat("61", 61) + "00 0001 0001"    // 255 octets of name
+	tooLong := labels + "3e" + strings.Repeat("61", 62) + "00 0001 0001"    // 256
+	farTooLong := labels + "3f" + strings.Repeat("61", 63) + "00 0001 0001" // 257
 	for _, r := range []struct {
 		name   string
 		packet []byte
@@ -71,7 +74,9 @@ func TestHeaders(t *testing.T) {
 		{"additional promised and not there", raw(0, 1, 0, 0, 1, joinA), formerr, true},
 		{"additional cut off", raw(0, 1, 0, 0, 1, joinA, "c00c 0010 0001 00000000 0009 0161"), formerr, true},
 		{"a name without end", raw(0, 1, 0, 0, 0, "046a6f696e"), formerr, false},
-		{"a name of 256 octets (RFC 1035 section 2.3.4)", raw(0, 1, 0, 0, 0, long), formerr, false},
+		{"a name of 255 octets (RFC 1035 section 2.3.4), of no zone here", raw(0, 1, 0, 0, 0, longest), refused, true},
+		{"a name of 256 octets", raw(0, 1, 0, 0, 0, tooLong), formerr, false},
+		{"a name of 257 octets", raw(0, 1, 0, 0, 0, farTooLong), formerr, false},
 		{"no type", raw(0, 1, 0, 0, 0, "046a6f696e 00"), formerr, false},
 		{"a label of type 01 (RFC 6891 section 5)", raw(0, 1, 0, 0, 0, "41 61 00 0001 0001"), formerr, false},
 		{"a question that is a pointer to itself", raw(0, 1, 0, 0, 0, "c00c 0001 0001"), formerr, false},
