@@ -21,14 +21,14 @@ type profiled struct {
 
 // stages are the parts of a query's way, in its order.
 var stages = []struct{ what, function string }{
-	{"receive: `recvmmsg` and the poller", "bailiwick/geodns/batch.(*ring).read"},
-	{"parse the query", "bailiwick/geodns.(*Server).parse"},
-	{"find the answer, of which:", "bailiwick/geodns.(*Server).answer"},
-	{"· place and ECS scope", "bailiwick/geodns.(*Server).place"},
-	{"· `steer.Rank`", "bailiwick/steer.Rank"},
-	{"word the answer", "bailiwick/geodns.(*Server).pack"},
-	{"metrics", "bailiwick/geodns.(*metrics).observe"},
-	{"send: `sendmmsg`", "net.(*rawConn).Write"},
+	{"receive: `recvmmsg`", "bailiwick/geodns/batch.(*ring).read"},
+	{"read the queries", "bailiwick/geodns.(*Server).read"},
+	{"find the places and ECS scopes, all of a batch at once", "bailiwick/geodns/geo.(*Table).FindAll"},
+	{"answer, of which:", "bailiwick/geodns.(*Server).finish"},
+	{"· from what is remembered", "bailiwick/geodns.(*Server).fast"},
+	{"· anew", "bailiwick/geodns.(*Server).slow"},
+	{"· metrics", "bailiwick/geodns.(*Server).observe"},
+	{"send: `sendmmsg`", "bailiwick/geodns/batch.(*ring).write"},
 	{"collect garbage, beside the query", "runtime.gcBgMarkWorker"},
 	{"allocate, within the stages above", "runtime.mallocgc"},
 	{"system calls, within the stages above", "internal/runtime/syscall/linux.Syscall6"},
