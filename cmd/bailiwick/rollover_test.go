@@ -24,10 +24,11 @@ import (
 	"bailiwick/steer/world"
 )
 
-// quick is a policy of seconds, for caches that hold nothing for longer than one.
+// quick is a policy of seconds, for caches that hold nothing for longer than one. What it
+// gives a node to put keys into force, a machine that runs every other test too may take.
 func quick() dnssec.Policy {
 	p := dnssec.DefaultPolicy()
-	p.KeyTTL, p.ZoneTTL, p.Propagation, p.ParentTTL, p.ParentPropagation = time.Second, 2*time.Second, time.Second, time.Second, time.Second
+	p.KeyTTL, p.ZoneTTL, p.Propagation, p.ParentTTL, p.ParentPropagation = time.Second, 2*time.Second, 3*time.Second, time.Second, 2*time.Second
 	return p
 }
 
