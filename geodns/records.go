@@ -125,7 +125,11 @@ func (s *Server) listed(q *query) answer {
 	if !ok {
 		return nxdomain
 	}
-	if alias := n[dns.TypeCNAME]; alias != nil && !q.besideAlias() {
+	switch alias := n[dns.TypeCNAME]; {
+	case alias == nil || q.besideAlias():
+	case q.qtype == dns.TypeANY: // nothing is made up beside a CNAME (RFC 8482 section 4.2)
+		return answer{rrs: owned(q.name, alias), wild: q.wild}
+	default:
 		return s.follow(q, alias)
 	}
 	a := static(q, owned(q.name, n[q.qtype]))
@@ -142,7 +146,7 @@ func (s *Server) listed(q *query) answer {
 // section 2.5).
 func (q *query) besideAlias() bool {
 	switch q.qtype {
-	case dns.TypeCNAME, dns.TypeANY:
+	case dns.TypeCNAME:
 		return true
 	case dns.TypeNSEC, dns.TypeRRSIG:
 		return q.view.signer != nil

@@ -87,7 +87,8 @@ func TestRecords(t *testing.T) {
 		{"beside the steered services", "_sip._udp.media.example.", dns.TypeSRV, noerror, []string{"SRV 0 0 5060 mail.media.example."}, false},
 		{"a type without a name (RFC 3597)", "odd.media.example.", 65280, noerror, []string{`TYPE65280 \# 4 0a000001`}, false},
 		{"$GENERATE", "host2.media.example.", dns.TypeA, noerror, []string{"A 198.18.201.2"}, false},
-		{"ANY (RFC 8482)", "www.media.example.", dns.TypeANY, noerror, []string{`HINFO "RFC8482" ""`}, false},
+		{"ANY (RFC 8482)", "mail.media.example.", dns.TypeANY, noerror, []string{`HINFO "RFC8482" ""`}, false},
+		{"ANY at a CNAME (RFC 8482 section 4.2)", "www.media.example.", dns.TypeANY, noerror, []string{"CNAME join.media.example."}, false},
 		{"steering goes on", "join.media.example.", dns.TypeA, noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}, false},
 	} {
 		m := exchange(t, s, pack(t, ask(r.query, r.qtype)), berlin, overUDP)

@@ -48,7 +48,7 @@ var signedNames = []string{
 	"_tcp.de.join.media.example.", "_why.join.media.example.", "ns1.media.example.", "ns.media.example.", "mail.media.example.", "www.media.example.",
 	"alias.media.example.", "out.media.example.", "dead.media.example.", "de.media.example.", "x.apps.media.example.", "X.y.apps.media.example.",
 	"*.apps.media.example.", "apps.media.example.", "b.c.media.example.", "a.b.c.media.example.", "_sip._udp.media.example.", "odd.media.example.",
-	"nope.media.example.", "a.nope.media.example.", `de\.join.media.example.`,
+	"nope.media.example.", "a.nope.media.example.", "www.media.example.", `de\.join.media.example.`,
 }
 
 var signedTypes = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV, dns.TypeNAPTR, dns.TypeSOA, dns.TypeNS, dns.TypeCAA, dns.TypeMX, dns.TypeTXT,
