@@ -189,8 +189,9 @@ func (k *Keeper) obtain(ctx context.Context, replaced *certificate) (*certificat
 	if err != nil {
 		return nil, err
 	}
-	// Such an order is outside of rate limits (RFC 9773 section 5), but a CA refuses it
-	// for a certificate or an account that it no longer knows: every second one is plain.
+	// A CA may take such an order outside of its rate limits (RFC 9773 section 5), and
+	// refuses one for a certificate or an account that it no longer knows: every second
+	// one is plain.
 	if replaced != nil && k.tries%2 == 0 {
 		params.Replaces = replaced.leaf
 	}
@@ -209,7 +210,7 @@ func (k *Keeper) obtain(ctx context.Context, replaced *certificate) (*certificat
 }
 
 // register returns the region's account. Asking for a new one with a key that the CA
-// knows returns the one there is (RFC 8555 section 7.3), so the key is all that is
+// knows returns the one there is (RFC 8555 section 7.3.1), so the key is all that is
 // kept, and a CA that has lost its accounts makes another.
 func (k *Keeper) register(ctx context.Context) (acmeapi.Account, error) {
 	b, err := k.storage.Load(ctx, k.account)

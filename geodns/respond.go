@@ -170,7 +170,7 @@ func (q *query) limit() int {
 }
 
 // withhold is what a client over its rate is told instead of the answer: to show
-// the cookie that comes with it, or to ask over TCP (RFC 7873 section 5.2.3).
+// the cookie that comes with it (RFC 7873 section 5.2.3), or to ask over TCP.
 func (q *query) withhold(a *answer) answer {
 	if q.cookie != nil {
 		return answer{rcode: dns.RcodeBadCookie, foreign: true}

@@ -82,7 +82,7 @@ type signing struct {
 
 // sets puts the signatures behind each set. A wildcard's records are signed for the
 // name that was asked, as if it were in the zone: no denial of that name is needed
-// then (RFC 4035 section 3.1.3.3), and none could be given that is not a lie.
+// then (RFC 9824 section 3.3), and none could be given that is not a lie.
 func (c *signing) sets(cache *dnssec.Signatures, rrs []dns.RR) (list []dns.RR) {
 	for len(rrs) > 0 && c.err == nil {
 		h, n := rrs[0].Header(), 1

@@ -19,7 +19,7 @@ const (
 	// padBlock is what the length of a padded answer is a multiple of (RFC 8467
 	// section 4.1).
 	padBlock = 468
-	// alpn is the protocol's name in the handshake (RFC 7858 section 8, IANA). A client
+	// alpn is the protocol's name in the handshake (IANA's registry of ALPN). A client
 	// that offers none is served, one that offers only others is not.
 	alpn = "dot"
 )

@@ -59,7 +59,7 @@ func TestHeaders(t *testing.T) {
 		{"an OPT", raw(0, 1, 0, 0, 1, joinA, opt), noerror, true},
 		{"nothing", nil, dropped, false},
 		{"half a header", raw(0, 1, 0, 0, 0)[:11], dropped, false},
-		{"a response (RFC 1035 section 7.3)", raw(0x8000, 1, 0, 0, 0, joinA), dropped, false},
+		{"a response (RFC 1035 section 4.1.1)", raw(0x8000, 1, 0, 0, 0, joinA), dropped, false},
 		{"opcode IQUERY (RFC 3425)", raw(1<<11, 1, 0, 0, 0, joinA), notimp, false},
 		{"opcode STATUS", raw(2<<11, 0, 0, 0, 0), notimp, false},
 		{"opcode NOTIFY (RFC 1996)", raw(4<<11, 1, 0, 0, 0, joinA), notimp, false},

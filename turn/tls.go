@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Protocol is the ALPN name of TURN (RFC 7443 section 3).
+// Protocol is the ALPN name of TURN (RFC 7443 section 2).
 const Protocol = "stun.turn"
 
 // secureConfig is TLS on the relay's own port. A client that offers no TURN by ALPN

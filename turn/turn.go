@@ -40,7 +40,7 @@ type Config struct {
 	// Permit says whether packets may go to and come from a peer. It is asked for
 	// every packet, from several goroutines, and must not block. Addresses are
 	// unmapped. CreatePermission is judged with the port that it carries, which
-	// RFC 8656 9.1 lets a client leave arbitrary: browsers send the candidate's.
+	// RFC 8656 10.1 lets a client leave arbitrary: browsers send the candidate's.
 	Permit func(peer netip.AddrPort) bool
 	Log    *slog.Logger // nil: discarded
 

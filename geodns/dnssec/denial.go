@@ -60,9 +60,9 @@ func (c *Signatures) Deny(s *Signer, n Name, now time.Time) ([]dns.RR, time.Time
 }
 
 // Rcode is the response code of a denial. With DO a missing name is NOERROR, as its
-// NSEC says that it exists, unless the client knows better (RFC 9824, signaled
-// response code restoration): co is its compact-answers-OK flag, which the OPT record
-// of every answer to it echoes. Without DO it is the old NXDOMAIN.
+// NSEC says that it exists, unless the client knows better (RFC 9824 section 5.1,
+// signaled response code restoration): co is its compact-answers-OK flag, which the
+// OPT record of every answer to it echoes. Without DO it is the old NXDOMAIN.
 func Rcode(exists, do, co bool) int {
 	if exists || do && !co {
 		return dns.RcodeSuccess

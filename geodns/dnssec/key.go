@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Algorithm is a number of the DNSSEC algorithm registry (RFC 8624 section 3.1).
+// Algorithm is a number of the DNSSEC algorithm registry (IANA, RFC 9904).
 type Algorithm uint8
 
 const (

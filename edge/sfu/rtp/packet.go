@@ -139,9 +139,9 @@ func VP8Keyframe(b []byte) bool {
 	return len(b) > i && b[i]&0x01 == 0
 }
 
-// H264Keyframe tells whether a payload begins an H.264 keyframe: a sequence
-// parameter set, which every WebRTC sender puts before each IDR picture (RFC 6184
-// sections 5.6 to 5.8). An IDR slice without one cannot be decoded by somebody new.
+// H264Keyframe tells whether a payload (RFC 6184 sections 5.6 to 5.8) begins an H.264
+// keyframe: a sequence parameter set, which every WebRTC sender puts before each IDR
+// picture. An IDR slice without one cannot be decoded by somebody new.
 func H264Keyframe(b []byte) bool {
 	const sps, stapA = 7, 24
 	if len(b) == 0 {

@@ -134,8 +134,8 @@ func (r *Rewriter) Timestamp(source, ts uint32) (uint32, bool) {
 	return ts + r.tsDelta, r.bound && r.source == source
 }
 
-// Sent returns the counts of a sender report: packets and payload bytes, without
-// retransmissions (RFC 3550 section 6.4.1).
+// Sent returns the counts of a sender report (RFC 3550 section 6.4.1): packets and
+// payload bytes, without retransmissions.
 func (r *Rewriter) Sent() (packets, octets uint32) { return r.packets, r.octets }
 
 // ticks converts a duration to timestamp units; a negative one is 0.
