@@ -297,7 +297,7 @@ func (q *query) option(code uint16, b []byte) bool {
 	switch code {
 	case dns.EDNS0SUBNET:
 		return q.ecs.raw == nil && q.ecs.parse(b)
-	case dns.EDNS0NSID: // what it holds is of no account (RFC 5001 section 2.1)
+	case dns.EDNS0NSID: // what it holds is of no account (RFC 5001 section 2.2)
 		q.nsid = true
 	case dns.EDNS0COOKIE:
 		if q.cookie != nil { // only the first counts (RFC 7873 section 5.2)
@@ -313,7 +313,7 @@ func (q *query) option(code uint16, b []byte) bool {
 	return true
 }
 
-// parse is as strict as RFC 7871 sections 6 and 7.1.2 let a server be, so that a
+// parse is as strict as RFC 7871 sections 6 and 7.2.1 let a server be, so that a
 // client with a bug is told and not steered by half an address.
 func (e *subnet) parse(b []byte) bool {
 	if len(b) < 4 {

@@ -254,7 +254,7 @@ func (s *Server) reply(q *query, a *answer) *dns.OPT {
 	local := func(code uint16, data []byte) {
 		o.Option = append(o.Option, &dns.EDNS0_LOCAL{Code: code, Data: data})
 	}
-	if q.ecs.raw != nil && !a.foreign {
+	if q.ecs.raw != nil && q.rcode == dns.RcodeSuccess { // also where it counts for nothing, with scope 0
 		// Family, source and address are echoed as they came (RFC 7871 section 7.2.1).
 		raw := append([]byte(nil), q.ecs.raw...)
 		raw[3] = byte(a.scope)

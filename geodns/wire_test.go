@@ -247,8 +247,8 @@ func TestECS(t *testing.T) {
 			t.Errorf("%s: scope %d, want 0: everybody gets this answer", name, scopeOf(m))
 		}
 	}
-	if m := exchange(t, s, pack(t, ask("other.example.", dns.TypeA, ecs("10.1.2.0/24"))), berlin, overUDP); scopeOf(m) != -1 {
-		t.Errorf("another zone: scope %d, want no option", scopeOf(m))
+	if m := exchange(t, s, pack(t, ask("other.example.", dns.TypeA, ecs("10.1.2.0/24"))), berlin, overUDP); m.Rcode != refused || scopeOf(m) != 0 {
+		t.Errorf("another zone: %s, scope %d, want REFUSED for everybody", dns.RcodeToString[m.Rcode], scopeOf(m))
 	}
 }
 
