@@ -36,6 +36,19 @@ var within = map[string][]string{
 	"edge/sfu":       {"edge/sfu/rtp"},
 }
 
+// support is what tests share, and what it may import of the house. Nothing else does
+// import package testing, or one of these, outside of tests.
+var support = map[string][]string{
+	"tools/exectest":   nil,
+	"acme/certtest":    nil,
+	"acme/pebbletest":  {"acme/certtest", "tools/exectest"},
+	"geodns/dnstest":   {"tools/exectest"},
+	"geodns/nodetest":  {"geodns", "geodns/geo", "region", "residency", "steer"},
+	"store/consultest": {"tools/exectest"},
+	"store/storetest":  {"store"},
+	"web/webtest":      {"tools/exectest"},
+}
+
 type pkg struct {
 	ImportPath string
 	Dir        string
@@ -123,6 +136,32 @@ func TestWiresDoNotImportWires(t *testing.T) {
 				continue
 			}
 			t.Errorf("wire %s imports %s: edge and cmd connect wires", name, dep)
+		}
+	}
+}
+
+func TestSupportOfTestsStaysInTests(t *testing.T) {
+	all := packages(t)
+	for name, may := range support {
+		p, ok := all[name]
+		if !ok {
+			t.Errorf("support of tests %s is gone", name)
+		}
+		for _, imp := range p.Imports {
+			if dep, ours := house(imp); ours && !slices.Contains(may, dep) {
+				t.Errorf("support of tests %s imports %s", name, dep)
+			}
+		}
+	}
+	for name, p := range all {
+		if _, ok := support[name]; ok {
+			continue
+		}
+		for _, imp := range p.Imports {
+			dep, _ := house(imp)
+			if _, ok := support[dep]; ok || imp == "testing" {
+				t.Errorf("%s imports %s outside of its tests", name, dep)
+			}
 		}
 	}
 }
