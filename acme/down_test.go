@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bailiwick/acme/certtest"
 	"bailiwick/store"
 )
 
@@ -57,8 +58,8 @@ func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
 // keep puts a certificate of that life where a node of the region would have.
 func keep(t *testing.T, k *Keeper, life time.Duration) {
 	t.Helper()
-	chain, key := selfSigned(t, time.Now(), life, k.names...)
-	b, err := json.Marshal(storedCertificate{Key: string(key), Chain: string(chain)})
+	pair := certtest.SelfSigned(t, time.Now().Add(-time.Second), time.Now().Add(life), k.names...)
+	b, err := json.Marshal(storedCertificate{Key: string(pair.KeyPEM), Chain: string(pair.CertPEM)})
 	if err != nil {
 		t.Fatal(err)
 	}

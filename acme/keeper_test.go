@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"bailiwick/acme/pebbletest"
 	"bailiwick/store"
 	"bailiwick/store/consul"
 	"bailiwick/store/consultest"
@@ -57,14 +58,14 @@ func TestIssuance(t *testing.T) {
 				t.Errorf("once it is obtained: %v", err)
 			}
 		}
-		first, second, other := leaf(t, p, a, "a certificate", any1), leaf(t, p, b, "the same certificate", any1), leaf(t, p, us, "another", any1)
+		first, second, other := leaf(t, a, "a certificate", any1), leaf(t, b, "the same certificate", any1), leaf(t, us, "another", any1)
 		if !first.Equal(second) {
 			t.Errorf("two nodes of a region: got serials %s and %s, want the same", first.SerialNumber, second.SerialNumber)
 		}
 		if first.Equal(other) {
 			t.Error("two regions have the same certificate")
 		}
-		if got := p.orders.Load(); got != 2 {
+		if got := p.Orders(); got != 2 {
 			t.Errorf("orders at the CA: got %d, want one a region", got)
 		}
 		got := slices.Sorted(slices.Values(first.DNSNames))
@@ -81,12 +82,12 @@ func TestIssuance(t *testing.T) {
 }
 
 // serves makes a real handshake for each name.
-func serves(t *testing.T, p *pebble, k *Keeper, names ...string) {
+func serves(t *testing.T, p *pebbletest.CA, k *Keeper, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		client, server := net.Pipe()
 		go func() { tls.Server(server, k.TLSConfig()).Handshake() }()
-		if err := tls.Client(client, &tls.Config{ServerName: name, RootCAs: p.issued}).Handshake(); err != nil {
+		if err := tls.Client(client, &tls.Config{ServerName: name, RootCAs: p.Roots}).Handshake(); err != nil {
 			t.Errorf("handshake for %s: %v", name, err)
 		}
 		client.Close()
@@ -118,21 +119,21 @@ func TestRenewalByARI(t *testing.T) {
 		c := config(p, st, "de-fra", secret(t, 1), Names("media.example", "de-fra")...)
 		runs := newKeeper(t, c)
 		running(t, runs.Run)
-		old := leaf(t, p, runs, "a certificate", any1)
+		old := leaf(t, runs, "a certificate", any1)
 		conn := echo(t, p, runs)
 		conn.says(t, "before", old)
 
-		p.renewNow(old)
+		p.RenewNow(old)
 		starts := newKeeper(t, c)
 		running(t, starts.Run)
-		renewed := leaf(t, p, starts, "a renewed certificate", func(l *x509.Certificate) bool { return !l.Equal(old) })
-		leaf(t, p, runs, "the other node's certificate", renewed.Equal)
-		if got := p.replacements.Load(); got != 1 {
+		renewed := leaf(t, starts, "a renewed certificate", func(l *x509.Certificate) bool { return !l.Equal(old) })
+		leaf(t, runs, "the other node's certificate", renewed.Equal)
+		if got := p.Replacements(); got != 1 {
 			t.Errorf("orders that name what they replace (RFC 9773 section 5): got %d, want 1", got)
 		}
 		conn.says(t, "after", old)
 		echo(t, p, runs).says(t, "anew", renewed)
-		if got := p.orders.Load(); got != 2 {
+		if got := p.Orders(); got != 2 {
 			t.Errorf("orders at the CA: got %d, want 2", got)
 		}
 	})
@@ -148,7 +149,7 @@ func TestRenewalByAForgetfulCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := k.current.Load()
-	p.start()
+	p.Restart()
 	err := k.order(t.Context())
 	if !errors.As(err, new(refused)) || k.current.Load() != first {
 		t.Fatalf("first order at a CA that forgot: got %v, want it refused", err)
@@ -183,8 +184,8 @@ func TestRenewalByLife(t *testing.T) {
 	p := startPebble(t, 15*time.Second, dnsNodes(t, st, 1))
 	k := newKeeper(t, config(p, st, "de-fra", secret(t, 1), "join.media.example"))
 	running(t, k.Run)
-	first := leaf(t, p, k, "a certificate", any1)
-	second := leaf(t, p, k, "a renewed certificate", func(l *x509.Certificate) bool { return !l.Equal(first) })
+	first := leaf(t, k, "a certificate", any1)
+	second := leaf(t, k, "a renewed certificate", func(l *x509.Certificate) bool { return !l.Equal(first) })
 	if !second.NotBefore.Before(first.NotAfter) {
 		t.Errorf("renewed at %s, after the end of the old one at %s", second.NotBefore, first.NotAfter)
 	}
@@ -196,7 +197,7 @@ type echoing struct {
 }
 
 // echo opens a connection to a server that sends lines back.
-func echo(t *testing.T, p *pebble, k *Keeper) *echoing {
+func echo(t *testing.T, p *pebbletest.CA, k *Keeper) *echoing {
 	t.Helper()
 	l, err := tls.Listen("tcp", "127.0.0.1:0", k.TLSConfig())
 	if err != nil {
@@ -216,7 +217,7 @@ func echo(t *testing.T, p *pebble, k *Keeper) *echoing {
 			fmt.Fprint(conn, line)
 		}
 	}()
-	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "join.media.example", RootCAs: p.issued})
+	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{ServerName: "join.media.example", RootCAs: p.Roots})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +266,7 @@ func TestStartsWithoutStoreAndCA(t *testing.T) {
 	c.Cache = t.TempDir()
 	k := newKeeper(t, c)
 	stop := running(t, k.Run)
-	had := leaf(t, p, k, "a certificate", any1)
+	had := leaf(t, k, "a certificate", any1)
 	stop()
 
 	c.Store = unreachable{}
@@ -275,7 +276,7 @@ func TestStartsWithoutStoreAndCA(t *testing.T) {
 		t.Fatalf("before Run, from the cache: got %v, want serial %s", err, had.SerialNumber)
 	}
 	running(t, again.Run)
-	leaf(t, p, again, "the same", had.Equal)
+	leaf(t, again, "the same", had.Equal)
 	serves(t, p, again, "join.media.example")
 
 	c.Cache = t.TempDir()
@@ -310,7 +311,7 @@ func TestStartsWithConsulKilled(t *testing.T) {
 	k := newKeeper(t, c)
 	keep(t, k, 2000*time.Hour)
 	running(t, k.Run)
-	had := leaf(t, new(pebble), k, "the certificate of the store", any1)
+	had := leaf(t, k, "the certificate of the store", any1)
 
 	server.Kill()
 	c.Store = open()
@@ -323,6 +324,6 @@ func TestStartsWithConsulKilled(t *testing.T) {
 	server.Ready()
 	keep(t, k, 3000*time.Hour)
 	for _, k := range []*Keeper{k, again} {
-		leaf(t, new(pebble), k, "the next certificate", func(l *x509.Certificate) bool { return !l.Equal(had) })
+		leaf(t, k, "the next certificate", func(l *x509.Certificate) bool { return !l.Equal(had) })
 	}
 }

@@ -6,13 +6,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"bailiwick/tools/exectest"
 )
 
 // The runbook's command makes a secret that is taken as it is.
 func TestRunbookMakesASecret(t *testing.T) {
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip(err)
-	}
+	exectest.Need(t, "openssl", "openssl")
 	text, err := os.ReadFile("../docs/operations/certificates.md")
 	if err != nil {
 		t.Fatal(err)
