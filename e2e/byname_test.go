@@ -15,7 +15,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"bailiwick/acme/pebbletest"
 	"bailiwick/store/consultest"
+	"bailiwick/tools/exectest"
 	"bailiwick/web/webtest"
 )
 
@@ -30,12 +32,12 @@ func ofEdge(id string) string { return "https://" + id + ".edge.media.example" }
 type named struct {
 	t      *testing.T
 	consul *consultest.Server
-	ca     *pebble
+	ca     *pebbletest.CA
 }
 
 func deployNamed(t *testing.T, root *rootZone) *named {
 	t.Helper()
-	n := &named{t, consultest.Start(t), startPebble(t)}
+	n := &named{t, consultest.Start(t), pebbletest.Start(t, pebbletest.Config{IP: acmeServer, DNS: authority + ":53"})}
 	dir := t.TempDir()
 	keys, secret, seal := filepath.Join(dir, "keys.txt"), filepath.Join(dir, "secret.txt"), make([]byte, 32)
 	rand.Read(seal)
@@ -44,7 +46,7 @@ func deployNamed(t *testing.T, root *rootZone) *named {
 	world := n.mapFile(dir)
 	node := func(id string, args ...string) {
 		start(t, append(args, "--map", world, "--consul", n.consul.Addr(), "--state", filepath.Join(dir, id), "--probe-interval", "250ms",
-			"--acme", n.ca.directory, "--acme-root", n.ca.apiRoot, "--acme-secret", secret, "--tls-root", n.ca.rootFile)...)
+			"--acme", n.ca.Directory, "--acme-root", n.ca.APIRootFile, "--acme-secret", secret, "--tls-root", n.ca.RootFile)...)
 	}
 	node("dns-1", "dns", "--node", "dns-1", "--listen", authority+":53", "--dot", authority+":853", "--dnssec")
 	// One by one: the CA asks over TCP only, 12 times at once for each, and a client has
@@ -58,7 +60,7 @@ func deployNamed(t *testing.T, root *rootZone) *named {
 		t.Fatalf("dns ds: exit code %d: %s", code, ds)
 	}
 	root.delegate(ds)
-	n.ca.trusted(t)
+	trusted(t, n.ca)
 	// Asked too early, the resolver would keep an answer of before for its TTL.
 	n.knows(berlin, "de-ber-1")
 	n.knows(paris, "fr-par-1")
@@ -165,7 +167,7 @@ func TestByNameAlone(t *testing.T) {
 	if err := chromedp.Do(webtest.Browser(t), chromedp.Navigate(joinPage)); err == nil || !strings.Contains(err.Error(), "ERR_CERT_AUTHORITY_INVALID") {
 		t.Errorf("before the CA is trusted: %v, want ERR_CERT_AUTHORITY_INVALID", err)
 	}
-	n.ca.trust(t)
+	trust(t, n.ca)
 
 	c := &twoPages{consultReply: newConsult(t, joinPage, "DE", "DE")}
 	if c.Placement.Edge != "de-ber-1" {
@@ -228,9 +230,9 @@ func (n *named) secure() {
 	if full := digFull(n.t, berlin, "join.media.example", "A", "-p", "53", "+dnssec"); !regexp.MustCompile(`;; flags:[^;]* ad\b`).MatchString(full) {
 		n.t.Errorf("the resolver has not validated:\n%s", full)
 	}
-	kdig := needed(n.t, "kdig", "knot-dnsutils")
+	kdig := exectest.Need(n.t, "kdig", "knot-dnsutils")
 	eventually(n.t, "the DNS node serves TLS with a certificate of its name", func() error {
-		out, err := exec.Command(kdig, "@"+authority, "-p", "853", "+retry=0", "+tls-ca="+n.ca.rootFile, "+tls-hostname=ns1.media.example",
+		out, err := exec.Command(kdig, "@"+authority, "-p", "853", "+retry=0", "+tls-ca="+n.ca.RootFile, "+tls-hostname=ns1.media.example",
 			"+subnet="+berlin+"/24", "join.media.example", "A", "+short").CombinedOutput()
 		if err != nil || strings.TrimSpace(string(out)) != edgeAddr["de-ber-1"] {
 			return fmt.Errorf("%v: %s", err, out)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -57,17 +56,9 @@ func (c *twoPages) on(t *testing.T, api, edge string) {
 // metric sums the samples of one metric that a node shows, by its edge label.
 func metric(t *testing.T, base, name string) map[string]float64 {
 	t.Helper()
-	r, err := http.Get(base + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, text := get(t, base+"/metrics")
 	sums := map[string]float64{}
-	for _, m := range regexp.MustCompile(`(?m)^`+name+`\{.*?edge="([^"]*)".*?\} (\S+)$`).FindAllStringSubmatch(string(b), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^`+name+`\{.*?edge="([^"]*)".*?\} (\S+)$`).FindAllStringSubmatch(text, -1) {
 		v, err := strconv.ParseFloat(m[2], 64)
 		if err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/store/consultest"
+	"bailiwick/tools/exectest"
 )
 
 // A DNS node makes the zone's keys in Consul, `dns ds` prints what the parent should
@@ -57,9 +58,7 @@ func TestKeysOutliveConsul(t *testing.T) {
 // TestDnsviz has dnsviz look at the zone from the outside: no error, no warning, and
 // every RRset and denial secure from its key.
 func TestDnsviz(t *testing.T) {
-	if _, err := exec.LookPath("dnsviz"); err != nil {
-		lacking(t, "dnsviz")
-	}
+	exectest.Need(t, "dnsviz", "dnsviz")
 	d := startDev(t, "--dnssec")
 	dir := t.TempDir()
 	rr := strings.Join(dig(t, d.dns(), "media.example", "DNSKEY"), " ")

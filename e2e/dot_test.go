@@ -1,15 +1,9 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"bailiwick/acme/certtest"
 	"bailiwick/store/consultest"
 )
 
@@ -65,24 +60,8 @@ func TestNodeServesTLSAndLogs(t *testing.T) {
 // issue writes a self-signed certificate and its key, and gives who trusts it.
 func issue(t *testing.T, certPath, keyPath string) *x509.CertPool {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "ns1.media.example"}, DNSNames: []string{"ns1.media.example"},
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	replace(t, certPath, string(encoded))
-	replace(t, keyPath, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(encoded)
-	return pool
+	pair := certtest.SelfSigned(t, time.Time{}, time.Now().Add(time.Hour), "ns1.media.example")
+	replace(t, certPath, string(pair.CertPEM))
+	replace(t, keyPath, string(pair.KeyPEM))
+	return pair.Roots()
 }

@@ -17,9 +17,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"bailiwick/tools/exectest"
 )
 
 // patience is how long a test waits for an event before it fails.
@@ -80,7 +81,7 @@ func launch(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, name: args[0], cmd: exec.Command(binary, args...), exited: make(chan struct{})}
 	p.cmd.Dir = ".." // regions.yaml
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	exectest.DieWithParent(p.cmd)
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -306,12 +307,7 @@ func dig(t *testing.T, server, name, kind string, more ...string) []string {
 
 func digFull(t *testing.T, server, name, kind string, more ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("dig"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("dig: not installed (bind9-dnsutils)")
-		}
-		t.Skip("dig: not installed (bind9-dnsutils)")
-	}
+	exectest.Need(t, "dig", "bind9-dnsutils")
 	out, err := exec.Command("dig", append([]string{"@" + server, "-p", "8053", "+tries=1", "+time=5", name, kind}, more...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("dig %s: %v\n%s", name, err, out)

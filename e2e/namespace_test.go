@@ -14,8 +14,10 @@ import (
 	"syscall"
 	"testing"
 
+	"bailiwick/acme/pebbletest"
+	"bailiwick/geodns/dnstest"
 	"bailiwick/store/consultest"
-	"bailiwick/web/webtest"
+	"bailiwick/tools/exectest"
 )
 
 // Addresses of the little internet that a test has to itself in a network namespace.
@@ -72,7 +74,7 @@ func alone(t *testing.T) bool {
 	runtime.LockOSThread() // the kernel sends Pdeathsig when the thread ends that started the process
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
-		webtest.Absent(t, "network namespace: "+err.Error()+": needs root, or user namespaces")
+		exectest.Absent(t, "network namespace: "+err.Error()+": needs root, or user namespaces")
 	}
 	err = cmd.Wait()
 	t.Log(out.String())
@@ -93,7 +95,7 @@ func internet(t *testing.T) *rootZone {
 	t.Helper()
 	home := t.TempDir()
 	t.Setenv("BAILIWICK_CONSUL", consultest.Binary(t)) // found by the HOME of the person
-	t.Setenv("BAILIWICK_PEBBLE", pebbleBinary(t))
+	t.Setenv("BAILIWICK_PEBBLE", pebbletest.Binary(t))
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("XDG_DATA_HOME", "")
@@ -104,7 +106,7 @@ func internet(t *testing.T) *rootZone {
 	for _, a := range edgeAddr {
 		up = append(up, "addr add "+a+"/32 dev lo")
 	}
-	ip := needed(t, "ip", "iproute2")
+	ip := exectest.Need(t, "ip", "iproute2")
 	for _, args := range up {
 		if out, err := exec.Command(ip, strings.Fields(args)...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %s: %v\n%s", args, err, out)
@@ -124,36 +126,24 @@ func internet(t *testing.T) *rootZone {
 // unbound runs the resolver; anchor is the root's key.
 func unbound(t *testing.T, dir, anchor string) {
 	t.Helper()
-	hints, config := filepath.Join(dir, "root.hints"), filepath.Join(dir, "unbound.conf")
+	hints := filepath.Join(dir, "root.hints")
 	write(t, hints, ". 3600000 NS ns.root.\nns.root. 3600000 A "+rootServer+"\n")
-	write(t, config, fmt.Sprintf(`server:
-  interface: %s
+	dnstest.Unbound(t, netip.AddrPortFrom(netip.MustParseAddr(berlin), 53), ".", fmt.Sprintf(`
   interface: %s
   outgoing-interface: %s
-  access-control: 0.0.0.0/0 allow
-  do-daemonize: no
-  username: ""
-  chroot: ""
-  directory: %q
-  pidfile: ""
-  use-syslog: no
-  logfile: ""
   do-ip6: no
   root-hints: %q
   trust-anchor: %q
   module-config: "subnetcache validator iterator"
   send-client-subnet: %s
-remote-control:
-  control-enable: no
-`, berlin, paris, upstream, dir, hints, anchor, authority))
-	background(t, "unbound", exec.Command(needed(t, "unbound", "unbound"), "-d", "-c", config))
+`, paris, upstream, hints, anchor, authority))
 }
 
 // webOnly closes the ports of TURN over TCP and TLS, to everybody: TCP is left with the
 // HTTPS port. Health probes ask STUN over UDP, which stays open.
 func webOnly(t *testing.T) {
 	t.Helper()
-	ip := needed(t, "ip", "iproute2")
+	ip := exectest.Need(t, "ip", "iproute2")
 	for _, args := range []string{"pref 1 lookup local", "pref 0 ipproto tcp dport 3478 prohibit", "pref 0 ipproto tcp dport 5349 prohibit"} {
 		if out, err := exec.Command(ip, append([]string{"rule", "add"}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
 			t.Fatalf("ip rule add %s: %v\n%s", args, err, out)
@@ -180,41 +170,6 @@ func resolve(from, name string) (string, error) {
 		all[i] = netip.Addr.String(a)
 	}
 	return strings.Join(all, " "), nil
-}
-
-// background runs a program until the test ends and shows the end of what it says
-// where the test failed.
-func background(t *testing.T, name string, cmd *exec.Cmd) {
-	t.Helper()
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-		if b, _ := os.ReadFile(log.Name()); t.Failed() {
-			t.Logf("%s:\n%s", name, tail(string(b), 40))
-		}
-		log.Close()
-	})
-}
-
-// needed is the path of a tool that the test cannot do without.
-func needed(t *testing.T, name, debian string) string {
-	t.Helper()
-	for _, path := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
-		if path, err := exec.LookPath(path); err == nil {
-			return path
-		}
-	}
-	webtest.Absent(t, name+": not installed ("+debian+")")
-	return ""
 }
 
 func write(t *testing.T, path, text string) {

@@ -3,15 +3,14 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
+	"net/netip"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
+	"bailiwick/geodns/dnstest"
 	"bailiwick/geodns/geo"
 )
 
@@ -20,33 +19,12 @@ import (
 // empty: it is not validated.
 func resolver(t *testing.T, authority, anchor string) string {
 	t.Helper()
-	path, err := exec.LookPath("unbound")
-	if err != nil {
-		path = "/usr/sbin/unbound"
-		if _, err := os.Stat(path); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal("unbound: not installed")
-			}
-			t.Skip("unbound: not installed")
-		}
-	}
 	trust := `domain-insecure: "media.example"`
 	if anchor != "" {
 		trust = fmt.Sprintf("trust-anchor: %q", anchor)
 	}
-	at := newNet() + ".0.53"
-	dir := t.TempDir()
-	config := filepath.Join(dir, "unbound.conf")
-	text := fmt.Sprintf(`server:
-  interface: %s@8053
-  access-control: 127.0.0.0/8 allow
-  do-daemonize: no
-  username: ""
-  chroot: ""
-  directory: %q
-  pidfile: ""
-  use-syslog: no
-  logfile: ""
+	at := netip.AddrPortFrom(netip.MustParseAddr(newNet()+".0.53"), 8053)
+	dnstest.Unbound(t, at, "media.example", fmt.Sprintf(`
   module-config: "subnetcache validator iterator"
   send-client-subnet: %s
   client-subnet-always-forward: yes
@@ -57,42 +35,8 @@ func resolver(t *testing.T, authority, anchor string) string {
   local-zone: "example." nodefault
   cache-min-ttl: 60
   num-threads: 2
-stub-zone:
-  name: "media.example"
-  stub-addr: %s@8053
-  stub-prime: no
-remote-control:
-  control-enable: no
-`, at, dir, authority, trust, authority)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "-d", "-c", config)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-		if b, _ := os.ReadFile(log.Name()); t.Failed() {
-			t.Logf("unbound:\n%s", tail(string(b), 30))
-		}
-		log.Close()
-	})
-	eventually(t, "unbound answers", func() error {
-		out, err := exec.Command("dig", "@"+at, "-p", "8053", "+tries=1", "+time=1", "media.example", "SOA", "+short").CombinedOutput()
-		if err == nil && !strings.Contains(string(out), "media.example") {
-			err = fmt.Errorf("%s", out)
-		}
-		return err
-	})
-	return at
+`, authority, trust)+dnstest.Stub("media.example", netip.AddrPortFrom(netip.MustParseAddr(authority), 8053)))
+	return at.Addr().String()
 }
 
 // Residency in the cache: a resolver's ECS cache between clients and this zone never

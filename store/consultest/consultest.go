@@ -2,11 +2,8 @@
 // to be killed, paused and restarted at will.
 //
 // The binary is $BAILIWICK_CONSUL, else consul-1.22.7/consul in the bailiwick
-// folder of the user's cache directory, built once in tools/consul with
-//
-//	go build -o ~/.cache/bailiwick/consul-1.22.7/consul github.com/hashicorp/consul
-//
-// Without it tests are skipped, except under CI=true, where they fail.
+// folder of the user's cache directory, where `make consul` puts it. Without it tests
+// are skipped, except under CI=true, where they fail.
 //
 // On Linux each server has a loopback address of its own, drawn at random, with
 // Consul's usual ports: packages tested in parallel do not meet, a restarted
@@ -19,11 +16,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"testing"
+
+	"bailiwick/tools/exectest"
 )
 
 // Version is the Consul that the tests are written against.
@@ -32,21 +29,7 @@ const Version = "1.22.7"
 // Binary returns the path of the consul program, or ends the test.
 func Binary(t testing.TB) string {
 	t.Helper()
-	path, from := os.Getenv("BAILIWICK_CONSUL"), "$BAILIWICK_CONSUL"
-	if path == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatalf("consultest: no cache directory to look for consul in: %v", err)
-		}
-		path, from = filepath.Join(cache, "bailiwick", "consul-"+Version, "consul"), "build it from tools/consul, or set $BAILIWICK_CONSUL"
-	}
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("consultest: no consul to test against: %v (%s)", err, from)
-		}
-		t.Skipf("consultest: no consul to test against: %v (%s)", err, from)
-	}
-	return path
+	return exectest.NeedBuilt(t, "consul", Version)
 }
 
 // Start runs one server, with each config (HCL) laid over its own settings, and

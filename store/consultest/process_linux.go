@@ -4,14 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"syscall"
 )
-
-// diesWithParent has the kernel end the server when the test process does, so
-// that one killed by its timeout, which runs no cleanup, leaves nothing behind.
-func diesWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-}
 
 // stopped says whether SIGSTOP, which is only requested by kill(2), has come to
 // every thread: proc_pid_stat(5), the state after the parenthesized name.

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"bailiwick/tools/exectest"
 )
 
 // patience bounds every wait for a server: an election takes about a second, and
@@ -161,7 +163,7 @@ func (s *Server) start() {
 	s.cmd = exec.Command(Binary(s.t), args...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CONSUL_") })
-	s.cmd.SysProcAttr = diesWithParent()
+	exectest.DieWithParent(s.cmd)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatalf("consultest: %v", err)
 	}

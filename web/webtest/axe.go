@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"bailiwick/tools/exectest"
 )
 
 // rules run WCAG 2.0, 2.1 and 2.2, levels A and AA; each violation is a line.
@@ -34,7 +36,7 @@ func violations(t testing.TB, ctx context.Context) []string {
 	}
 	source, err := os.ReadFile(filepath.Join(dir, "tools", "web", "node_modules", "axe-core", "axe.min.js"))
 	if err != nil {
-		Absent(t, fmt.Sprintf("axe: %v: run npm --prefix tools/web ci", err))
+		exectest.Absent(t, fmt.Sprintf("axe: %v: run npm --prefix tools/web ci", err))
 	}
 	if err := chromedp.Do(ctx, chromedp.Evaluate[chromedp.Void](string(source)+"\n;0")); err != nil {
 		t.Fatalf("axe: load: %v", err)

@@ -4,8 +4,6 @@ package webtest
 
 import (
 	"context"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +13,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"bailiwick/tools/exectest"
 )
 
 const (
@@ -33,10 +33,7 @@ const (
 // is true.
 func Browser(t testing.TB, flags ...string) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		Absent(t, "chromium: "+err.Error())
-	}
+	path := exectest.Need(t, "chromium", "chromium")
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path)}
 	for name, value := range merge(flags) {
 		options = append(options, chromedp.Flag(name, value))
@@ -151,13 +148,4 @@ func Wait(t testing.TB, ctx context.Context, expression string) {
 			t.Fatalf("page: not in %v: %s (last error: %v)", patience, expression, err)
 		}
 	}
-}
-
-// Absent ends the test: skipped on a developer's machine, failed where CI is true.
-func Absent(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
 }
