@@ -1,13 +1,8 @@
 package geodns
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,7 +11,9 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/dnstest"
 	"bailiwick/steer"
+	"bailiwick/tools/exectest"
 )
 
 // keys are those of a zone that is old enough to ask for its DS.
@@ -232,12 +229,7 @@ func TestUnsignable(t *testing.T) {
 // TestDelv has BIND's validator ask over a socket, from several places and before
 // and after a change of the world and of the keys.
 func TestDelv(t *testing.T) {
-	if _, err := exec.LookPath("delv"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no delv: install bind9-dnsutils")
-		}
-		t.Skip("no delv: install bind9-dnsutils")
-	}
+	exectest.Need(t, "delv", "bind9-dnsutils")
 	var current atomic.Pointer[steer.World]
 	current.Store(demo())
 	s := listen(t, withRecords(t, zoneFile), func(c *Config) {
@@ -247,7 +239,7 @@ func TestDelv(t *testing.T) {
 	set, k := keys(t, false)
 	s.SetSigner(k)
 	serve(t, s)
-	anchor := anchors(t, set)
+	anchor := trust(t, set)
 	const yes, no = "; fully validated", "; negative response, fully validated"
 	queries := []struct{ name, from, owner, rrtype, want, holds string }{
 		{"join from Germany", "127.0.1.1", "join.media.example", "A", yes, "198.18."},
@@ -277,10 +269,10 @@ func TestDelv(t *testing.T) {
 		{"a wildcard by its own name", "127.0.1.1", "*.apps.media.example", "A", yes, ""},
 		{"an alias into the steered names", "127.0.1.1", "www.media.example", "A", yes, ""},
 	}
-	run := func(round string, anchor string, queries []struct{ name, from, owner, rrtype, want, holds string }) {
+	run := func(round string, anchor dnstest.Anchor, queries []struct{ name, from, owner, rrtype, want, holds string }) {
 		for _, q := range queries {
 			t.Run(round+", "+q.name, func(t *testing.T) {
-				if out := delv(t, s, anchor, q.from, q.owner, q.rrtype); !strings.Contains(out, q.want) || !strings.Contains(out, q.holds) {
+				if out := anchor.Delv(t, s.Addr(), q.owner, q.rrtype, "-b", q.from); !strings.Contains(out, q.want) || !strings.Contains(out, q.holds) {
 					t.Errorf("want %q and %q:\n%s", q.want, q.holds, out)
 				}
 			})
@@ -303,32 +295,18 @@ func TestDelv(t *testing.T) {
 
 	set2, k2 := keys(t, true)
 	s.SetSigner(k2)
-	run("other keys", anchors(t, set2), after)
-	if out := delv(t, s, anchor, "127.0.1.1", "join.media.example", "A"); strings.Contains(out, "fully validated") {
+	run("other keys", trust(t, set2), after)
+	if out := anchor.Delv(t, s.Addr(), "join.media.example", "A", "-b", "127.0.1.1"); strings.Contains(out, "fully validated") {
 		t.Errorf("validated from a key that is gone: the test proves nothing\n%s", out)
 	}
 }
 
-func delv(t *testing.T, s *Server, anchor, from, owner, rrtype string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	out, _ := exec.CommandContext(ctx, "delv", "@127.0.0.1", "-p", strconv.Itoa(int(s.Addr().Port())), "-b", from, "-a", anchor,
-		"+root=media.example", "-q", owner, "-t", rrtype).CombinedOutput()
-	return string(out)
-}
-
-// anchors is a file of the DS of the set's first key, for delv.
-func anchors(t *testing.T, set dnssec.Set) string {
+// trust is delv's anchor of the set's first key.
+func trust(t *testing.T, set dnssec.Set) dnstest.Anchor {
 	t.Helper()
 	ds, err := set.DS(set.Keys[0], dns.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "anchors")
-	text := fmt.Sprintf("trust-anchors { media.example. static-ds %d %d %d %q; };\n", ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return dnstest.Trust(t, ds)
 }

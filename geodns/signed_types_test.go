@@ -1,10 +1,11 @@
 package geodns
 
 import (
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"bailiwick/geodns/dnstest"
+	"bailiwick/tools/exectest"
 )
 
 // namesInData is a zone file of each type with names in its RDATA, in capitals: RFC
@@ -36,20 +37,15 @@ apps	A	198.18.0.1
 
 // TestDelvValidatesEveryType asks BIND's validator, which has a canonical form of its own.
 func TestDelvValidatesEveryType(t *testing.T) {
-	if _, err := exec.LookPath("delv"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no delv: install bind9-dnsutils")
-		}
-		t.Skip("no delv: install bind9-dnsutils")
-	}
+	exectest.Need(t, "delv", "bind9-dnsutils")
 	s := listen(t, withRecords(t, namesInData))
 	set, k := keys(t, false)
 	s.SetSigner(k)
 	serve(t, s)
-	anchor := anchors(t, set)
+	anchor := trust(t, set)
 	for _, rrtype := range strings.Fields("MD MF MB MG MR MINFO MX RP AFSDB RT PX KX PTR SRV NAPTR LP SVCB HINFO TYPE65280") {
 		t.Run(rrtype, func(t *testing.T) {
-			if out := delv(t, s, anchor, "127.0.0.1", "t.media.example", rrtype); !strings.Contains(out, "; fully validated") || !strings.Contains(out, "t.media.example.") {
+			if out := anchor.Delv(t, s.Addr(), "t.media.example", rrtype); !strings.Contains(out, dnstest.Validated) || !strings.Contains(out, "t.media.example.") {
 				t.Errorf("want it fully validated:\n%s", out)
 			}
 		})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/tools/exectest"
 )
 
 // serve runs s until the test ends, and fails it when Serve does.
@@ -269,12 +271,7 @@ func TestWildcardAnswersFromTheAddressAsked(t *testing.T) {
 
 // TestDig asks with a real client.
 func TestDig(t *testing.T) {
-	if _, err := exec.LookPath("dig"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("dig: not found: apt install bind9-dnsutils")
-		}
-		t.Skip("dig is not installed")
-	}
+	exectest.Need(t, "dig", "bind9-dnsutils")
 	s := listen(t, func(c *Config) { c.Node = "dns-1" })
 	serve(t, s)
 	for _, r := range []struct {
@@ -329,12 +326,7 @@ func TestDig(t *testing.T) {
 
 // TestKdig asks with a second client, which reads options in its own way.
 func TestKdig(t *testing.T) {
-	if _, err := exec.LookPath("kdig"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no kdig: install knot-dnsutils")
-		}
-		t.Skip("no kdig: install knot-dnsutils")
-	}
+	exectest.Need(t, "kdig", "knot-dnsutils")
 	s := listen(t, withRecords(t, zoneFile), func(c *Config) { c.Node = "dns-1" })
 	serve(t, s)
 	for _, r := range []struct{ name, args, want string }{

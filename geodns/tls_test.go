@@ -1,16 +1,10 @@
 package geodns
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -20,39 +14,20 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// certificate is self-signed, for ns1.media.example, and a pool that trusts it.
-func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ns1.media.example"}, NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"ns1.media.example"},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, pool
-}
+	"bailiwick/acme/certtest"
+	"bailiwick/tools/exectest"
+)
 
 // withTLS serves DNS over TLS too.
 func withTLS(t testing.TB, change ...func(*tls.Config)) (func(*Config), *tls.Config) {
-	c, pool := certificate(t)
-	conf := &tls.Config{Certificates: []tls.Certificate{c}}
+	pair := certtest.SelfSigned(t, time.Time{}, time.Now().Add(time.Hour), "ns1.media.example")
+	conf := &tls.Config{Certificates: []tls.Certificate{pair.Certificate}}
 	for _, f := range change {
 		f(conf)
 	}
 	return func(c *Config) { c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), conf },
-		&tls.Config{RootCAs: pool, ServerName: "ns1.media.example", NextProtos: []string{"dot"}}
+		&tls.Config{RootCAs: pair.Roots(), ServerName: "ns1.media.example", NextProtos: []string{"dot"}}
 }
 
 func dialTLS(t testing.TB, s *Server, c *tls.Config) *tls.Conn {
@@ -216,9 +191,7 @@ func TestPadFits(t *testing.T) {
 
 // TestKdigOverTLS asks with a real client, which checks the certificate.
 func TestKdigOverTLS(t *testing.T) {
-	if _, err := exec.LookPath("kdig"); err != nil {
-		t.Skip("no kdig: install knot-dnsutils")
-	}
+	exectest.Need(t, "kdig", "knot-dnsutils")
 	with, _ := withTLS(t)
 	s := listen(t, with)
 	serve(t, s)

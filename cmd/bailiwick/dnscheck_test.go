@@ -14,6 +14,7 @@ import (
 
 	"bailiwick/geodns"
 	"bailiwick/geodns/check"
+	"bailiwick/geodns/nodetest"
 )
 
 // TestDNSCheckOfGoodNodes: every flag reaches its check. A node of an unsigned zone
@@ -24,7 +25,7 @@ func TestDNSCheckOfGoodNodes(t *testing.T) {
 		c.NS = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 		c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), pair.config()
 	}
-	a, b := dnsNode(t, shared), dnsNode(t, shared)
+	a, b := nodetest.Start(t, shared), nodetest.Start(t, shared)
 	code, rows, stderr := dnsCheck(t, "--server", a.Addr().String(), "--server", b.Addr().String(), "--ns", "127.0.0.1", "--parent", b.Addr().String(), "--subnet", "192.0.2.0/27")
 	if code != 0 {
 		t.Errorf("exit code %d, failed %v: %v\n%s", code, failed(rows), rows, stderr)
@@ -57,7 +58,7 @@ func TestDNSCheckReadsTheZoneFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := dnsNode(t, func(c *geodns.Config) { c.Records = z })
+	s := nodetest.Start(t, func(c *geodns.Config) { c.Records = z })
 	if code, rows, _ := dnsCheck(t, "--server", s.Addr().String(), "--zone-file", path); code != 0 {
 		t.Errorf("exit code %d, failed %v: %v", code, failed(rows), rows)
 	}
@@ -71,7 +72,7 @@ func TestDNSCheckReadsTheZoneFile(t *testing.T) {
 }
 
 func TestDNSCheckPrintsATable(t *testing.T) {
-	s := dnsNode(t)
+	s := nodetest.Start(t)
 	var stdout, stderr bytes.Buffer
 	args := []string{"dns", "check", "--map", shippedMap, "--server", s.Addr().String(), "--ns", "192.0.2.9"}
 	if code := run(context.Background(), args, strings.NewReader(""), &stdout, &stderr); code != exitFinding {

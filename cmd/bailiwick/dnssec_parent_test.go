@@ -9,38 +9,23 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnstest"
 )
 
 // answering runs a server that gives these records, over UDP and TCP.
 func answering(t *testing.T, change func(m *dns.Msg, udp bool)) serverAddr {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pc, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+	return serverAddr{dnstest.Serve(t, "127.0.0.1:0", func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		m.Authoritative = true
 		if q.RecursionDesired || q.IsEdns0() == nil || !q.IsEdns0().Do() || q.Question[0].Qtype != dns.TypeDS {
 			m.Rcode = dns.RcodeFormatError
 		} else {
-			_, udp := w.LocalAddr().(*net.UDPAddr)
-			change(m, udp)
+			change(m, w.LocalAddr().Network() == "udp")
 		}
 		w.WriteMsg(m)
-	})
-	for _, s := range []*dns.Server{{Listener: l, Handler: h}, {PacketConn: pc, Handler: h}} {
-		ready, done := make(chan struct{}), make(chan error, 1)
-		s.NotifyStartedFunc = func() { close(ready) }
-		go func() { done <- s.ActivateAndServe() }()
-		<-ready
-		t.Cleanup(func() { s.Shutdown(); <-done })
-	}
-	return serverAddr{netip.MustParseAddrPort(l.Addr().String())}
+	})}
 }
 
 // TestAskParent: only authoritative servers of the parent that agree, at the right time,

@@ -17,6 +17,7 @@ import (
 
 	"bailiwick/geodns"
 	"bailiwick/geodns/geo"
+	"bailiwick/geodns/nodetest"
 	"bailiwick/health"
 	"bailiwick/region"
 	"bailiwick/store"
@@ -79,7 +80,7 @@ func TestGeoDatabaseReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := dnsNode(t, func(c *geodns.Config) { c.Geo = table })
+	s := nodetest.Start(t, func(c *geodns.Config) { c.Geo = table })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {

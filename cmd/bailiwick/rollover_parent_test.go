@@ -3,20 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/dnstest"
 )
 
 // parentZone is a signed zone "example" with one delegation, media.example, whose DS
@@ -26,8 +22,8 @@ type parentZone struct {
 	signer   *dnssec.Signer
 	set      dnssec.Set
 	sigs     *dnssec.Signatures
-	addr     string
-	children []string // the child's servers
+	addr     netip.AddrPort
+	children []netip.AddrPort // the child's servers
 
 	mu sync.Mutex
 	ds []*dns.DS
@@ -48,22 +44,7 @@ func newParent(t *testing.T, ip string) *parentZone {
 		t.Fatal(err)
 	}
 	z := &parentZone{t: t, signer: signer, set: set, sigs: dnssec.NewSignatures(1000)}
-	l, err := net.Listen("tcp", ip+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	z.addr = l.Addr().String()
-	pc, err := net.ListenPacket("udp", z.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []*dns.Server{{Listener: l, Handler: z}, {PacketConn: pc, Handler: z}} {
-		ready, done := make(chan struct{}), make(chan error, 1)
-		s.NotifyStartedFunc = func() { close(ready) }
-		go func() { done <- s.ActivateAndServe() }()
-		<-ready
-		t.Cleanup(func() { s.Shutdown(); <-done })
-	}
+	z.addr = dnstest.Serve(t, ip+":0", z.ServeDNS)
 	return z
 }
 
@@ -164,16 +145,16 @@ func (z *parentZone) poll() error {
 	return nil
 }
 
-func (z *parentZone) ask(child string, qtype uint16) ([]dns.RR, error) {
+func (z *parentZone) ask(child netip.AddrPort, qtype uint16) ([]dns.RR, error) {
 	q := new(dns.Msg).SetQuestion("media.example.", qtype).SetEdns0(1232, true)
-	m, err := dns.Exchange(q, child)
+	m, err := dns.Exchange(q, child.String())
 	if err != nil {
 		return nil, err
 	}
 	return m.Answer, nil
 }
 
-func (z *parentZone) trusts(child string, cds []dns.RR) error {
+func (z *parentZone) trusts(child netip.AddrPort, cds []dns.RR) error {
 	keys, err := z.ask(child, dns.TypeDNSKEY)
 	if err != nil {
 		return err
@@ -219,57 +200,15 @@ func (z *parentZone) follow(ctx context.Context) {
 	}
 }
 
-// needTool finds a program, or skips; under CI=true it must be there.
-func needTool(t *testing.T, name, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path = "/usr/sbin/" + name
-		if _, err = os.Stat(path); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("no %s: install %s", name, pkg)
-			}
-			t.Skipf("no %s: install %s", name, pkg)
-		}
-	}
-	return path
-}
-
 // validator runs Unbound, which trusts the parent's key and caches nothing for longer
 // than a second, and gives its address.
-func validator(t *testing.T, ip string, z *parentZone) string {
+func validator(t *testing.T, ip string, z *parentZone) netip.AddrPort {
 	t.Helper()
-	path, dir := needTool(t, "unbound", "unbound"), t.TempDir()
-	l, err := net.ListenPacket("udp", ip+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := netip.MustParseAddrPort(l.LocalAddr().String())
-	l.Close()
-	stub := func(name string, servers ...string) (text string) {
-		text = fmt.Sprintf("stub-zone:\n  name: %q\n  stub-prime: no\n", name)
-		for _, s := range servers {
-			a := netip.MustParseAddrPort(s)
-			text += fmt.Sprintf("  stub-addr: %s@%d\n", a.Addr(), a.Port())
-		}
-		return text
-	}
 	anchor, err := z.set.DS(z.set.Keys[0], dns.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := filepath.Join(dir, "unbound.conf")
-	text := fmt.Sprintf(`server:
-  interface: %s
-  port: %d
-  access-control: 127.0.0.0/8 allow
-  do-daemonize: no
-  username: ""
-  chroot: ""
-  directory: %q
-  pidfile: ""
-  use-syslog: no
-  logfile: ""
+	return dnstest.Unbound(t, netip.AddrPortFrom(netip.MustParseAddr(ip), 0), "example", fmt.Sprintf(`
   module-config: "validator iterator"
   do-not-query-localhost: no
   trust-anchor: "example. DS %d %d %d %s"
@@ -281,38 +220,6 @@ func validator(t *testing.T, ip string, z *parentZone) string {
   harden-algo-downgrade: yes
   val-log-level: 2
   trust-anchor-signaling: no
-%sremote-control:
-  control-enable: no
-`, at.Addr(), at.Port(), dir, anchor.KeyTag, anchor.Algorithm, anchor.DigestType, anchor.Digest,
-		stub("example", z.addr)+stub("media.example", z.children...))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "-d", "-c", config)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-		if b, _ := os.ReadFile(log.Name()); t.Failed() {
-			t.Logf("unbound:\n%s", b[max(0, len(b)-2000):])
-		}
-		log.Close()
-	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // a process has no event
-		m, err := dns.Exchange(new(dns.Msg).SetQuestion("example.", dns.TypeSOA), at.String())
-		if err == nil && m.Rcode == dns.RcodeSuccess {
-			return at.String()
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("unbound does not answer: %v, %v", m, err)
-		}
-	}
+`, anchor.KeyTag, anchor.Algorithm, anchor.DigestType, anchor.Digest)+
+		dnstest.Stub("example", z.addr)+dnstest.Stub("media.example", z.children...))
 }

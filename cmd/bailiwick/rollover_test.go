@@ -6,9 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,9 +16,11 @@ import (
 
 	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/dnstest"
 	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/steer/world"
+	"bailiwick/tools/exectest"
 )
 
 // quick is a policy of seconds, for caches that hold nothing for longer than one. What it
@@ -68,8 +67,7 @@ type rollover struct {
 	t       *testing.T
 	dev     *dev
 	parent  *parentZone
-	unbound string
-	nodes   []string // addresses of both
+	unbound netip.AddrPort
 	clock   *pausable
 	swap    []func(*dnssec.Signer) // puts keys into force at each node
 	secure  int                    // answers that were authenticated
@@ -92,10 +90,9 @@ func startRollover(t *testing.T, net string, first func(*signingConfig)) *rollov
 		t.Fatal(err)
 	}
 	r := &rollover{t: t, dev: d, parent: newParent(t, net+".0.2"), clock: &pausable{start: time.Now()}}
-	at := netip.MustParseAddrPort(r.parent.addr)
 	config := signingConfig{policy: quick(), algorithm: dnssec.ECDSAP256, every: 50 * time.Millisecond,
 		parent: func(ctx context.Context, now time.Time) (*dnssec.Parent, error) {
-			return askParent(ctx, "media.example", []serverAddr{{at}}, now)
+			return askParent(ctx, "media.example", []serverAddr{{r.parent.addr}}, now)
 		}}
 	if first != nil {
 		first(&config)
@@ -108,9 +105,8 @@ func startRollover(t *testing.T, net string, first func(*signingConfig)) *rollov
 	keys := newSigning(config, d.node.store, e.log)
 	keys.zone, keys.swap, keys.clock = "media.example", second.SetSigner, r.clock.read
 	keys.start(ctx)
-	r.nodes = []string{d.dns.Addr().String(), second.Addr().String()}
 	r.swap = []func(*dnssec.Signer){d.dns.SetSigner, second.SetSigner}
-	r.parent.children = r.nodes
+	r.parent.children = []netip.AddrPort{d.dns.Addr(), second.Addr()}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := d.run(e); err != nil {
@@ -173,10 +169,10 @@ func (r *rollover) ask(i int) (*dns.Msg, error) {
 	}
 	q := new(dns.Msg).SetQuestion(name, asked[i].qtype).SetEdns0(1232, true)
 	c := dns.Client{Timeout: 10 * time.Second}
-	m, _, err := c.Exchange(q, r.unbound)
+	m, _, err := c.Exchange(q, r.unbound.String())
 	if err == nil && m.Truncated {
 		c.Net = "tcp"
-		m, _, err = c.Exchange(q, r.unbound)
+		m, _, err = c.Exchange(q, r.unbound.String())
 	}
 	return m, err
 }
@@ -268,26 +264,20 @@ func (r *rollover) delv(at string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	anchor := filepath.Join(r.t.TempDir(), "anchor")
-	text := fmt.Sprintf("trust-anchors { example. static-ds %d %d %d %q; };\n", ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest)
-	if err := os.WriteFile(anchor, []byte(text), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	to := netip.MustParseAddrPort(r.unbound)
+	anchor := dnstest.Trust(r.t, ds)
 	var g errgroup.Group
 	g.SetLimit(4)
 	for _, q := range asked {
 		name := strings.TrimSuffix(q.name, ".")
-		want := "; fully validated"
+		want := dnstest.Validated
 		switch {
 		case strings.Contains(q.name, "join"): // whether it has an edge is the region's
 			want = "fully validated"
 		case q.negative:
-			want = "; negative response, fully validated"
+			want = dnstest.DenialValidated
 		}
 		g.Go(func() error {
-			out, _ := exec.Command("delv", "@"+to.Addr().String(), "-p", fmt.Sprint(to.Port()), "-a", anchor, "+root=example", name, dns.Type(q.qtype).String()).CombinedOutput()
-			if !strings.Contains(string(out), want) {
+			if out := anchor.Delv(r.t, r.unbound, name, dns.Type(q.qtype).String()); !strings.Contains(out, want) {
 				r.t.Errorf("%s: delv %s %s: want %q:\n%s", at, name, dns.Type(q.qtype), want, out)
 			}
 			return nil
@@ -315,7 +305,7 @@ func TestRollover(t *testing.T) {
 		t.Skip("takes half a minute of policy")
 	}
 	t.Parallel()
-	needTool(t, "delv", "bind9-dnsutils")
+	exectest.Need(t, "delv", "bind9-dnsutils")
 	r := startRollover(t, "127.58", nil)
 	r.until(false, "csk/13 published")
 	r.until(false, "csk/13 ready+ds")
@@ -343,7 +333,7 @@ func TestLifetime(t *testing.T) {
 		t.Skip("takes half a minute of policy")
 	}
 	t.Parallel()
-	needTool(t, "delv", "bind9-dnsutils")
+	exectest.Need(t, "delv", "bind9-dnsutils")
 	r := startRollover(t, "127.59", func(c *signingConfig) {
 		c.split, c.algorithm = true, dnssec.Ed25519
 		c.policy.Lifetime = 5 * time.Second
@@ -377,7 +367,7 @@ func (r *rollover) refuses() {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for deadline := time.Now().Add(20 * time.Second); ; <-tick.C { // until the caches, of a second, have forgotten
-			m, err := dns.Exchange(new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.media.example.", rand.Uint32()), dns.TypeA).SetEdns0(1232, true), r.unbound)
+			m, err := dns.Exchange(new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.media.example.", rand.Uint32()), dns.TypeA).SetEdns0(1232, true), r.unbound.String())
 			if err == nil && m.Rcode == dns.RcodeServerFailure {
 				return
 			}

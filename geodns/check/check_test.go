@@ -14,6 +14,7 @@ import (
 
 	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/nodetest"
 )
 
 func TestRunOfGoodNodes(t *testing.T) {
@@ -23,7 +24,7 @@ func TestRunOfGoodNodes(t *testing.T) {
 		c.NS = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 		c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), config
 	}
-	a, b := node(t, shared), node(t, shared)
+	a, b := nodetest.Start(t, shared), nodetest.Start(t, shared)
 	a.SetSigner(signer)
 	b.SetSigner(signer)
 	ds, err := set.DS(set.Keys[0], dns.SHA256)
@@ -42,7 +43,7 @@ func TestRunOfGoodNodes(t *testing.T) {
 		}
 	}
 	soon, soonRoots := certificate(t, "ns1.media.example", time.Now().Add(certificateLeast-time.Hour))
-	ending := node(t, func(c *geodns.Config) { c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), soon })
+	ending := nodetest.Start(t, func(c *geodns.Config) { c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), soon })
 	for _, r := range []struct {
 		name, tlsName string
 		server        *geodns.Server
@@ -67,7 +68,7 @@ func TestRunOfGoodNodes(t *testing.T) {
 func TestRunEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got, want := failed(asked(t, node(t).Addr()).Run(ctx)), []string{"tcp", "udp"}; !slices.Equal(got, want) {
+	if got, want := failed(asked(t, nodetest.Start(t).Addr()).Run(ctx)), []string{"tcp", "udp"}; !slices.Equal(got, want) {
 		t.Errorf("failed %v, want %v", got, want)
 	}
 }
@@ -100,7 +101,7 @@ func TestNameServers(t *testing.T) {
 func TestRunOfNodesThatDiffer(t *testing.T) {
 	_, signer := zoneKeys(t, time.Now())
 	_, other := zoneKeys(t, time.Now())
-	a, b := node(t), node(t, func(c *geodns.Config) { c.Secrets = func() geodns.Secrets { return geodns.Secrets{{2}} } })
+	a, b := nodetest.Start(t), nodetest.Start(t, func(c *geodns.Config) { c.Secrets = func() geodns.Secrets { return geodns.Secrets{{2}} } })
 	a.SetSigner(signer)
 	b.SetSigner(other)
 	rows := asked(t, a.Addr(), b.Addr()).Run(t.Context())
@@ -125,7 +126,7 @@ func under(t testing.TB, s *geodns.Server, parent netip.AddrPort) Zone {
 func TestRunOfTheParent(t *testing.T) {
 	set, signer := zoneKeys(t, time.Now())
 	strange, _ := zoneKeys(t, time.Now())
-	s := node(t)
+	s := nodetest.Start(t)
 	s.SetSigner(signer)
 	ds := func(set dnssec.Set) *dns.DS {
 		d, err := set.DS(set.Keys[0], dns.SHA256)
@@ -153,7 +154,7 @@ func TestRunOfTheParent(t *testing.T) {
 			t.Errorf("%s: failed %v, want %v", r.name, got, r.want)
 		}
 	}
-	unsigned := node(t)
+	unsigned := nodetest.Start(t)
 	parent := meddler(t, "", delegation([]string{ns1}, "127.0.0.1", ds(set)))
 	if got := failed(under(t, unsigned, parent).Run(t.Context())); !slices.Equal(got, []string{"ds"}) {
 		t.Errorf("an unsigned zone under a DS: failed %v, want ds", got)

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/nodetest"
 )
 
 // TestRunFinds: each thing that goes wrong is told by its check, and by no other.
 func TestRunFinds(t *testing.T) {
 	_, signer := zoneKeys(t, time.Now())
-	good := node(t)
+	good := nodetest.Start(t)
 	good.SetSigner(signer)
 	soa := func(q *dns.Msg) bool { return len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeSOA }
 	is := func(q *dns.Msg, name string, t uint16) bool {

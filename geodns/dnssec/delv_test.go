@@ -1,20 +1,18 @@
 package dnssec
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnstest"
+	"bailiwick/tools/exectest"
 )
 
 // served is a small zone, answered as package geodns should answer: a Set, and how it
@@ -111,10 +109,10 @@ func (z *served) spoil(m *dns.Msg) {
 	}
 }
 
-// serve answers on a port of 127.0.0.1, UDP and TCP, from whatever is current.
-func serve(t *testing.T, current *atomic.Pointer[served]) string {
+// serve answers on a port of 127.0.0.1 from whatever is current.
+func serve(t *testing.T, current *atomic.Pointer[served]) netip.AddrPort {
 	t.Helper()
-	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+	return dnstest.Serve(t, "127.0.0.1:0", func(w dns.ResponseWriter, q *dns.Msg) {
 		z := current.Load()
 		m, err := z.answer(t, q)
 		if err != nil {
@@ -122,7 +120,7 @@ func serve(t *testing.T, current *atomic.Pointer[served]) string {
 			m = new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
 		}
 		z.spoil(m)
-		if _, udp := w.LocalAddr().(*net.UDPAddr); udp {
+		if w.LocalAddr().Network() == "udp" {
 			size := dns.MinMsgSize
 			if opt := q.IsEdns0(); opt != nil {
 				size = int(opt.UDPSize())
@@ -133,72 +131,21 @@ func serve(t *testing.T, current *atomic.Pointer[served]) string {
 			t.Logf("answer %v: %v", q.Question, err)
 		}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+}
+
+// trust is delv's anchor of a key.
+func trust(t *testing.T, s Set, digest uint8, k Key) dnstest.Anchor {
+	t.Helper()
+	ds, err := s.DS(k, digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pc, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []*dns.Server{{Listener: l, Handler: handler}, {PacketConn: pc, Handler: handler}} {
-		ready, done := make(chan struct{}), make(chan error, 1)
-		s.NotifyStartedFunc = func() { close(ready) }
-		go func() { done <- s.ActivateAndServe() }()
-		<-ready
-		t.Cleanup(func() {
-			if err := s.Shutdown(); err != nil {
-				t.Error(err)
-			}
-			<-done
-		})
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
-// delv validates one answer from the anchor down and returns what it prints.
-func delv(t *testing.T, port, anchor, name, rrtype string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	out, _ := exec.CommandContext(ctx, "delv", "@127.0.0.1", "-p", port, "-a", anchor, "+root=media.example", name, rrtype).CombinedOutput()
-	return string(out)
-}
-
-func needDelv(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("delv"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no delv: install bind9-dnsutils")
-		}
-		t.Skip("no delv: install bind9-dnsutils")
-	}
-}
-
-// anchors writes a trust anchor file of the DS of keys.
-func anchors(t *testing.T, s Set, digest uint8, keys ...Key) string {
-	t.Helper()
-	var b strings.Builder
-	b.WriteString("trust-anchors {\n")
-	for _, k := range keys {
-		ds, err := s.DS(k, digest)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&b, "  media.example. static-ds %d %d %d %s;\n", ds.KeyTag, ds.Algorithm, ds.DigestType, strconv.Quote(ds.Digest))
-	}
-	b.WriteString("};\n")
-	path := filepath.Join(t.TempDir(), "anchors")
-	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return dnstest.Trust(t, ds)
 }
 
 const (
-	valid   = "; fully validated"
-	validNo = "; negative response, fully validated"
+	valid   = dnstest.Validated
+	validNo = dnstest.DenialValidated
 )
 
 var delvQueries = []struct{ name, owner, rrtype, want string }{
@@ -227,7 +174,7 @@ var delvQueries = []struct{ name, owner, rrtype, want string }{
 }
 
 func TestDelvValidates(t *testing.T) {
-	needDelv(t)
+	exectest.Need(t, "delv", "bind9-dnsutils")
 	for _, a := range []Algorithm{ECDSAP256, Ed25519} {
 		for _, split := range []bool{false, true} {
 			set, err := NewSet("media.example", a, split, time.Now().Add(-3*time.Hour))
@@ -239,15 +186,15 @@ func TestDelvValidates(t *testing.T) {
 			}
 			var current atomic.Pointer[served]
 			current.Store(newServed(t, set))
-			port := serve(t, &current)
+			at := serve(t, &current)
 			for _, digest := range []uint8{dns.SHA256, dns.SHA384} {
-				anchor := anchors(t, set, digest, set.Keys[0])
+				anchor := trust(t, set, digest, set.Keys[0])
 				for i, q := range delvQueries {
 					if (digest == dns.SHA384 || split) && i%10 != 0 { // each run of delv takes 0.1 s
 						continue
 					}
 					t.Run(fmt.Sprintf("algorithm %d split %t digest %d %s", a, split, digest, q.name), func(t *testing.T) {
-						if out := delv(t, port, anchor, q.owner, q.rrtype); !strings.Contains(out, q.want) {
+						if out := anchor.Delv(t, at, q.owner, q.rrtype); !strings.Contains(out, q.want) {
 							t.Errorf("want %q:\n%s", q.want, out)
 						}
 					})
@@ -268,23 +215,23 @@ func newServed(t *testing.T, set Set) *served {
 
 // TestDelvRefuses proves that the test above can fail.
 func TestDelvRefuses(t *testing.T) {
-	needDelv(t)
+	exectest.Need(t, "delv", "bind9-dnsutils")
 	set, _ := newSigner(t, ECDSAP256, false)
 	other, _ := newSigner(t, ECDSAP256, false)
 	var current atomic.Pointer[served]
 	current.Store(newServed(t, set))
-	port := serve(t, &current)
+	at := serve(t, &current)
 	for _, name := range []string{"another key's anchor", "corrupt signatures"} {
 		t.Run(name, func(t *testing.T) {
-			anchor := anchors(t, other, dns.SHA256, other.Keys[0])
+			anchor := trust(t, other, dns.SHA256, other.Keys[0])
 			if name == "corrupt signatures" {
-				anchor = anchors(t, set, dns.SHA256, set.Keys[0])
+				anchor = trust(t, set, dns.SHA256, set.Keys[0])
 				z := newServed(t, set)
 				z.corrupt = true
 				current.Store(z)
 			}
 			for _, owner := range []string{"join.media.example", "nope.media.example"} {
-				if out := delv(t, port, anchor, owner, "A"); strings.Contains(out, "fully validated") {
+				if out := anchor.Delv(t, at, owner, "A"); strings.Contains(out, "fully validated") {
 					t.Errorf("%s: validated:\n%s", owner, out)
 				}
 			}
@@ -296,7 +243,7 @@ func TestDelvRefuses(t *testing.T) {
 // from the DS that a parent has then: the old one until the new one was seen, either
 // one while both may be in caches, and the new one after.
 func TestDelvDuringRoll(t *testing.T) {
-	needDelv(t)
+	exectest.Need(t, "delv", "bind9-dnsutils")
 	p := DefaultPolicy()
 	for _, a := range []Algorithm{ECDSAP256, Ed25519} {
 		for _, split := range []bool{false, true} {
@@ -308,7 +255,7 @@ func TestDelvDuringRoll(t *testing.T) {
 				}
 				var current atomic.Pointer[served]
 				current.Store(newServed(t, set))
-				port := serve(t, &current)
+				at := serve(t, &current)
 				now := epoch
 				step := func(after time.Duration, trusted ...Key) {
 					t.Helper()
@@ -324,9 +271,9 @@ func TestDelvDuringRoll(t *testing.T) {
 					}
 					current.Store(newServed(t, set))
 					for _, k := range trusted {
-						anchor := anchors(t, set, dns.SHA256, k)
+						anchor := trust(t, set, dns.SHA256, k)
 						for _, q := range []struct{ owner, want string }{{"join.media.example", valid}, {"nope.media.example", validNo}} {
-							if out := delv(t, port, anchor, q.owner, "A"); !strings.Contains(out, q.want) {
+							if out := anchor.Delv(t, at, q.owner, "A"); !strings.Contains(out, q.want) {
 								t.Errorf("%v, trusting %v: want %q:\n%s", set.Keys, k, q.want, out)
 							}
 						}
