@@ -3,14 +3,10 @@ package edge
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,30 +19,16 @@ import (
 
 	pion "github.com/pion/turn/v5"
 
+	"bailiwick/acme/certtest"
 	"bailiwick/edge/signal"
 	"bailiwick/steer"
 	"bailiwick/store"
 )
 
-// issued is a self-signed certificate of an edge's name, whose serial number tells it
-// from others.
-func issued(t testing.TB, serial int64) *tls.Certificate {
+// issued is a new self-signed certificate of an edge's name.
+func issued(t testing.TB) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Unix(0, 0), NotAfter: time.Now().AddDate(50, 0, 0), IsCA: true,
-		BasicConstraintsValid: true, DNSNames: []string{"de-ber-1.edge.media.example"}}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err = x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return certtest.SelfSigned(t, time.Time{}, time.Now().AddDate(50, 0, 0), "de-ber-1.edge.media.example").Certificate
 }
 
 // secure is a fixture whose one edge has TLS, and a client that trusts it and knows
@@ -60,7 +42,7 @@ type secure struct {
 func startTLS(t *testing.T) *secure {
 	t.Helper()
 	s := &secure{roots: x509.NewCertPool()}
-	s.issue(t, 1)
+	s.issue(t)
 	s.fixture = startWith(t, 10, func(c *Config) {
 		c.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.current.Load(), nil }}
 		c.Turns = netip.MustParseAddrPort("127.0.0.1:0")
@@ -72,10 +54,10 @@ func startTLS(t *testing.T) *secure {
 }
 
 // issue puts a new certificate in force.
-func (s *secure) issue(t *testing.T, serial int64) {
-	c := issued(t, serial)
+func (s *secure) issue(t *testing.T) {
+	c := issued(t)
 	s.roots.AddCert(c.Leaf)
-	s.current.Store(c)
+	s.current.Store(&c)
 }
 
 func (s *secure) at() string { return s.edges["de-ber"].cfg.HTTP.String() }
@@ -147,23 +129,25 @@ func TestCertificateIsSwapped(t *testing.T) {
 	call := s.dial("de-ber")
 	call.hello(token, "")
 	call.next(signal.TypeWelcome)
-	serial := func(addr string) int64 {
+	serves := func(addr string, want *x509.Certificate) {
 		t.Helper()
 		conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: s.roots, ServerName: "de-ber-1.edge.media.example"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+		if got := conn.ConnectionState().PeerCertificates[0]; !got.Equal(want) {
+			t.Errorf("%s: got certificate %s, want %s", addr, got.SerialNumber, want.SerialNumber)
+		}
 	}
 	turns := s.edges["de-ber"].Self().Turns.String()
-	if a, b := serial(s.at()), serial(turns); a != 1 || b != 1 {
-		t.Errorf("before: certificates %d and %d, want 1", a, b)
-	}
-	s.issue(t, 2)
-	if a, b := serial(s.at()), serial(turns); a != 2 || b != 2 {
-		t.Errorf("after: certificates %d and %d, want 2", a, b)
-	}
+	first := s.current.Load().Leaf
+	serves(s.at(), first)
+	serves(turns, first)
+	s.issue(t)
+	second := s.current.Load().Leaf
+	serves(s.at(), second)
+	serves(turns, second)
 	call.next(signal.TypeOffer)
 	call.send(`{"type":"leave"}`) // heard, so the room empties
 	if _, _, err := call.conn.Read(t.Context()); err == nil {
@@ -198,7 +182,7 @@ func TestRegistersWithACertificate(t *testing.T) {
 	certified := make(chan struct{})
 	cfg.ID, cfg.Region, cfg.Metrics, cfg.Certified = "de-ber-1", "de-ber", nil, certified
 	cfg.Store = gate{f.st, t, certified}
-	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{*issued(t, 1)}}
+	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{issued(t)}}
 	cfg.Turns = netip.MustParseAddrPort("127.0.0.1:0")
 	e, err := New(cfg)
 	if err != nil {
@@ -308,7 +292,7 @@ func TestSlowHandshakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-				f := newFront(l, &tls.Config{Certificates: []tls.Certificate{*issued(t, 1)}}, func(net.Conn) { t.Error("given to TURN") })
+				f := newFront(l, &tls.Config{Certificates: []tls.Certificate{issued(t)}}, func(net.Conn) { t.Error("given to TURN") })
 				defer f.Close()
 				ours, theirs := net.Pipe()
 				begin := time.Now()

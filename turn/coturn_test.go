@@ -4,26 +4,21 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
+
+	"bailiwick/tools/exectest"
 )
 
 // TestCoturnClient relays with the client and the peer of coturn, an independent
 // implementation. -W has it make the REST credentials by itself.
 func TestCoturnClient(t *testing.T) {
-	for _, program := range []string{"turnutils_uclient", "turnutils_peer"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%v: install Debian's coturn", err)
-			}
-			t.Skipf("%v: install Debian's coturn", err)
-		}
-	}
+	exectest.Need(t, "turnutils_uclient", "coturn")
+	exectest.Need(t, "turnutils_peer", "coturn")
 	user, pass := Credentials(secret, "p1", time.Now().Add(time.Hour))
 	tests := []struct {
 		name, addr string
@@ -45,7 +40,8 @@ func TestCoturnClient(t *testing.T) {
 			defer cancel()
 			peer := coturnPeer(t, tt.addr)
 			// It binds a channel to the next port too, though it sends no RTCP.
-			secure, root := withTLSFile(t)
+			secure, pair := withTLS(t)
+			root, _ := pair.Write(t, t.TempDir())
 			s := start(t, tt.addr, []netip.AddrPort{peer, netip.AddrPortFrom(peer.Addr(), peer.Port()+1)}, secure)
 			port := s.Addr().Port()
 			if slices.Contains(tt.args, "-S") {
@@ -75,11 +71,7 @@ func coturnPeer(t *testing.T, addr string) netip.AddrPort {
 	// It cannot choose a port by itself: one that was free a moment ago.
 	conn, at := udp(t, addr)
 	conn.Close()
-	cmd := exec.Command("turnutils_peer", "-L", addr, "-p", strconv.Itoa(int(at.Port())))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	exectest.Start(t, exec.Command("turnutils_peer", "-L", addr, "-p", strconv.Itoa(int(at.Port()))))
 	ask, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatal(err)

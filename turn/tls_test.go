@@ -1,73 +1,38 @@
 package turn
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"bailiwick/acme/certtest"
 )
 
 // certificate is a self-signed one of both loopback addresses.
-func certificate(t testing.TB) tls.Certificate {
+func certificate(t testing.TB) *certtest.Pair {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true,
-		BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return certtest.SelfSigned(t, time.Time{}, time.Now().AddDate(1, 0, 0), "127.0.0.1", "::1")
 }
 
-// withTLS makes start serve TURN over TLS too.
-func withTLS(t testing.TB) (func(*Config), *x509.CertPool) {
-	c := certificate(t)
-	leaf, err := x509.ParseCertificate(c.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
+// withTLS makes start serve TURN over TLS too, with a certificate that is its own root.
+func withTLS(t testing.TB) (func(*Config), *certtest.Pair) {
+	pair := certificate(t)
 	return func(cfg *Config) {
-		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{c}}
+		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{pair.Certificate}}
 		cfg.TLSAddr = netip.AddrPortFrom(cfg.Addr.Addr(), 0)
-	}, roots
-}
-
-// withTLSFile is withTLS with the root in a file.
-func withTLSFile(t testing.TB) (func(*Config), string) {
-	c := certificate(t)
-	path := filepath.Join(t.TempDir(), "root.pem")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return func(cfg *Config) {
-		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{c}}
-		cfg.TLSAddr = netip.AddrPortFrom(cfg.Addr.Addr(), 0)
-	}, path
+	}, pair
 }
 
 func TestALPN(t *testing.T) {
-	secure, roots := withTLS(t)
+	secure, pair := withTLS(t)
 	s := start(t, "127.0.0.1", nil, secure)
 	for _, tt := range []struct {
 		name   string
@@ -80,7 +45,7 @@ func TestALPN(t *testing.T) {
 		{"something else", []string{"webrtc"}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			conn, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{RootCAs: roots, NextProtos: tt.offers})
+			conn, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{RootCAs: pair.Roots(), NextProtos: tt.offers})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,7 +55,7 @@ func TestALPN(t *testing.T) {
 			}
 		})
 	}
-	if _, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
+	if _, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{RootCAs: pair.Roots(), MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
 		t.Error("TLS 1.1 was taken")
 	}
 }
@@ -156,7 +121,7 @@ func TestHandshakeThatTakesTooLong(t *testing.T) {
 				l := &pipes{conns: make(chan net.Conn), errs: make(chan error), closed: make(chan struct{})}
 				plain := &pipes{conns: make(chan net.Conn), errs: make(chan error), closed: make(chan struct{})}
 				s, err := serve(Config{Relay: netip.MustParseAddr("127.0.0.1"), Realm: realm, Secret: secret, Permit: func(netip.AddrPort) bool { return false },
-					TLS: &tls.Config{Certificates: []tls.Certificate{certificate(t)}}},
+					TLS: &tls.Config{Certificates: []tls.Certificate{certificate(t).Certificate}}},
 					&memory{in: make(chan []byte), out: make(chan []byte, 16), closed: make(chan struct{})}, plain, l)
 				if err != nil {
 					t.Fatal(err)

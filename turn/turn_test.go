@@ -68,7 +68,7 @@ func TestPionClient(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			peer := echo(t, tt.addr)
-			secure, roots := withTLS(t)
+			secure, pair := withTLS(t)
 			s := start(t, tt.addr, []netip.AddrPort{peer}, secure)
 			var conn net.PacketConn
 			switch tt.transport {
@@ -79,7 +79,7 @@ func TestPionClient(t *testing.T) {
 				}
 				conn = pion.NewSTUNConn(c)
 			case "tls":
-				c, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{RootCAs: roots})
+				c, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{RootCAs: pair.Roots()})
 				if err != nil {
 					t.Fatal(err)
 				}
