@@ -1,11 +1,9 @@
 package acme
 
 import (
-	"bytes"
 	"encoding/json"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,25 +12,8 @@ import (
 
 	"bailiwick/acme/certtest"
 	"bailiwick/store"
+	"bailiwick/tools/logtest"
 )
-
-// buffer is a log that is read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // metric reads one value of the registry.
 func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
@@ -78,7 +59,7 @@ func TestCADownForWeeks(t *testing.T) {
 			overdue  = "bailiwick_certificate_renewal_overdue_seconds"
 			failures = "bailiwick_certificate_renewal_failures_total"
 		)
-		var log buffer
+		var log logtest.Buffer
 		reg := prometheus.NewRegistry()
 		k := newKeeper(t, Config{Store: store.NewMemory(), Names: []string{"join.media.example"}, Region: "de-fra",
 			CA: "https://127.0.0.1:1/dir", Secret: secret(t, 1), Registry: reg, Log: slog.New(slog.NewTextHandler(&log, nil))})

@@ -37,9 +37,10 @@ var within = map[string][]string{
 }
 
 // support is what tests share, and what it may import of the house. Nothing else does
-// import package testing, or one of these, outside of tests.
+// import one of these, or package testing, outside of tests.
 var support = map[string][]string{
 	"tools/exectest":   nil,
+	"tools/logtest":    nil,
 	"acme/certtest":    nil,
 	"acme/pebbletest":  {"acme/certtest", "tools/exectest"},
 	"geodns/dnstest":   {"tools/exectest"},

@@ -25,7 +25,7 @@ func TestNodeServesTLSAndLogs(t *testing.T) {
 	first := issue(t, cert, key)
 	node := start(t, "dns", "--listen", n+".0.1:8053", "--dot", n+".0.1:8853", "--tls-cert", cert, "--tls-key", key, "--http", n+".0.1:8080",
 		"--query-log", log, "--query-log-rate", "100", "--consul", server.Addr(), "--probe-interval", "250ms")
-	if out := node.stdout(); !strings.Contains(out, "tls      "+n+".0.1:8853") {
+	if out := node.stdout.String(); !strings.Contains(out, "tls      "+n+".0.1:8853") {
 		t.Errorf("printed %q", out)
 	}
 	ask := func(roots *x509.CertPool) error {

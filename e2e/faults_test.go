@@ -19,7 +19,7 @@ func TestConsulAbsentAtStart(t *testing.T) {
 	n := newNet()
 	p := start(t, "dns", "--listen", n+".0.1:8053", "--http", n+".0.1:8080", "--consul", server.Addr(), "--state", t.TempDir(), "--probe-interval", "250ms")
 	eventually(t, "the log names the Consul that is missing", func() error {
-		if log := p.stderr(); !strings.Contains(log, "out of reach") || !strings.Contains(log, server.Addr()) {
+		if log := p.stderr.String(); !strings.Contains(log, "out of reach") || !strings.Contains(log, server.Addr()) {
 			return fmt.Errorf("log %q", log)
 		}
 		return nil

@@ -4,8 +4,6 @@
 package e2e
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,12 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/logtest"
 )
 
 // patience is how long a test waits for an event before it fails.
@@ -63,9 +61,7 @@ type process struct {
 	exited chan struct{}
 	err    error
 
-	mu  sync.Mutex
-	out bytes.Buffer
-	log bytes.Buffer
+	stdout, stderr logtest.Buffer
 }
 
 // start runs the binary and returns once it prints ready; the test fails when it
@@ -82,20 +78,11 @@ func launch(t *testing.T, args ...string) *process {
 	p := &process{t: t, name: args[0], cmd: exec.Command(binary, args...), exited: make(chan struct{})}
 	p.cmd.Dir = ".." // regions.yaml
 	exectest.DieWithParent(p.cmd)
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.cmd.Stderr = writer(func(b []byte) { p.mu.Lock(); defer p.mu.Unlock(); p.log.Write(b) })
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		for s := bufio.NewScanner(out); s.Scan(); {
-			p.mu.Lock()
-			fmt.Fprintln(&p.out, s.Text())
-			p.mu.Unlock()
-		}
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
@@ -108,18 +95,11 @@ func launch(t *testing.T, args ...string) *process {
 			<-p.exited
 		}
 		if t.Failed() {
-			t.Logf("%s:\n%s\n%s", p.name, p.stdout(), tail(p.stderr(), 60))
+			t.Logf("%s:\n%s\n%s", p.name, p.stdout.String(), tail(p.stderr.String(), 60))
 		}
 	})
 	return p
 }
-
-type writer func([]byte)
-
-func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
-
-func (p *process) stdout() string { p.mu.Lock(); defer p.mu.Unlock(); return p.out.String() }
-func (p *process) stderr() string { p.mu.Lock(); defer p.mu.Unlock(); return p.log.String() }
 
 func tail(s string, n int) string {
 	lines := strings.Split(s, "\n")
@@ -131,11 +111,11 @@ func (p *process) ready() {
 	eventually(p.t, p.name+" prints ready", func() error {
 		select {
 		case <-p.exited:
-			p.t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.stderr())
+			p.t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.stderr.String())
 		default:
 		}
-		if !strings.HasPrefix(p.stdout(), "ready\n") {
-			return fmt.Errorf("printed %q", p.stdout())
+		if !strings.HasPrefix(p.stdout.String(), "ready\n") {
+			return fmt.Errorf("printed %q", p.stdout.String())
 		}
 		return nil
 	})
@@ -152,7 +132,7 @@ func (p *process) stop() time.Duration {
 		p.t.Fatalf("%s did not end on SIGINT", p.name)
 	}
 	if p.err != nil {
-		p.t.Errorf("%s: %v\n%s", p.name, p.err, tail(p.stderr(), 40))
+		p.t.Errorf("%s: %v\n%s", p.name, p.err, tail(p.stderr.String(), 40))
 	}
 	return time.Since(began)
 }

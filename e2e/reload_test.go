@@ -31,7 +31,7 @@ func TestBrokenMapLeavesTheLastGoodOne(t *testing.T) {
 	replace(t, path, string(good)+"colour: blue\n")
 	fault := fmt.Sprintf("%s:%d: ", path, line)
 	eventually(t, "the log names "+fault, func() error {
-		if log := d.stderr(); !strings.Contains(log, fault) || !strings.Contains(log, "the last good one stays in force") {
+		if log := d.stderr.String(); !strings.Contains(log, fault) || !strings.Contains(log, "the last good one stays in force") {
 			return fmt.Errorf("log: %s", tail(log, 5))
 		}
 		return nil

@@ -2,13 +2,14 @@ package e2e
 
 import (
 	"crypto"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/dnstest"
 )
 
 // rootZone is the signed root of a test's internet. It delegates one zone, once it has
@@ -30,14 +31,7 @@ func serveRoot(t *testing.T) *rootZone {
 		t.Fatal(err)
 	}
 	z.signer = private.(crypto.Signer)
-	conn, err := net.ListenPacket("udp", rootServer+":53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &dns.Server{PacketConn: conn, Handler: z}
-	done := make(chan error, 1)
-	go func() { done <- srv.ActivateAndServe() }()
-	t.Cleanup(func() { conn.Close(); <-done })
+	dnstest.Serve(t, rootServer+":53", z.ServeDNS)
 	return z
 }
 

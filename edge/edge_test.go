@@ -28,6 +28,7 @@ import (
 	"bailiwick/steer"
 	"bailiwick/steer/world"
 	"bailiwick/store"
+	"bailiwick/tools/logtest"
 )
 
 const patience = 15 * time.Second
@@ -39,22 +40,9 @@ type fixture struct {
 	world *world.Writer
 	edges map[region.ID]*Edge
 	stop  map[region.ID]context.CancelFunc
-	log   *lockedBuffer
+	log   *logtest.Buffer
 	http  *http.Client // trusts the edges and finds them by name
 }
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 func start(t *testing.T, seats int, regions ...region.ID) *fixture {
 	t.Helper()
@@ -71,7 +59,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, st: store.NewMemory(), edges: map[region.ID]*Edge{}, stop: map[region.ID]context.CancelFunc{}, log: &lockedBuffer{}, http: http.DefaultClient}
+	f := &fixture{t: t, st: store.NewMemory(), edges: map[region.ID]*Edge{}, stop: map[region.ID]context.CancelFunc{}, log: new(logtest.Buffer), http: http.DefaultClient}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	f.world, err = world.New(world.Config{Node: "n", Map: m, Law: residency.Shipped(), Store: f.st, Health: health.Production().Scale(250 * time.Millisecond), ParseKey: router.ParseKey, Log: log})
 	if err != nil {

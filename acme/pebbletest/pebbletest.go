@@ -37,7 +37,7 @@ func Binary(t testing.TB) string {
 	return exectest.NeedBuilt(t, "pebble", Version)
 }
 
-// Config says how an authority behaves; the zero value but for DNS is of use.
+// Config says how an authority behaves. All but DNS may be left out.
 type Config struct {
 	IP        string        // where it listens, on two free ports; empty: 127.0.0.1
 	DNS       string        // host:port of the server that it asks for challenges, over TCP
@@ -55,22 +55,22 @@ type CA struct {
 	RootFile    string         // the same, PEM
 
 	t       testing.TB
-	config  Config
-	args    []string // of the program
-	manage  string   // base URL of its management interface
+	args    []string // the program and its own
+	env     []string
+	manage  string // base URL of its management interface
 	client  *http.Client
 	process *exectest.Process
 }
 
 // Start runs an authority until the test ends, and returns once it answers. Its
 // certificates have a common name, for kdig refuses a subject that is empty; it
-// validates every order anew, and refuses what it deprecates.
+// validates every order anew, and is strict: it refuses what Pebble will not take later.
 func Start(t testing.TB, c Config) *CA {
 	t.Helper()
 	binary, dir := Binary(t), t.TempDir()
 	c.IP, c.Life = cmp.Or(c.IP, "127.0.0.1"), cmp.Or(c.Life, 90*24*time.Hour)
 	own := certtest.SelfSigned(t, time.Time{}, time.Now().Add(24*time.Hour), c.IP)
-	ca := &CA{t: t, config: c, APIRoots: own.Roots(), RootFile: filepath.Join(dir, "root.pem")}
+	ca := &CA{t: t, APIRoots: own.Roots(), RootFile: filepath.Join(dir, "root.pem")}
 	ca.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.APIRoots}, DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	var key string
 	ca.APIRootFile, key = own.Write(t, dir)
@@ -89,6 +89,7 @@ func Start(t testing.TB, c Config) *CA {
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	ca.env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0", fmt.Sprint("PEBBLE_WFE_NONCEREJECT=", c.BadNonces))
 	ca.args = []string{binary, "-config", file, "-dnsserver", c.DNS, "-strict"}
 	ca.start()
 	return ca
@@ -104,7 +105,7 @@ func (ca *CA) Restart() {
 func (ca *CA) start() {
 	ca.t.Helper()
 	cmd := exec.Command(ca.args[0], ca.args[1:]...)
-	cmd.Env = append(os.Environ(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0", fmt.Sprint("PEBBLE_WFE_NONCEREJECT=", ca.config.BadNonces))
+	cmd.Env = ca.env
 	ca.process = exectest.Start(ca.t, cmd)
 	var root []byte
 	ca.process.Await(ca.t, func() (err error) { root, err = ca.root(); return err })

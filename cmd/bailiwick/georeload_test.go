@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,31 +20,8 @@ import (
 	"bailiwick/health"
 	"bailiwick/region"
 	"bailiwick/store"
+	"bailiwick/tools/logtest"
 )
-
-// logBuffer may be read while it is written.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.text.Reset()
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // TestGeoDatabaseReload: a database that is cut off while it is replaced leaves the
 // last good one in force, and the next whole one is served.
@@ -71,7 +47,7 @@ func TestGeoDatabaseReload(t *testing.T) {
 		}
 	}
 	replace(german, 100)
-	log := &logBuffer{}
+	log := new(logtest.Buffer)
 	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, store.NewMemory(), health.Production(), "")
 	if err != nil {
 		t.Fatal(err)

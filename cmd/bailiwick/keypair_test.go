@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"bailiwick/tools/logtest"
 )
 
 // TestKeyPairFollowsItsFiles: a renewed pair is served; one that does not match, or
@@ -30,7 +32,7 @@ func TestKeyPairFollowsItsFiles(t *testing.T) {
 		return pair.current.Load().Leaf.NotAfter.UTC()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		log := &logBuffer{}
+		log := new(logtest.Buffer)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		pair.log = slog.New(slog.NewTextHandler(log, nil))

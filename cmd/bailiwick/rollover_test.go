@@ -21,6 +21,7 @@ import (
 	"bailiwick/steer"
 	"bailiwick/steer/world"
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/logtest"
 )
 
 // quick is a policy of seconds, for caches that hold nothing for longer than one. What it
@@ -78,13 +79,8 @@ type rollover struct {
 func startRollover(t *testing.T, net string, first func(*signingConfig)) *rollover {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	log := &strings.Builder{}
-	var mu sync.Mutex
-	e := &env{ctx: ctx, stdout: new(strings.Builder), log: slog.New(slog.NewTextHandler(writerFunc(func(b []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return log.Write(b)
-	}), nil))}
+	log := new(logtest.Buffer)
+	e := &env{ctx: ctx, stdout: new(strings.Builder), log: slog.New(slog.NewTextHandler(log, nil))}
 	d, err := (&devCmd{mapFlags: mapFlags{Map: "../../regions.yaml"}, Net: net, DNSSEC: true}).open(e)
 	if err != nil {
 		t.Fatal(err)
@@ -127,10 +123,6 @@ func startRollover(t *testing.T, net string, first func(*signingConfig)) *rollov
 	r.unbound = validator(t, net+".0.4", r.parent)
 	return r
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // asked is every kind of answer: negative is a denial.
 var asked = []struct {
