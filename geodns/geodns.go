@@ -124,6 +124,7 @@ type Server struct {
 	signatures, denials *dnssec.Signatures
 	failures            atomic.Uint64 // answers that could not be signed
 	node                string
+	born                uint32 // Unix time when it began to listen
 	now                 func() time.Time
 	log                 *slog.Logger
 	metrics             *metrics
@@ -153,6 +154,7 @@ func Listen(c Config) (*Server, error) {
 		own := newSecrets()
 		s.secrets = func() Secrets { return own }
 	}
+	s.born = uint32(s.now().Unix())
 	s.limiter = newLimiter(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
 	s.queries.New = func() any { return newQuery() }

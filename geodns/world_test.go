@@ -111,6 +111,7 @@ func listen(t testing.TB, change ...func(*Config)) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.born = 0 // a serial is the generation then
 	t.Cleanup(func() { s.Close() })
 	return s
 }

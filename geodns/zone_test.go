@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -346,5 +347,21 @@ func TestWordsAreBounded(t *testing.T) {
 	got := back.(*dns.TXT).Txt
 	if !slices.Contains(got, `citation=a \\ backslash`) {
 		t.Errorf("got %q, want the backslash once (shown escaped)", got[:6])
+	}
+}
+
+// A serial is the generation and when the node began to listen: a node that starts again,
+// whose generation is 1, does not take it back.
+func TestSerialOutlivesARestart(t *testing.T) {
+	before := time.Now().Unix()
+	s, err := Listen(Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Zone: zone, World: demo, Geo: table(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m := exchange(t, s, pack(t, ask("media.example.", dns.TypeSOA)), berlin, overUDP)
+	after := time.Now().Unix()
+	if got := int64(m.Answer[0].(*dns.SOA).Serial); got < before+812 || got > after+812 {
+		t.Errorf("serial %d, want 812 on top of %d to %d", got, before, after)
 	}
 }
