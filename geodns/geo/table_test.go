@@ -259,3 +259,48 @@ func TestLookupAllocatesNothing(t *testing.T) {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }
+
+// An address is found in any company as it is alone.
+func TestFindAll(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 9))
+	var list []region.Override
+	seen := map[netip.Prefix]bool{}
+	random := func() netip.Addr {
+		switch rnd.IntN(8) {
+		case 0:
+			return netip.Addr{}
+		case 1:
+			return netip.AddrFrom16(netip.AddrFrom4([4]byte{10, 0, byte(rnd.IntN(4)), byte(rnd.IntN(256))}).As16()) // mapped
+		case 2, 3, 4:
+			return addr(u128{0x20010db8 << 32, uint64(rnd.IntN(1 << 12))}, false) // one high half, many steps
+		}
+		return netip.AddrFrom4([4]byte{10, 0, byte(rnd.IntN(4)), byte(rnd.IntN(256))})
+	}
+	for len(list) < 1500 {
+		a := random().Unmap()
+		if !a.IsValid() {
+			continue
+		}
+		p := netip.PrefixFrom(a, a.BitLen()-rnd.IntN(6)).Masked()
+		if !seen[p] {
+			seen[p] = true
+			list = append(list, region.Override{Prefix: p, Place: Place{Jurisdiction: "DE", Point: region.Point{Lat: float64(rnd.IntN(90))}}})
+		}
+	}
+	table := must(t, list)
+	for n := range 3*Together + 1 {
+		addrs, found := make([]netip.Addr, n), make([]Found, n)
+		for i := range addrs {
+			addrs[i], found[i] = random(), Found{Place: 99}
+		}
+		table.FindAll(found, addrs)
+		for i, a := range addrs {
+			if want := longest(list, a.Unmap()); table.Place(found[i].Place) != want && a.IsValid() {
+				t.Fatalf("%s, number %d of %d: got %v, want %v", a, i, n, table.Place(found[i].Place), want)
+			}
+			if alone := table.Find(a); found[i] != alone {
+				t.Fatalf("%s, number %d of %d: got %v, alone %v", a, i, n, found[i], alone)
+			}
+		}
+	}
+}
