@@ -45,7 +45,7 @@ const (
 	// section 6.2.3), and tcpWrite for taking an answer.
 	tcpIdle  = 10 * time.Second
 	tcpWrite = 5 * time.Second
-	// maxConns bounds the TCP connections open at once; a further one is closed.
+	// maxConns bounds the TCP connections open at once; for a further one, another is closed.
 	maxConns = 256
 	// maxPerClient bounds those of one client: an IPv4 address, an IPv6 /64.
 	maxPerClient = 32
@@ -138,15 +138,15 @@ type Server struct {
 	maxConns int
 
 	mu      sync.Mutex
-	conns   map[net.Conn]netip.Prefix // open TCP connections, TLS too, and whose
-	clients map[netip.Prefix]int      // how many of them each has
+	conns   map[*stream]bool     // open TCP connections, TLS too
+	clients map[netip.Prefix]int // how many of them each has
 	closed  bool
 }
 
 // Listen opens its sockets, so that a busy port is told at once; [Server.Serve]
 // answers. Errors name the address.
 func Listen(c Config) (*Server, error) {
-	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[net.Conn]netip.Prefix{},
+	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[*stream]bool{},
 		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{},
 		changes: c.Changes, changed: make(chan struct{}, 1), idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, acme: c.Challenges, node: c.Node, now: time.Now,
 		signatures: dnssec.NewSignatures(maxSigned), denials: dnssec.NewSignatures(maxDenied)}

@@ -9,21 +9,37 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// maxFailures in a row end a loop: the socket is broken, and spinning on it helps
-// nobody.
-const maxFailures = 1000
+// maxFailures in a row end a loop: the socket is broken. A process that is out of file
+// descriptors gets over it, so each failure is waited upon, from failurePause to
+// longestPause: a quarter of an hour in all.
+const (
+	maxFailures  = 1000
+	failurePause = 10 * time.Millisecond
+	longestPause = time.Second
+)
+
+// stream is an open TCP connection, TLS or not.
+type stream struct {
+	net.Conn
+	client netip.Prefix // whose it is
+	waits  atomic.Int64 // for a query, since when: Unix time, ns
+}
+
+// answered: it waits for its next query.
+func (c *stream) answered() { c.waits.Store(time.Now().UnixNano()) }
 
 // serveStreams accepts until the listener is closed, and waits for its connections.
-func (s *Server) serveStreams(l *net.TCPListener, via transport) error {
+func (s *Server) serveStreams(l net.Listener, via transport) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer s.Close() // before waiting: it ends the connections
 	failures := 0
 	for {
-		c, err := l.AcceptTCP()
+		raw, err := l.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -31,54 +47,76 @@ func (s *Server) serveStreams(l *net.TCPListener, via transport) error {
 			if failures++; failures == maxFailures {
 				return fmt.Errorf("dns %s: %w", transports[via], err)
 			}
+			time.Sleep(min(time.Duration(failures)*failurePause, longestPause))
 			continue
 		}
 		failures = 0
-		if !s.admit(c) {
+		src := clientAddr(raw.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
+		c := &stream{Conn: raw, client: netip.PrefixFrom(src, min(src.BitLen(), 64)).Masked()}
+		c.answered()
+		if !s.admit(c, via) {
 			c.Close()
 			s.metrics.dropped[via].Inc()
 			continue
 		}
 		wg.Go(func() {
 			defer s.release(c)
-			src := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
 			if via == overTLS {
 				s.serveTLS(c, src)
 				return
 			}
-			s.serveStream(c, src, via)
+			s.serveStream(c, c, src, via)
 		})
 	}
 }
 
-func (s *Server) admit(c net.Conn) bool {
-	addr := clientAddr(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
-	client := netip.PrefixFrom(addr, min(addr.BitLen(), 64)).Masked()
+// admit takes a connection, unless its client has too many. Where all places are taken,
+// the one that has waited for its query the longest gives up its own (RFC 7766 section
+// 6.2.3): who only holds connections open keeps nobody out.
+func (s *Server) admit(c *stream, via transport) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.conns) >= s.maxConns || s.clients[client] >= maxPerClient {
+	if s.closed || s.clients[c.client] >= maxPerClient {
 		return false
 	}
-	s.conns[c] = client
-	s.clients[client]++
+	if len(s.conns) >= s.maxConns {
+		var longest *stream
+		for other := range s.conns {
+			if longest == nil || other.waits.Load() < longest.waits.Load() {
+				longest = other
+			}
+		}
+		s.forgetLocked(longest)
+		longest.Close()
+		s.metrics.dropped[via].Inc()
+	}
+	s.conns[c] = true
+	s.clients[c.client]++
 	return true
 }
 
-func (s *Server) release(c net.Conn) {
+func (s *Server) release(c *stream) {
 	s.mu.Lock()
-	client := s.conns[c]
-	delete(s.conns, c)
-	if s.clients[client]--; s.clients[client] == 0 {
-		delete(s.clients, client)
-	}
+	s.forgetLocked(c)
 	s.mu.Unlock()
 	c.Close()
 }
 
+func (s *Server) forgetLocked(c *stream) {
+	if !s.conns[c] {
+		return
+	}
+	delete(s.conns, c)
+	if s.clients[c.client]--; s.clients[c.client] == 0 {
+		delete(s.clients, c.client)
+	}
+}
+
 // serveStream answers one connection's queries in order: RFC 7766 section 7 lets a
 // server answer in any, and no answer here waits for anything. It ends with the
-// client's half of the connection, once all that was asked is answered.
-func (s *Server) serveStream(c net.Conn, src netip.Addr, via transport) {
+// client's half of the connection, once all that was asked is answered. c is over itself, or
+// TLS upon it.
+func (s *Server) serveStream(c net.Conn, over *stream, src netip.Addr, via transport) {
 	r := bufio.NewReader(c)
 	var length [2]byte
 	var in []byte
@@ -102,6 +140,7 @@ func (s *Server) serveStream(c net.Conn, src netip.Addr, via transport) {
 		}
 		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
 		c.SetWriteDeadline(time.Now().Add(tcpWrite))
+		over.answered() // as far as its client may see
 		if _, err := c.Write(out); err != nil {
 			return
 		}

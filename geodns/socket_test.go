@@ -143,29 +143,46 @@ func TestTCP(t *testing.T) {
 	}
 }
 
+// TestTCPConnectionLimit: who holds all connections open keeps nobody out. The one that
+// has waited the longest is closed, and no other.
 func TestTCPConnectionLimit(t *testing.T) {
 	s := listen(t)
-	s.maxConns = 2
+	s.maxConns = 3
 	serve(t, s)
 	q := framed(pack(t, ask("join.media.example.", dns.TypeA)))
-	var open []net.Conn
-	for range 2 {
-		c := dial(t, s, "tcp")
+	asks := func(c net.Conn) error {
 		if _, err := c.Write(q); err != nil {
+			return err
+		}
+		_, err := readTCP(c)
+		return err
+	}
+	var open []net.Conn
+	for range 3 {
+		open = append(open, dial(t, s, "tcp"))
+		if err := asks(open[len(open)-1]); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := readTCP(c); err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, c)
+	}
+	if err := asks(open[0]); err != nil {
+		t.Fatal(err)
 	}
 	over := dial(t, s, "tcp")
-	if m, err := readTCP(over); err == nil {
-		t.Errorf("connection 3 of 2: got %v, want it closed", m)
+	if err := asks(over); err != nil {
+		t.Fatalf("connection 4 of 3: %v", err)
 	}
-	open[0].Write(q)
-	if _, err := readTCP(open[0]); err != nil {
-		t.Errorf("an open connection: %v", err)
+	if _, err := readTCP(open[1]); !errors.Is(err, io.EOF) {
+		t.Errorf("the one that waited the longest: got %v, want its end", err)
+	}
+	for i, c := range []net.Conn{open[0], open[2], over} {
+		if err := asks(c); err != nil {
+			t.Errorf("open connection %d: %v", i, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.conns); n != 3 {
+		t.Errorf("%d connections are counted, want 3", n)
 	}
 }
 

@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -107,7 +110,7 @@ func TestOneWritePerAnswer(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.serveStream(far, netip.MustParseAddr(berlin), overTCP)
+		s.serveStream(far, &stream{Conn: far}, netip.MustParseAddr(berlin), overTCP)
 	}()
 	q := pack(t, ask("join.media.example.", dns.TypeA))
 	go near.Write(framed(q))
@@ -118,4 +121,35 @@ func TestOneWritePerAnswer(t *testing.T) {
 	}
 	near.Close()
 	<-done
+}
+
+// exhausted is a listener of a process that has no file descriptor left for a while.
+type exhausted struct {
+	net.Listener
+	failures int
+}
+
+func (l *exhausted) Accept() (net.Conn, error) {
+	if l.failures--; l.failures >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return nil, net.ErrClosed
+}
+
+// TestAcceptFails: the server lives through minutes without file descriptors, and does
+// not spin.
+func TestAcceptFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := listen(t)
+		began := time.Now()
+		if err := s.serveStreams(&exhausted{failures: maxFailures - 1}, overTCP); err != nil {
+			t.Errorf("got %v, want it to go on", err)
+		}
+		if took := time.Since(began); took < 10*time.Minute {
+			t.Errorf("%d failures took %s: want more than ten minutes", maxFailures-1, took)
+		}
+		if err := s.serveStreams(&exhausted{failures: maxFailures}, overTCP); !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("a socket that is broken: got %v, want its error", err)
+		}
+	})
 }

@@ -51,7 +51,7 @@ func (s *Server) DoT() netip.AddrPort {
 
 // serveTLS shakes hands and serves. Nothing is said of a handshake that fails but a
 // count: strangers' are many.
-func (s *Server) serveTLS(raw net.Conn, src netip.Addr) {
+func (s *Server) serveTLS(raw *stream, src netip.Addr) {
 	c := tls.Server(raw, s.tls)
 	ctx, cancel := context.WithTimeout(context.Background(), tlsHandshake)
 	err := c.HandshakeContext(ctx)
@@ -61,7 +61,7 @@ func (s *Server) serveTLS(raw net.Conn, src netip.Addr) {
 		return
 	}
 	defer c.Close()
-	s.serveStream(c, src, overTLS)
+	s.serveStream(c, raw, src, overTLS)
 }
 
 // pad fills an answer up to the next block (RFC 7830, RFC 8467 section 4.1). opt is
