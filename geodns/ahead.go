@@ -33,19 +33,22 @@ func (s *Server) prepare(ctx context.Context) {
 	}
 	defer s.preparing.Store(false)
 	var known ahead
+	var made *view // the last one of this loop
 	for ctx.Err() == nil {
 		old := s.view.Load()
 		w := s.world()
 		s.viewing.Lock()
 		v := s.newView(w)
 		s.viewing.Unlock()
-		if v.world != old.world || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
+		replaced := true
+		if old != made || v.world != old.world || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
 			s.signAhead(v, &known)
-			if !s.replace(old, v) {
-				continue
-			}
+			made, replaced = v, s.replace(old, v)
 		}
 		s.preparing.Store(s.changes != nil)
+		if !replaced { // as none of a preparer's is
+			continue
+		}
 		look := time.NewTimer(lookEvery)
 		select {
 		case <-ctx.Done():
@@ -57,16 +60,10 @@ func (s *Server) prepare(ctx context.Context) {
 	}
 }
 
-// replace puts v in old's place, unless either has been overtaken while v was made.
-func (s *Server) replace(old, v *view) bool {
-	s.viewing.Lock()
-	defer s.viewing.Unlock()
-	if s.view.Load() != old || s.inputs != v.inputs {
-		return false
-	}
-	s.view.Store(v)
-	return true
-}
+// replace puts v in old's place, unless that was taken while v was made. Inputs that
+// changed meanwhile are no reason to wait: v is newer than old, and changes that come
+// faster than signatures would else keep all of them from the queries.
+func (s *Server) replace(old, v *view) bool { return s.view.CompareAndSwap(old, v) }
 
 // ahead is what has been signed: by what, when, and for which edges.
 type ahead struct {

@@ -117,7 +117,60 @@ func TestOvertakenViewIsDropped(t *testing.T) {
 	if s.replace(old, v) || s.view.Load().signer != k {
 		t.Error("an unsigned view took the place of the signed one")
 	}
-	if s.replace(s.view.Load(), v) {
-		t.Error("a view of other inputs was taken")
+}
+
+// A change that comes while answers are signed ahead is signed ahead too, and changes
+// that come faster than signatures hold nothing up.
+func TestChangesWhileSigning(t *testing.T) {
+	for _, r := range []struct {
+		name  string
+		times int
+	}{{"one change", 1}, {"with each round", 1 << 30}} {
+		t.Run(r.name, func(t *testing.T) {
+			var files []*Records
+			for _, text := range []string{"_acme-challenge TXT first\n", "_acme-challenge TXT second\nlate TXT signed\n"} {
+				z, err := ParseRecords(zone, "zone.db", []byte(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				files = append(files, z)
+			}
+			s := listen(t, func(c *Config) {
+				c.Records = files[0]
+				c.Changes = func() (<-chan struct{}, func()) { return nil, func() {} }
+			})
+			_, k := keys(t, false)
+			s.SetSigner(k)
+			exchange(t, s, pack(t, ask("media.example.", dns.TypeSOA)), berlin, overUDP) // the view has a world now
+			var first atomic.Pointer[view] // that a change made
+			n := 0
+			s.acme = func(string) []string { // asked in each round, by the preparer alone
+				if n < r.times {
+					n++
+					s.SetRecords(files[n%2])
+					first.CompareAndSwap(nil, s.view.Load())
+				}
+				return nil
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() { s.prepare(ctx); close(done) }()
+			defer func() { cancel(); <-done }()
+			for limit := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if v := first.Load(); v != nil && s.preparing.Load() && s.view.Load() != v {
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatal("no view with signatures comes")
+				}
+			}
+			if r.times > 1 {
+				return
+			}
+			made := s.signatures.Len()
+			if m := exchange(t, s, pack(t, ask("late.media.example.", dns.TypeTXT, do)), berlin, overUDP); len(m.Answer) != 2 || s.signatures.Len() != made {
+				t.Errorf("got %v and %d signatures, want the answer and %d", m.Answer, s.signatures.Len(), made)
+			}
+		})
 	}
 }
