@@ -142,7 +142,7 @@ func TestChangesWhileSigning(t *testing.T) {
 			_, k := keys(t, false)
 			s.SetSigner(k)
 			exchange(t, s, pack(t, ask("media.example.", dns.TypeSOA)), berlin, overUDP) // the view has a world now
-			var first atomic.Pointer[view] // that a change made
+			var first atomic.Pointer[view]                                               // that a change made
 			n := 0
 			s.acme = func(string) []string { // asked in each round, by the preparer alone
 				if n < r.times {

@@ -163,7 +163,7 @@ func (q *query) kindOf(exists bool) nameKind {
 		return nameOther
 	case len(rel) == 0:
 		return nameApex
-	case rel[0] == "_acme-challenge":
+	case rel[0] == "_acme-challenge" && (exists || len(rel) == 1):
 		return nameACME
 	case len(rel) == 1 && rel[0] == "join":
 		return nameJoin

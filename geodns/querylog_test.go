@@ -28,6 +28,12 @@ func TestQueryLog(t *testing.T) {
 	var out bytes.Buffer
 	s := listen(t, withRecords(t, zoneFile), func(c *Config) { c.QueryLog, c.QueryLogRate = &out, 100 })
 	s.now = func() time.Time { return now }
+	s.acme = func(name string) []string {
+		if name == "_acme-challenge.de-fra.edge.media.example." {
+			return []string{"value"}
+		}
+		return nil
+	}
 	s.queryLog.began = now
 	_, k := keys(t, false)
 	s.SetSigner(k)
@@ -56,6 +62,8 @@ func TestQueryLog(t *testing.T) {
 		{"of a stranger's making", secret + ".join.media.example.", dns.TypeA, nil, berlin, overUDP, `"name":"*.media.example.","kind":"other","type":"A","transport":"udp","rcode":"NXDOMAIN"`},
 		{"the same, denied compactly", secret + ".media.example.", dns.TypeA, []func(*dns.Msg){do}, berlin, overUDP, `"name":"*.media.example.","kind":"other","type":"A","transport":"udp","rcode":"NOERROR"`},
 		{"below a wildcard", secret + ".apps.media.example.", dns.TypeA, nil, berlin, overUDP, `"name":"*.media.example.","kind":"static"`},
+		{"of a challenge", "_acme-challenge.de-fra.edge.media.example.", dns.TypeTXT, nil, berlin, overUDP, `"name":"_acme-challenge.de-fra.edge.media.example.","kind":"acme"`},
+		{"of none", "_acme-challenge." + secret + ".media.example.", dns.TypeTXT, nil, berlin, overUDP, `"name":"*.media.example.","kind":"other","type":"TXT","transport":"udp","rcode":"NXDOMAIN"`},
 		{"no edge's", secret + ".edge.media.example.", dns.TypeA, nil, berlin, overUDP, `"name":"*.media.example.","kind":"other"`},
 		{"elsewhere", secret + ".example.org.", dns.TypeA, nil, berlin, overUDP, `","kind":"other","type":"A","transport":"udp","rcode":"REFUSED"`},
 		{"of the zone file", "mail.media.example.", dns.TypeA, nil, berlin, overUDP, `"name":"mail.media.example.","kind":"static"`},
