@@ -88,20 +88,24 @@ func key(labels []string) string {
 }
 
 // find is the node that answers for a name: its own, else its wildcard's.
-func (z *Records) find(q *query, apexLen int) (node, bool) {
-	rel := q.lower[:len(q.lower)-apexLen]
+func (z *Records) find(q *query, apexLen int) (n node, ok bool) {
+	n, q.wild, ok = z.at(q.lower[:len(q.lower)-apexLen])
+	return n, ok
+}
+
+// at is find of the labels before the apex's.
+func (z *Records) at(rel []byte) (n node, wild, ok bool) {
 	if n, ok := z.nodes[string(rel)]; ok {
-		return n, true
+		return n, false, true
 	}
 	for len(rel) > 0 { // up to the closest encloser (RFC 4592 section 3.3.1)
 		rel = rel[1+int(rel[0]):]
 		if _, ok := z.nodes[string(rel)]; ok {
 			n, ok := z.nodes["\x01*"+string(rel)]
-			q.wild = ok
-			return n, ok
+			return n, ok, ok
 		}
 	}
-	return nil, false
+	return nil, false, false
 }
 
 // SetRecords swaps the static records; nil: none. The next query sees them. The error is that
@@ -125,14 +129,16 @@ func (s *Server) listed(q *query) answer {
 	if !ok {
 		return nxdomain
 	}
-	switch alias := n[dns.TypeCNAME]; {
-	case alias == nil || q.besideAlias():
-	case q.qtype == dns.TypeANY: // nothing is made up beside a CNAME (RFC 8482 section 4.2)
-		return answer{rrs: owned(q.name, alias), wild: q.wild}
-	default:
+	alias := n[dns.TypeCNAME]
+	if alias != nil && !q.besideAlias() {
 		return s.follow(q, alias)
 	}
-	a := static(q, owned(q.name, n[q.qtype]))
+	a := answer{rrs: owned(q.name, n[q.qtype])}
+	if q.qtype == dns.TypeANY && alias != nil { // nothing may be made up beside it (RFC 8482 section 4.2)
+		a.rrs = owned(q.name, alias)
+	} else if len(n) > 0 {
+		a = static(q, a.rrs)
+	}
 	a.wild = q.wild
 	if q.qtype == dns.TypeNS {
 		for _, rr := range a.rrs {
@@ -146,7 +152,7 @@ func (s *Server) listed(q *query) answer {
 // section 2.5).
 func (q *query) besideAlias() bool {
 	switch q.qtype {
-	case dns.TypeCNAME:
+	case dns.TypeCNAME, dns.TypeANY:
 		return true
 	case dns.TypeNSEC, dns.TypeRRSIG:
 		return q.view.signer != nil

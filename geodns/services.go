@@ -55,6 +55,9 @@ func unsteered(q *query, k kind) answer {
 	if k == host && q.qtype == dns.TypeNAPTR {
 		return static(q, naptr(q.view.world, q.name))
 	}
+	if k == between {
+		return answer{} // of no type, ANY too
+	}
 	return static(q, nil)
 }
 
