@@ -158,6 +158,8 @@ func TestRecordFaults(t *testing.T) {
 			[]string{"zone.db:1: join.media.example. A: the server answers", "zone.db:2: ", "zone.db:3: ", "zone.db:4: ", "zone.db:5: ", "zone.db:6: ", "zone.db:7: "}},
 		{"ns1 without NS", "ns1 A 198.18.0.1\n", []string{"zone.db:1: ns1.media.example.: the server answers for this name itself"}},
 		{"a CNAME beside others", "a A 198.18.0.1\n\n; here\na CNAME b\nb A 198.18.0.1\n", []string{"zone.db:1: a.media.example.: a CNAME beside other records"}},
+		{"a wildcard that is its own target", "a CNAME x.w\n*.w CNAME y.w\n", []string{"zone.db:1: a.media.example. CNAME: a loop", "zone.db:2: *.w.media.example. CNAME: a loop"}},
+		{"a type that is only asked for", "b TYPE200 \\# 1 00\n", []string{"zone.db:1: b.media.example. TYPE200: a type that no zone holds"}},
 		{"two CNAMEs", "a CNAME b\na CNAME c\n", []string{"zone.db:1: a.media.example.: a CNAME beside"}},
 		{"a CNAME at the apex", "@ CNAME b\n", []string{"zone.db:1: media.example.: a CNAME beside"}},
 		{"a CNAME loop", "a CNAME b\nb CNAME a\n", []string{"zone.db:1: a.media.example. CNAME: a loop", "zone.db:2: "}},

@@ -222,7 +222,7 @@ func (r *zoneReader) add(rec zoneRecord) {
 		r.fault(rec.line, "%s: %s", what, advice)
 	case dnssec.Signable(h.Rrtype) != nil:
 		r.fault(rec.line, "%s: obsolete, and no signer makes its canonical form (RFC 4034 section 6.2): remove it", what)
-	case h.Rrtype == dns.TypeNone, h.Rrtype == dns.TypeOPT, 249 <= h.Rrtype && h.Rrtype <= 255:
+	case h.Rrtype == dns.TypeNone, h.Rrtype == dns.TypeOPT, 128 <= h.Rrtype && h.Rrtype <= 255: // RFC 6895 section 3.1
 		r.fault(rec.line, "%s: a type that no zone holds: remove it", what)
 	case r.packs(rec.RR) != nil:
 		r.fault(rec.line, "%s: no packet can hold its data: %v", what, r.packs(rec.RR))
@@ -344,8 +344,12 @@ func (r *zoneReader) target(rec zoneRecord, name string, server bool) {
 
 func (r *zoneReader) circular(rr *dns.CNAME) bool {
 	for range maxChain {
-		next := r.z.nodes[relative(r.apex, rr.Target)][dns.TypeCNAME]
-		if next == nil || !dns.IsSubDomain(r.apex, dns.CanonicalName(rr.Target)) {
+		if !dns.IsSubDomain(r.apex, dns.CanonicalName(rr.Target)) {
+			return false
+		}
+		n, _, _ := r.z.at([]byte(relative(r.apex, rr.Target)))
+		next := n[dns.TypeCNAME]
+		if next == nil {
 			return false
 		}
 		rr = next[0].(*dns.CNAME)
