@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/miekg/dns"
 )
@@ -79,12 +80,19 @@ func (z *run) measured(at netip.AddrPort, q *dns.Msg) (*dns.Msg, int, error) {
 	return r, len(b), r.Unpack(b)
 }
 
-// extended is the text of an extended error, if there is one.
+// extended is the text of an extended error, if there is one, without what a terminal
+// would obey.
 func extended(r *dns.Msg) string {
 	if o := r.IsEdns0(); o != nil {
 		for _, e := range o.Option {
 			if e, ok := e.(*dns.EDNS0_EDE); ok {
-				return fmt.Sprintf(" (EDE %d: %s)", e.InfoCode, e.ExtraText)
+				text := strings.Map(func(c rune) rune {
+					if !unicode.IsPrint(c) {
+						return '?'
+					}
+					return c
+				}, e.ExtraText)
+				return fmt.Sprintf(" (EDE %d: %s)", e.InfoCode, text)
 			}
 		}
 	}

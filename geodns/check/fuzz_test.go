@@ -2,7 +2,9 @@ package check
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/miekg/dns"
 )
@@ -11,6 +13,13 @@ import (
 func FuzzAnswer(f *testing.F) {
 	subnet := netip.MustParsePrefix("192.0.2.0/27")
 	e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 27, Address: subnet.Addr().AsSlice()}
+	escape := new(dns.Msg).SetEdns0(1232, false)
+	escape.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: 18, ExtraText: "\x1b]0;owned\a"}}
+	b, err := escape.Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := new(dns.Msg)
 		if len(b) > dns.MaxMsgSize || r.Unpack(b) != nil {
@@ -25,7 +34,9 @@ func FuzzAnswer(f *testing.F) {
 		if len(cookieOf(r))%2 != 0 {
 			t.Errorf("cookie %q is not hex", cookieOf(r))
 		}
-		extended(r)
+		if text := extended(r); strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			t.Errorf("%q would steer a terminal", text)
+		}
 		records(r.Answer)
 		var keys []*dns.DNSKEY
 		for _, rr := range r.Answer {
