@@ -56,10 +56,16 @@ func ede(code uint16, text string) *dns.EDNS0_EDE {
 var nxdomain = answer{rcode: dns.RcodeNameError}
 
 func (s *Server) lookup(q *query) answer {
-	k, rel := service(q.rel)
 	if values := s.challenges(q); values != nil {
 		return challenge(q, values)
 	}
+	a := s.named(q)
+	a.brief = a.brief || s.acme != nil && q.challenged() // one may come
+	return a
+}
+
+func (s *Server) named(q *query) answer {
+	k, rel := service(q.rel)
 	switch {
 	case len(rel) == 0 && k == host:
 		return s.atApex(q)
@@ -100,11 +106,13 @@ func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
 
 // challenges are what a CA looks for to see who has the zone; nil: the name is none.
 func (s *Server) challenges(q *query) []string {
-	if s.acme == nil || len(q.rel) == 0 || q.rel[0] != "_acme-challenge" {
+	if s.acme == nil || !q.challenged() {
 		return nil
 	}
 	return s.acme(q.name)
 }
+
+func (q *query) challenged() bool { return len(q.rel) > 0 && q.rel[0] == "_acme-challenge" }
 
 // challenge is the same for everybody, and gone soon.
 func challenge(q *query, values []string) answer {
