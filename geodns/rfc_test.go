@@ -85,6 +85,7 @@ func TestRFC(t *testing.T) {
 		{"RFC 8482 4.2 ANY below a wildcard", "x.apps.media.example.", dns.TypeANY, nil, berlin, false, `NOERROR aa | HINFO "RFC8482" "" | opt`},
 		{"RFC 8482 4.2 ANY of an empty non-terminal", "c.media.example.", dns.TypeANY, nil, berlin, false, "NOERROR aa | soa | opt"},
 		{"RFC 8482 4.2 ANY of a steered one", "_udp.de.join.media.example.", dns.TypeANY, nil, berlin, false, "NOERROR aa | soa | opt"},
+		{"RFC 8482 4.2 ANY where challenges may be below", "de-fra.edge.media.example.", dns.TypeANY, nil, berlin, false, "NOERROR aa | soa | opt"},
 		{"RFC 8482 4.2 ANY at the apex's", "_tcp.media.example.", dns.TypeANY, nil, berlin, false, "NOERROR aa | soa | opt"},
 		{"RFC 8659 4.2 CAA", "media.example.", dns.TypeCAA, nil, berlin, false, `NOERROR aa | CAA 0 issue "ca.example" | opt`},
 		{"RFC 8659 3 the tree is climbed from a name without", "join.media.example.", dns.TypeCAA, nil, berlin, false, "NOERROR aa | soa | opt"},

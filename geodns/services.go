@@ -55,7 +55,7 @@ func unsteered(q *query, k kind) answer {
 	if k == host && q.qtype == dns.TypeNAPTR {
 		return static(q, naptr(q.view.world, q.name))
 	}
-	if k == between {
+	if k == between || k == turns && !anyTurns(q.view.world) {
 		return answer{} // of no type, ANY too
 	}
 	return static(q, nil)

@@ -91,7 +91,7 @@ func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
 	r, e := w.Edge(id)
 	switch {
 	case e == nil && w.RegionIndex(region.ID(id)) >= 0: // challenges may be below it (RFC 8020)
-		return static(q, nil)
+		return answer{}
 	case e == nil:
 		return nxdomain
 	case !host.steers(q.qtype):
