@@ -250,8 +250,7 @@ func readRecord(p []byte, off int) (r record, next int, ok bool) {
 	if r.root = p[off] == 0; r.root {
 		off++
 	} else {
-		var err error
-		if _, off, err = dns.UnpackDomainName(p, off); err != nil {
+		if off, ok = skipName(p, off); !ok {
 			return r, 0, false
 		}
 	}
@@ -266,6 +265,24 @@ func readRecord(p []byte, off int) (r record, next int, ok bool) {
 	}
 	r.data = p[off : off+n]
 	return r, off + n, true
+}
+
+// skipName passes over an owner that nothing here reads. What a pointer leads to is not
+// followed: thousands of them in one packet would cost milliseconds.
+func skipName(p []byte, off int) (next int, ok bool) {
+	for from := off; off < len(p) && off-from < maxName; {
+		switch n := int(p[off]); {
+		case n == 0:
+			return off + 1, true
+		case n >= 0xc0: // it points back (RFC 1035 section 4.1.4)
+			return off + 2, off+1 < len(p) && int(binary.BigEndian.Uint16(p[off:])&0x3fff) < from
+		case n > 63:
+			return 0, false
+		default:
+			off += 1 + n
+		}
+	}
+	return 0, false
 }
 
 // opt reads the OPT record (RFC 6891 section 6.1); unknown options are passed over.

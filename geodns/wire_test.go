@@ -73,6 +73,12 @@ func TestHeaders(t *testing.T) {
 		{"additional is passed over", raw(0, 1, 0, 0, 2, joinA, txtRR, opt), noerror, true},
 		{"additional promised and not there", raw(0, 1, 0, 0, 1, joinA), formerr, true},
 		{"additional cut off", raw(0, 1, 0, 0, 1, joinA, "c00c 0010 0001 00000000 0009 0161"), formerr, true},
+		{"an owner that points back", raw(0, 1, 0, 0, 1, joinA, "c00c 0010 0001 00000000 0002 0161"), noerror, true},
+		{"an owner of a label and a pointer", raw(0, 1, 0, 0, 1, joinA, "0161 c00c 0010 0001 00000000 0002 0161"), noerror, true},
+		{"an owner that points to itself", raw(0, 1, 0, 0, 1, joinA, "c024 0010 0001 00000000 0002 0161"), formerr, true},
+		{"an owner that points ahead", raw(0, 1, 0, 0, 1, joinA, "c025 0010 0001 00000000 0002 0161"), formerr, true},
+		{"half a pointer", raw(0, 1, 0, 0, 1, joinA, "c0"), formerr, true},
+		{"an owner of an unknown kind of label", raw(0, 1, 0, 0, 1, joinA, "4161 00 0010 0001 00000000 0002 0161"), formerr, true},
 		{"a name without end", raw(0, 1, 0, 0, 0, "046a6f696e"), formerr, false},
 		{"a name of 255 octets (RFC 1035 section 2.3.4), of no zone here", raw(0, 1, 0, 0, 0, longest), refused, true},
 		{"a name of 256 octets", raw(0, 1, 0, 0, 0, tooLong), formerr, false},
@@ -249,6 +255,22 @@ func TestECS(t *testing.T) {
 	}
 	if m := exchange(t, s, pack(t, ask("other.example.", dns.TypeA, ecs("10.1.2.0/24"))), berlin, overUDP); m.Rcode != refused || scopeOf(m) != 0 {
 		t.Errorf("another zone: %s, scope %d, want REFUSED for everybody", dns.RcodeToString[m.Rcode], scopeOf(m))
+	}
+}
+
+// What follows the pointers of thousands of owners pays for each: a packet of them would
+// cost more than a hundred queries.
+func TestOwnersAreNotUnpacked(t *testing.T) {
+	s := listen(t)
+	const n = 1000
+	record := make([]byte, 0, 16*n)
+	for range n {
+		record = append(record, 0xc0, headerLen, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0)
+	}
+	packet := append(raw(0, 1, 0, 0, n, joinA), record...)
+	q := newQuery()
+	if got := testing.AllocsPerRun(10, func() { s.read(q, packet, netip.MustParseAddr(berlin), overTCP) }); got > 0 || q.rcode != noerror {
+		t.Errorf("%v allocations, rcode %d, want none and NOERROR", got, q.rcode)
 	}
 }
 

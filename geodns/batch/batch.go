@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -25,6 +26,15 @@ const (
 	// Size is how many datagrams go in one call: more gains nothing that was measured.
 	Size = 32
 )
+
+// maxFailures of reads in a row end Serve: the socket is broken. What passes by itself,
+// such as a lack of memory, is waited for: a quarter of an hour in all.
+const maxFailures = 1000
+
+// pause waits after so many failures in a row.
+func pause(failures int) {
+	time.Sleep(min(time.Duration(failures-1)*10*time.Millisecond, time.Second))
+}
 
 // Datagram is one that came, and the room for its answer.
 type Datagram struct {

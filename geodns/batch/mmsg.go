@@ -134,10 +134,6 @@ type ring struct {
 	used     int       // headers that the kernel has written to
 }
 
-// maxFailures in a row end Serve: the socket is broken, and spinning on it helps
-// nobody.
-const maxFailures = 1000
-
 // Serve answers datagrams until Close, which is no error. Call it once.
 func (s *Socket) Serve(h Handler) error {
 	if !s.enter() {
@@ -155,6 +151,7 @@ func (s *Socket) Serve(h Handler) error {
 			if failures++; failures == maxFailures {
 				return fmt.Errorf("udp: %w", os.NewSyscallError("recvmmsg", errno))
 			}
+			pause(failures)
 			continue
 		}
 		if r.names[0].Family == unix.AF_UNSPEC && s.isClosed() { // a socket that is shut gives nothing from nobody

@@ -15,8 +15,6 @@ import (
 // control is nil: one socket serves the address.
 var control func(network, address string, c syscall.RawConn) error
 
-const maxFailures = 1000
-
 // Socket is one UDP socket.
 type Socket struct {
 	conn    *net.UDPConn
@@ -49,6 +47,7 @@ func (s *Socket) Serve(h Handler) error {
 			if failures++; failures == maxFailures {
 				return fmt.Errorf("udp: %w", err)
 			}
+			pause(failures)
 			continue
 		}
 		failures = 0
