@@ -18,6 +18,9 @@
 //     leader that has caught up answers.
 //   - After that watches allow stale answers, which go on when the leader is lost.
 //     Such an answer comes without a known leader and counts as a failure to up.
+//   - Agents stream the health of services by default, and a streamed answer never
+//     names a known leader, nor tells when there is none. Asking for an order by
+//     distance, which streams cannot give, gets a blocking query.
 //   - An index can move with nothing changed, and go back after a restore. Values
 //     are compared, and an answer that goes back is believed of a leader only.
 //   - A blocking query has no deadline of its own and hangs on a stopped agent.

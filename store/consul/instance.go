@@ -167,6 +167,7 @@ func (s *Store) WatchInstances(ctx context.Context, service string, fn func([]st
 		store: s,
 		what:  "watch service " + service,
 		fetch: func(q *api.QueryOptions) ([]store.Instance, *api.QueryMeta, error) {
+			q.Near = "_agent" // such a query does not stream: see the package comment
 			list, meta, err := s.client.Health().Service(service, "", false, q)
 			return instances(list), meta, err
 		},
