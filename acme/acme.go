@@ -202,7 +202,7 @@ func (k *Keeper) step(ctx context.Context) (next time.Time) {
 	defer cancel()
 	if now := time.Now(); !now.Before(k.retry) {
 		if err := k.renew(ctx, now); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-			k.fail(err, now)
+			k.fail(err, time.Now()) // an attempt may have taken minutes
 		} else if err == nil {
 			k.tries, k.retry = 0, time.Time{}
 			k.failed.Store(nil)
