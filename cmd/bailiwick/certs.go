@@ -22,6 +22,15 @@ type acmeFlags struct {
 	ACMESecret string `help:"32 random bytes as base64 or hex that seal certificates and keys in the store; the same on every node of a region: openssl rand -base64 32." name:"acme-secret" placeholder:"FILE"`
 }
 
+// check refuses what would be ignored: an edge that was meant to have a certificate
+// would serve plain HTTP.
+func (f *acmeFlags) check() error {
+	if f.ACME == "" && (f.ACMEEmail != "" || f.ACMERoot != "" || f.ACMESecret != "") {
+		return misuse{errors.New("--acme-email, --acme-root and --acme-secret want --acme URL, the CA's directory")}
+	}
+	return nil
+}
+
 // keeper makes the keeper of a region's certificate; nil without --acme. state is the
 // node's folder, in which copies are kept; it may be empty.
 func (f *acmeFlags) keeper(e *env, st store.Store, names []string, region string, state string, reg prometheus.Registerer) (*acme.Keeper, error) {

@@ -18,6 +18,7 @@ import (
 	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/region"
+	"bailiwick/store"
 	"bailiwick/store/consul"
 )
 
@@ -44,7 +45,7 @@ type dnsCmd struct {
 	nodeFlags
 	zoneFlags
 	dnssecFlags
-	Node   string         `help:"This node's name: its acknowledgements carry it, and NSID tells it." default:"dns-1"`
+	Node   string         `help:"This node's name, of no other node: its acknowledgements carry it, and NSID tells it." default:"dns-1"`
 	Listen netip.AddrPort `help:"UDP and TCP address." default:"0.0.0.0:53"`
 	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
@@ -61,6 +62,9 @@ type dotFlags struct {
 }
 
 func (f *dotFlags) check() error {
+	if err := f.certFlags.check(); err != nil {
+		return err
+	}
 	switch {
 	case f.DoT.IsValid() && !f.given():
 		return misuse{errors.New("--dot: DNS over TLS needs a certificate: --tls-cert and --tls-key, or --acme")}
@@ -127,8 +131,19 @@ type nameServer struct {
 	sample     io.Closer                   // of queries; nil: none
 }
 
+func (c *dnsCmd) check() error {
+	in := store.Instance{ID: c.Node, Service: acme.Service, Addr: netip.MustParseAddrPort("127.0.0.1:53")} // the name is what may be wrong
+	if err := errors.Join(store.CheckInstance(in), store.CheckKey("bailiwick/acks/"+c.Node)); err != nil {
+		return misuse{fmt.Errorf("--node: %w", err)}
+	}
+	if err := c.nodeFlags.check(); err != nil {
+		return err
+	}
+	return c.dotFlags.check()
+}
+
 func (c *dnsCmd) open(e *env) (*nameServer, error) {
-	if err := c.dotFlags.check(); err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
 	st, err := consul.New(c.Consul, "")

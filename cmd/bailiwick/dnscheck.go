@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/netip"
@@ -55,7 +56,8 @@ func (c *dnsCheckCmd) print(w io.Writer, rows []check.Row) error {
 			return err
 		}
 	} else {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		var table bytes.Buffer
+		t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "SERVER\tCHECK\tRESULT\tDETAIL")
 		for _, r := range rows {
 			result := "ok"
@@ -64,9 +66,8 @@ func (c *dnsCheckCmd) print(w io.Writer, rows []check.Row) error {
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Server, r.Check, result, r.Detail)
 		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
+		t.Flush()
+		narrow(w, table.String(), "DETAIL")
 		told := map[string]bool{}
 		for _, r := range rows {
 			if r.Do != "" && !told[r.Check] {

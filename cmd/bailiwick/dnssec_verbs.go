@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,8 +31,8 @@ func (f *dnssecFlags) config(zone string) (c signingConfig, err error) {
 	c = signingConfig{policy: dnssec.DefaultPolicy(), algorithm: dnssec.Algorithm(f.Algorithm), split: f.Split, every: keysEvery}
 	c.policy.Lifetime = f.Lifetime
 	switch {
-	case !f.DNSSEC && (f.Split || f.Lifetime != 0 || len(f.Parent) > 0):
-		return c, errors.New("--dnssec-split, --dnssec-lifetime and --parent want --dnssec")
+	case !f.DNSSEC && (f.Split || f.Lifetime != 0 || len(f.Parent) > 0 || c.algorithm != dnssec.ECDSAP256):
+		return c, errors.New("--dnssec-algorithm, --dnssec-split, --dnssec-lifetime and --parent want --dnssec")
 	case c.algorithm != dnssec.ECDSAP256 && c.algorithm != dnssec.Ed25519:
 		return c, fmt.Errorf("--dnssec-algorithm %d: want 13 (ECDSA P-256) or 15 (Ed25519)", f.Algorithm)
 	case f.Lifetime != 0 && f.Lifetime < c.policy.Shortest():
@@ -47,7 +48,7 @@ func (f *dnssecFlags) config(zone string) (c signingConfig, err error) {
 
 // keysFlags reach the keys of a zone.
 type keysFlags struct {
-	Consul string `help:"Address of the Consul agent." default:"127.0.0.1:8500"`
+	Consul string `help:"Address of the Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
 	Map    string `help:"The region map, which names the zone." default:"regions.yaml" placeholder:"FILE"`
 }
 
@@ -74,7 +75,15 @@ func (f *keysFlags) load(ctx context.Context) (dnssec.Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	set, err := dnssec.Load(ctx, st, zone)
-	return set, noKeys(err)
+	return set, f.away(noKeys(err))
+}
+
+// away says what to look at when the store did not answer.
+func (f *keysFlags) away(err error) error {
+	if errors.As(err, new(*net.OpError)) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: is a Consul agent well at %s? --consul names another", err, f.Consul)
+	}
+	return err
 }
 
 func noKeys(err error) error {
@@ -95,7 +104,7 @@ func (f *keysFlags) change(ctx context.Context, change func(dnssec.Set) (dnssec.
 	set, _, err := dnssec.Step(ctx, st, zone, func() (dnssec.Set, error) {
 		return dnssec.Set{}, noKeys(fmt.Errorf("dnssec keys of %s: %w", zone, store.ErrNotFound))
 	}, change)
-	return set, err
+	return set, f.away(err)
 }
 
 type dsCmd struct {
@@ -179,7 +188,8 @@ func dsRecords(set dnssec.Set) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			fmt.Fprintln(&b, ds)
+			// Without the TTL, which is the parent's to choose.
+			fmt.Fprintf(&b, "%s\tIN\tDS\t%d %d %d %s\n", ds.Hdr.Name, ds.KeyTag, ds.Algorithm, ds.DigestType, strings.ToUpper(ds.Digest))
 		}
 	}
 	return b.String(), nil

@@ -22,8 +22,18 @@ type nodeFlags struct {
 	mapFlags
 	tlsRoot
 	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
-	State         string        `help:"Folder for the last-known-good file: what a cold start without Consul serves." placeholder:"DIR"`
+	State         string        `help:"Folder of what a start without Consul needs: the last known good, and copies of the zone's keys and of certificates. Its owner alone may read it." placeholder:"DIR"`
 	ProbeInterval time.Duration `help:"How often each edge is probed; damping scales with it." default:"5s"`
+}
+
+// leastProbeInterval keeps probes from being a load of their own.
+const leastProbeInterval = 50 * time.Millisecond
+
+func (f *nodeFlags) check() error {
+	if f.ProbeInterval < leastProbeInterval {
+		return misuse{fmt.Errorf("--probe-interval %s: want at least %s", f.ProbeInterval, leastProbeInterval)}
+	}
+	return nil
 }
 
 type edgeCmd struct {
@@ -53,7 +63,24 @@ Example:
     --tls-cert chain.pem --tls-key key.pem --api-keys keys.txt`
 }
 
+// check is of what no file or store need be read for.
+func (c *edgeCmd) check() error {
+	// The ID is a label of the zone, and tells the region (region.EdgeID).
+	suffix, ok := strings.CutPrefix(c.ID, c.Region+"-")
+	outside := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
+	if !ok || suffix == "" || strings.HasSuffix(suffix, "-") || len(c.ID) > 63 || strings.ContainsFunc(suffix, outside) {
+		return misuse{fmt.Errorf("--id %.70q: want the ID of its region and a suffix of lower-case letters, digits and dashes, such as %.40s-1", c.ID, c.Region)}
+	}
+	if err := c.nodeFlags.check(); err != nil {
+		return err
+	}
+	return c.certFlags.check()
+}
+
 func (c *edgeCmd) Run(e *env) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	keys, err := readKeys(c.APIKeys)
 	if err != nil {
 		return err

@@ -79,6 +79,9 @@ func (p *keyPair) load() error {
 	if now := time.Now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
 		p.log.Warn("the certificate is not valid now: clients will refuse it", "from", pair.Leaf.NotBefore, "until", pair.Leaf.NotAfter, "file", p.TLSCert)
 	}
+	if st, err := os.Stat(p.TLSKey); err == nil && st.Mode().Perm()&0o007 != 0 {
+		p.log.Warn("others may read the private key: chmod 600 it", "mode", st.Mode().Perm(), "file", p.TLSKey)
+	}
 	p.current.Store(&pair)
 	return nil
 }
@@ -124,6 +127,14 @@ type certFlags struct {
 // given tells whether there is one at all.
 func (f *certFlags) given() bool { return f.TLSCert != "" || f.TLSKey != "" || f.ACME != "" }
 
+// check refuses flags that contradict each other, or would be ignored.
+func (f *certFlags) check() error {
+	if f.ACME != "" && (f.TLSCert != "" || f.TLSKey != "") {
+		return misuse{errors.New("--acme and --tls-cert: give one of them")}
+	}
+	return f.acmeFlags.check()
+}
+
 // certified is TLS with a certificate from one of them; the zero value is none.
 type certified struct {
 	config *tls.Config
@@ -147,14 +158,14 @@ func (c certified) await(ctx context.Context) bool {
 // certificate gives the certificate. An ACME one is of names and belongs to region; host
 // is as for open.
 func (f *certFlags) certificate(e *env, n *node, state, host, region string, names []string) (certified, error) {
+	if err := f.check(); err != nil {
+		return certified{}, err
+	}
 	pair, err := f.open(host, e.log)
 	if err != nil {
 		return certified{}, err
 	}
 	if pair != nil {
-		if f.ACME != "" {
-			return certified{}, misuse{errors.New("--acme and --tls-cert: give one of them")}
-		}
 		return certified{config: pair.config(), renew: pair.run}, nil
 	}
 	k, err := f.keeper(e, n.store, names, region, state, n.metrics)

@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	parser, err := kong.New(&c, kong.Name("bailiwick"),
 		kong.Description("Regional media gateway for telehealth: every consult stays where the law lets it be."),
 		kong.UsageOnError(), kong.Writers(stdout, stderr), kong.Exit(func(n int) { code = n }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+		kong.ValueFormatter(withDefault), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	if err != nil {
 		fmt.Fprintln(stderr, "bailiwick:", err)
 		return exitMisuse
@@ -93,6 +93,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		return exitFinding
 	}
+}
+
+// withDefault words a flag's help with the default that a placeholder hides.
+func withDefault(v *kong.Value) string {
+	help := kong.DefaultHelpValueFormatter(v)
+	if v.Flag == nil || v.Flag.PlaceHolder == "" || !v.HasDefault || v.Default == "" {
+		return help
+	}
+	return help + " Default: " + v.Default + "."
 }
 
 // misuse marks an error as the caller's: exit 2.

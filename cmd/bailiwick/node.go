@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/signal"
@@ -208,8 +209,13 @@ func pages(connect ...string) http.Handler { return web.Handler(connect) }
 
 // listenError words a failure to open a port so that the next step is plain.
 func listenError(err error, wayOut string) error {
-	if edge.ErrPortInUse(err) {
+	switch {
+	case edge.ErrPortInUse(err):
 		return misuse{fmt.Errorf("%w: stop the process that holds it, or %s", err, wayOut)}
+	case errors.Is(err, fs.ErrPermission):
+		return misuse{fmt.Errorf("%w: a port below 1024 needs root or CAP_NET_BIND_SERVICE; or %s", err, wayOut)}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return misuse{fmt.Errorf("%w: this machine does not have it; %s", err, wayOut)}
 	}
 	return misuse{err}
 }

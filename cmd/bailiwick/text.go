@@ -28,6 +28,15 @@ func wrap(w io.Writer, first string, hang int, text string) {
 	fmt.Fprintln(w, line)
 }
 
+// narrow prints a table of which the last column, headed so, is wrapped.
+func narrow(w io.Writer, table, last string) {
+	head, _, _ := strings.Cut(table, "\n")
+	at := strings.Index(head, last) // columns are of single-width runes up to there
+	for line := range strings.Lines(table) {
+		wrap(w, line[:at], min(at, columns*2/3), line[at:])
+	}
+}
+
 // count words a number of things: no errors, 1 error, 2 errors.
 func count(n int, thing string) string {
 	switch n {
