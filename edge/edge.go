@@ -187,7 +187,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	if e.cfg.TLS != nil {
 		handler, listener = secured(mux), newFront(listener, e.cfg.TLS, e.turn.Serve)
 	}
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: faults(e.cfg.Log),
 		BaseContext: func(net.Listener) context.Context { return gctx }}
 	g.Go(func() error {
 		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
