@@ -142,7 +142,10 @@ func (k *signing) look(ctx context.Context) {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return
 		}
-		findings = append(findings, fmt.Errorf("%w: %d keys in force stay", err, len(k.set.Keys)))
+		if k.set.Keys != nil {
+			err = fmt.Errorf("%w: %d keys in force stay", err, len(k.set.Keys))
+		}
+		findings = append(findings, err)
 	}
 	if k.set.Keys != nil {
 		findings = append(findings, k.set.Check(now, k.policy))
@@ -151,7 +154,9 @@ func (k *signing) look(ctx context.Context) {
 		}
 	}
 	n, said := countErrors(errors.Join(findings...))
-	if said != k.faults && said != "" {
+	if said != k.faults && k.set.Keys == nil {
+		k.log.Error("dnssec has no keys: nothing is answered until it has, for that would be bogus", "err", said)
+	} else if said != k.faults && said != "" {
 		k.log.Warn("dnssec has findings: answers go on", "count", n, "err", said)
 	} else if said != k.faults {
 		k.log.Info("dnssec has no findings any more")
