@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ import (
 
 // apiFlags reach a running node.
 type apiFlags struct {
-	API string `help:"Base URL of a running node." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	API string `help:"Base URL of a running node; the API key comes from BAILIWICK_API_KEY, dev when it is not set." default:"http://127.0.0.1:8080" placeholder:"URL"`
 	Key string `help:"API key; better in the environment than here." env:"BAILIWICK_API_KEY" default:"dev" hidden:""`
 }
 
@@ -55,6 +56,9 @@ func (f *apiFlags) call(ctx context.Context, method, path string, body, out any)
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err // without the path, which is ours
+		}
+		if errors.As(err, new(*tls.CertificateVerificationError)) {
+			return fmt.Errorf("%s: %w: name the node as its certificate does with --api, and its CA in SSL_CERT_FILE", f.API, err)
 		}
 		return fmt.Errorf("%s: %w: is a node running there? --api names another", f.API, err)
 	}
