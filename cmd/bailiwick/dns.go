@@ -136,6 +136,9 @@ func (c *dnsCmd) check() error {
 	if err := errors.Join(store.CheckInstance(in), store.CheckKey("bailiwick/acks/"+c.Node)); err != nil {
 		return misuse{fmt.Errorf("--node: %w", err)}
 	}
+	if c.Rate < 0 {
+		return misuse{fmt.Errorf("--rate %d: want answers a second, or 0 for no limit", c.Rate)}
+	}
 	if err := c.nodeFlags.check(); err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func newNode(e *env, name string, flags mapFlags, st store.Store, params health.
 	path := ""
 	if state != "" {
 		if err := os.MkdirAll(state, 0o700); err != nil {
-			return nil, misuse{err}
+			return nil, misuse{fmt.Errorf("--state: %w: want a folder that this user can write", err)}
 		}
 		path = filepath.Join(state, name+".json")
 	}
