@@ -310,7 +310,11 @@ func (c *rollCmd) Run(e *env) error {
 		if role == "" {
 			role = s.Entry()
 		}
-		return dnssec.Roll(s, time.Now(), role, dnssec.Algorithm(c.Algorithm))
+		next, events, err := dnssec.Roll(s, time.Now(), role, dnssec.Algorithm(c.Algorithm))
+		if err != nil {
+			err = fmt.Errorf("%w: bailiwick dns keys shows what each waits for", err)
+		}
+		return next, events, err
 	})
 	if err != nil {
 		return err
