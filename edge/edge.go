@@ -227,6 +227,14 @@ func (e *Edge) certified(ctx, alive context.Context) bool {
 	return false
 }
 
+// registered is the address in the store, which takes none that is unspecified.
+func (e *Edge) registered() netip.AddrPort {
+	if e.cfg.HTTP.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(e.cfg.Public, e.cfg.HTTP.Port())
+	}
+	return e.cfg.HTTP
+}
+
 // announce keeps the edge registered until ctx ends, then takes it out. alive
 // ends only when serving itself fails.
 func (e *Edge) announce(ctx, alive context.Context) {
@@ -240,7 +248,7 @@ func (e *Edge) announce(ctx, alive context.Context) {
 	for ctx.Err() == nil && alive.Err() == nil {
 		self := e.self
 		self.Used = e.rooms.count()
-		in := world.Instance(&self, e.cfg.Region, e.cfg.HTTP)
+		in := world.Instance(&self, e.cfg.Region, e.registered())
 		var err error
 		switch {
 		case lease == nil:

@@ -181,7 +181,7 @@ func (d *nameServer) listen(e *env, m *region.Map) error {
 	if d.srv, err = geodns.Listen(config); err != nil {
 		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen or --dot")
 	}
-	d.challenges = challenges(e, d.store, d.Node, d.srv.Addr())
+	d.challenges = challenges(e, d.store, d.Node, d.srv.Addr(), d.NS)
 	if d.DNSSEC {
 		d.keys = newSigning(signs, d.store, e.log)
 		d.keys.zone, d.keys.path, d.keys.swap = d.zone, signingPath(d.State, d.zone), d.srv.SetSigner

@@ -45,7 +45,7 @@ type edgeCmd struct {
 	Media   netip.AddrPort `help:"UDP address of the SFU; the IP of --listen when it has none." default:"0.0.0.0:7882"`
 	Turn    netip.AddrPort `help:"UDP and TCP address of the TURN relay." default:"0.0.0.0:3478"`
 	Turns   netip.AddrPort `help:"TCP address of TURN over TLS, with a certificate." default:"0.0.0.0:5349"`
-	Public  netip.Addr     `help:"Address that DNS answers and ICE offers; needed when --listen names none."`
+	Public  netip.Addr     `help:"Address of this machine that DNS answers and ICE offers; needed when --listen names none."`
 	Host    string         `help:"Base URL that join links carry; with a certificate it is https://ID.edge.ZONE, and the port of --listen unless that is 443." placeholder:"URL"`
 	Seats   int            `help:"Consults admitted; the map's admission when 0."`
 	APIKeys string         `help:"File with the API keys of backends, one a line." placeholder:"FILE" required:""`
@@ -119,7 +119,7 @@ func (c *edgeCmd) Run(e *env) error {
 		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Seats: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
-		return listenError(err, "name another address with --listen, --media, --turn or --turns")
+		return listenError(err, "name another address with --listen, --public, --media, --turn or --turns")
 	}
 	// The world outlives the edge: a stopping edge still needs to know where its
 	// consults may go.
