@@ -44,8 +44,9 @@ type Config struct {
 	ID     region.EdgeID
 	Region region.ID
 	HTTP   netip.AddrPort
-	Media  netip.AddrPort // UDP
-	Turn   netip.AddrPort // UDP and TCP
+	// Media (UDP) and Turn (UDP and TCP) are bound at Public where they are unspecified.
+	Media netip.AddrPort
+	Turn  netip.AddrPort
 	// TLS makes the HTTP listener speak HTTPS and adds TURN over TLS, at Turns and on
 	// the HTTPS port. The certificate is asked of it at each handshake, so a new one
 	// needs no restart and breaks no connection. Its Certificates, GetCertificate and
@@ -128,6 +129,13 @@ func (e *Edge) listen() (err error) {
 	cfg.HTTP = e.http.Addr().(*net.TCPAddr).AddrPort()
 	if !cfg.Public.IsValid() {
 		cfg.Public = cfg.HTTP.Addr().Unmap()
+	}
+	// A datagram must leave from the address that it was sent to. A socket of every address
+	// leaves that to the routing table, which on a machine with several chooses wrongly.
+	for _, at := range []*netip.AddrPort{&cfg.Media, &cfg.Turn} {
+		if at.Addr().IsUnspecified() {
+			*at = netip.AddrPortFrom(cfg.Public, at.Port())
+		}
 	}
 	zone := cfg.World.Current().Map.Zone
 	if cfg.Host == "" && cfg.TLS != nil {

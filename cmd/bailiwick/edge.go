@@ -42,8 +42,8 @@ type edgeCmd struct {
 	ID      string         `help:"This edge's ID: its region's and a suffix, e.g. de-fra-1." required:""`
 	Region  string         `help:"This edge's region." required:""`
 	Listen  netip.AddrPort `help:"HTTP address; with a certificate HTTPS, which takes TURN over TLS too: 443 passes most firewalls." default:"0.0.0.0:8080"`
-	Media   netip.AddrPort `help:"UDP address of the SFU; the IP of --listen when it has none." default:"0.0.0.0:7882"`
-	Turn    netip.AddrPort `help:"UDP and TCP address of the TURN relay." default:"0.0.0.0:3478"`
+	Media   netip.AddrPort `help:"UDP address of the SFU; at --public where it names none." default:"0.0.0.0:7882"`
+	Turn    netip.AddrPort `help:"UDP and TCP address of the TURN relay; at --public where it names none." default:"0.0.0.0:3478"`
 	Turns   netip.AddrPort `help:"TCP address of TURN over TLS, with a certificate." default:"0.0.0.0:5349"`
 	Public  netip.Addr     `help:"Address of this machine that DNS answers and ICE offers; needed when --listen names none."`
 	Host    string         `help:"Base URL that join links carry; with a certificate it is https://ID.edge.ZONE, and the port of --listen unless that is 443." placeholder:"URL"`
