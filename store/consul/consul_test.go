@@ -172,29 +172,6 @@ func TestLeaseOutlivesForgetfulAgent(t *testing.T) {
 	}
 }
 
-// A process that listens on all addresses is registered with its agent's.
-func TestRegisterOnAllAddresses(t *testing.T) {
-	s := connect(t, consultest.Start(t), "")
-	for _, addr := range []string{"0.0.0.0:53", "[::]:53"} {
-		in := store.Instance{ID: "dns-1", Service: "bailiwick-dns", Addr: netip.MustParseAddrPort(addr)}
-		if _, err := s.Register(t.Context(), in, time.Minute); err != nil {
-			t.Fatalf("%s: %v", addr, err)
-		}
-		ctx, stop := context.WithTimeout(t.Context(), patience)
-		var got store.Instance
-		s.WatchInstances(ctx, in.Service, func(list []store.Instance) {
-			if len(list) == 1 {
-				got = list[0]
-				stop()
-			}
-		}, func(error) {})
-		stop()
-		if !got.Addr.IsValid() || got.Addr.Addr().IsUnspecified() || got.Addr.Port() != 53 {
-			t.Errorf("%s: registered at %v, want the agent's address", addr, got.Addr)
-		}
-	}
-}
-
 func TestLeaderLoss(t *testing.T) {
 	servers := consultest.StartCluster(t, 3)
 	leader := consultest.Leader(t, servers)

@@ -102,15 +102,11 @@ func (l *lease) Close(ctx context.Context) error {
 // register also passes the check: one that the agent knows already keeps its
 // status, whatever the registration says.
 func (l *lease) register(ctx context.Context) error {
-	address := l.in.Addr.Addr().String()
-	if l.in.Addr.Addr().IsUnspecified() { // Consul refuses 0.0.0.0; without one it is the agent's
-		address = ""
-	}
 	opts := api.ServiceRegisterOpts{ReplaceExistingChecks: true}
 	err := l.store.client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
 		ID:      l.id,
 		Name:    l.service,
-		Address: address,
+		Address: l.in.Addr.Addr().String(),
 		Port:    int(l.in.Addr.Port()),
 		Meta:    l.in.Meta,
 		Check: &api.AgentServiceCheck{
