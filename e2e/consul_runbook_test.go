@@ -69,7 +69,7 @@ func TestConsulRunbook(t *testing.T) {
 		return nil
 	})
 	for _, p := range []*process{node, edge} {
-		if log := p.stderr(); strings.Contains(log, "ermission denied") || strings.Contains(log, "may not read") || strings.Contains(log, "out of reach") {
+		if log := p.stderr.String(); strings.Contains(log, "ermission denied") || strings.Contains(log, "may not read") || strings.Contains(log, "out of reach") {
 			t.Errorf("%s:\n%s", p.name, log)
 		}
 	}

@@ -60,7 +60,7 @@ func CheckValue(key string, value []byte) error {
 
 // CheckInstance refuses a registration that some implementation could not hold:
 // ID and service are 1 to 128 letters, digits, dots, dashes or underscores, the
-// address is valid, and Meta keeps to its limits.
+// address is one that others could reach, and Meta keeps to its limits.
 func CheckInstance(in Instance) error {
 	if err := CheckService(in.Service); err != nil {
 		return err
@@ -68,8 +68,8 @@ func CheckInstance(in Instance) error {
 	if !name(in.ID) {
 		return fmt.Errorf("store: instance %.40q: want an ID of 1 to %d letters, digits, dots, dashes or underscores", in.ID, maxName)
 	}
-	if !in.Addr.IsValid() || in.Addr.Addr().Zone() != "" {
-		return fmt.Errorf("store: instance %s: address %s is not an IP and port", in.ID, in.Addr)
+	if a := in.Addr.Addr(); !in.Addr.IsValid() || a.Zone() != "" || a.IsUnspecified() {
+		return fmt.Errorf("store: instance %s: address %s: want an IP of its own and a port", in.ID, in.Addr)
 	}
 	if len(in.Meta) > maxMeta {
 		return fmt.Errorf("store: instance %s: %d pairs of meta, the limit is %d", in.ID, len(in.Meta), maxMeta)

@@ -210,6 +210,7 @@ func testInstancesRefused(t *testing.T, s store.Store) {
 		{"a slash in the ID", time.Minute, func(in *store.Instance) { in.ID = "a/b" }},
 		{"no service", time.Minute, func(in *store.Instance) { in.Service = "" }},
 		{"no address", time.Minute, func(in *store.Instance) { in.Addr = netip.AddrPort{} }},
+		{"every address", time.Minute, func(in *store.Instance) { in.Addr = netip.MustParseAddrPort("0.0.0.0:53") }},
 		{"65 pairs of meta", time.Minute, func(in *store.Instance) { in.Meta = many }},
 		{"a long meta value", time.Minute, func(in *store.Instance) { in.Meta["a"] = strings.Repeat("v", 513) }},
 		{"a space in a meta key", time.Minute, func(in *store.Instance) { in.Meta["a b"] = "" }},
