@@ -2,9 +2,11 @@ package geodns
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -50,6 +52,41 @@ func TestBurst(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzBurst: whatever strangers send at once, each is answered as it is alone. A packet
+// is a length of two octets and so many more.
+func FuzzBurst(f *testing.F) {
+	s := listen(f, withRecords(f, zoneFile))
+	at := time.Now()
+	s.now = func() time.Time { return at } // a cookie has the second
+	cookie := option(dns.EDNS0COOKIE, make([]byte, 8)...)
+	var all []byte
+	for _, p := range [][]byte{pack(f, ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/26"))), pack(f, ask("JOIN.media.example.", dns.TypeAAAA, cookie)),
+		nil, raw(0, 1, 0, 0, 2, joinA, opt, opt), pack(f, ask("nope.media.example.", dns.TypeA, noEDNS)), pack(f, ask("join.media.example.", dns.TypeA, ecs("2001:db8:1000::/48"), cookie))} {
+		all = append(binary.BigEndian.AppendUint16(all, uint16(len(p))), p...)
+	}
+	f.Add(all)
+	f.Add(append(slices.Clone(all), all...))
+	b := s.newBurst()
+	f.Fuzz(func(t *testing.T, all []byte) {
+		var packets [][]byte
+		for len(all) >= 2 && len(packets) < batch.Size {
+			n := min(int(binary.BigEndian.Uint16(all)), len(all)-2, batch.MaxIn)
+			packets = append(packets, all[2:2+n])
+			all = all[2+n:]
+		}
+		if len(packets) == 0 {
+			return
+		}
+		got := burstOf(packets...)
+		b.answer(got)
+		for i, p := range packets {
+			if want := s.respond(nil, p, got[i].From.Addr(), overUDP); !bytes.Equal(got[i].Out, want) {
+				t.Fatalf("% x, number %d of %d: got % x, want % x", p, i, len(packets), got[i].Out, want)
+			}
+		}
+	})
 }
 
 // A bug that one query meets costs those beside it nothing.
