@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -39,6 +41,12 @@ func (z *run) ask(network string, at netip.AddrPort, m *dns.Msg) (r *dns.Msg, er
 		}
 	}
 	return nil, err
+}
+
+// silent tells an answer that never came from one that is wrong.
+func silent(err error) bool {
+	var lost net.Error // a timeout, a refused connection, no route
+	return errors.As(err, &lost) || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled)
 }
 
 // answered is ask for an authoritative NOERROR, over TCP where it was cut.

@@ -8,7 +8,7 @@
 //
 // Invariants:
 //   - Queries only: nothing that is asked changes a server.
-//   - What holds has its row too; a row that failed says what to do.
+//   - What holds has its row too; a row that failed, or that proves nothing, says what to do.
 //   - A server that does not answer over both UDP and TCP is asked nothing more.
 package check
 
@@ -37,7 +37,8 @@ type Zone struct {
 	// addresses any will do, but a name in the zone must have one.
 	NS      map[string][]netip.Addr
 	Served  []residency.Jurisdiction // each must have an edge
-	Subnets []netip.Prefix           // client networks to ask for, best of different countries
+	Subnets []netip.Prefix           // client networks to ask for, best of different countries; each must have an edge
+	Guessed bool                     // Subnets are examples, which a node need not place: no edge is a warning
 	DoT     uint16                   // port of DNS over TLS; 0: not checked
 	TLSName string                   // that the certificate should have; empty: ns1 of the zone
 	Roots   *x509.CertPool           // that it may descend from; nil: the system's
@@ -50,7 +51,7 @@ type Row struct {
 	Check  string `json:"check"`  // its name, e.g. "rfc8906 8.2.4"; rows of several servers share it
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`       // what was seen, or what is wrong
-	Do     string `json:"do,omitempty"` // what helps; empty where OK
+	Do     string `json:"do,omitempty"` // what helps; where OK, too, it is a warning
 }
 
 // NameServers reads the names of a zone's servers and their addresses, as Zone.NS wants

@@ -35,10 +35,16 @@ func (z *run) node(at netip.AddrPort) *said {
 		n.serial = r.Answer[0].(*dns.SOA).Serial
 		return fmt.Sprintf("serial %d", n.serial), nil
 	}
-	text, err := soa("udp")
-	udp := z.row(n.server, "udp", "start the node, open UDP port "+fmt.Sprint(at.Port())+" to it, and let --zone of its map be this zone", text, err)
-	text, err = soa("tcp")
-	tcp := z.row(n.server, "tcp", "open TCP port "+fmt.Sprint(at.Port())+" to the node: resolvers come back over TCP for what is truncated (RFC 7766)", text, err)
+	row := func(network, dead string) bool {
+		text, err := soa(network)
+		do := "another server answers here, or one of another zone: mind the address, and give the node and bailiwick dns check the same --map"
+		if silent(err) {
+			do = dead
+		}
+		return z.row(n.server, network, do, text, err)
+	}
+	udp := row("udp", fmt.Sprintf("start the node, and let UDP port %d through to it", at.Port()))
+	tcp := row("tcp", fmt.Sprintf("start the node, and let TCP port %d through to it: resolvers come back over TCP for what is truncated (RFC 7766)", at.Port()))
 	if !udp || !tcp {
 		return nil
 	}
@@ -52,9 +58,19 @@ func (z *run) node(at netip.AddrPort) *said {
 	return n
 }
 
+// giveFile helps where the zone file alone tells which name servers there should be.
+const giveFile = "bailiwick dns check wants what a node without a zone file has: give it the nodes' --zone-file, whose NS records count"
+
+// unfiled tells whether names that are served would be right, had the zone file been read:
+// a node without one has ns1 alone.
+func (z *run) unfiled(names []string) bool {
+	own := []string{"ns1." + z.zone}
+	return slices.Equal(z.names, own) && len(names) > 0 && !slices.Equal(names, own)
+}
+
 // nameServers compares NS and their addresses with what they should be.
 func (z *run) nameServers(at netip.AddrPort, n *said) {
-	const do = "let the zone file, or --ns of every node, say what the parent delegates to"
+	do := "let the zone file, or --ns of every node, say what the parent delegates to"
 	r, err := z.answered(at, query(z.zone, dns.TypeNS))
 	var names []string
 	if err == nil {
@@ -66,6 +82,9 @@ func (z *run) nameServers(at netip.AddrPort, n *said) {
 		slices.Sort(names)
 		if !slices.Equal(names, z.names) {
 			err = fmt.Errorf("%v: want %v", names, z.names)
+		}
+		if z.unfiled(names) {
+			do = giveFile
 		}
 	}
 	n.sets["NS"] = strings.Join(names, " ")
@@ -101,46 +120,40 @@ func (z *run) nameServers(at netip.AddrPort, n *said) {
 	}
 }
 
+// scoped is what a node answers to one client network.
+type scoped struct {
+	network netip.Prefix // that the answer is for
+	answer  string
+}
+
 // steering asks join for clients of different countries.
 func (z *run) steering(at netip.AddrPort, n *said) {
 	const do = "bailiwick why and _why.join say how a client is steered; give every region an edge, and the node a geo database"
-	type scoped struct {
-		network netip.Prefix
-		answer  string
-	}
+	const guessed = "steering is not checked: the node finds no edge for this example network. Name networks of real clients, of two countries: --subnet PREFIX, one flag each"
 	var scopes []scoped
 	for _, subnet := range z.Subnets {
-		var text []string
-		var err error
-		for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(subnet.Bits()), Address: subnet.Masked().Addr().AsSlice()}
-			if subnet.Addr().Is6() {
-				e.Family = 2
-			}
-			r, failed := z.answered(at, query("join."+z.zone, t, withOption(e)))
-			if failed != nil {
-				err = failed
-				break
-			}
-			network, failed := scopeOf(r, e, subnet)
-			if failed != nil {
-				err = failed
-				break
-			}
-			answer := records(r.Answer)
-			if answer == "" {
-				answer = "none" + extended(r)
-			}
-			if t == dns.TypeA && len(r.Answer) == 0 && extended(r) == "" {
-				err = errors.New("no address and no reason")
-			}
-			if t == dns.TypeA {
-				scopes = append(scopes, scoped{network, answer})
-			}
-			n.sets["join "+dns.TypeToString[t]+" for "+subnet.String()] = answer
-			text = append(text, dns.TypeToString[t]+" "+answer)
+		four, scope, err := z.steered(at, n, dns.TypeA, subnet)
+		var six string
+		if err == nil {
+			scopes = append(scopes, scoped{scope, four})
+			six, _, err = z.steered(at, n, dns.TypeAAAA, subnet)
 		}
-		z.row(n.server, "join "+subnet.String(), do, strings.Join(text, ", "), err)
+		nowhere := strings.HasPrefix(four, none) && strings.HasPrefix(six, none)
+		switch {
+		case err != nil:
+		case four == none && six == none:
+			err = errors.New("no address and no reason")
+		case nowhere && !z.Guessed:
+			err = errors.New("no edge for these clients: A " + four)
+		}
+		text := "A " + four + ", AAAA " + six
+		if four == six {
+			text = "A and AAAA " + four
+		}
+		z.row(n.server, "join "+subnet.String(), do, text, err)
+		if err == nil && nowhere {
+			z.rows[len(z.rows)-1].Do = guessed
+		}
 	}
 	if len(scopes) < 2 {
 		return
@@ -157,6 +170,29 @@ func (z *run) steering(at netip.AddrPort, n *said) {
 		}
 	}
 	z.row(n.server, "ecs-scope", "a cache would send one country's clients to another's edge: this server, or one in front of it, is not what it should be (RFC 7871 section 7.2.1)", strings.Join(text, " "), err)
+}
+
+// none is how an answer without records begins, in words; a reason may follow.
+const none = "none"
+
+// steered asks join for the clients of a network, and what network the answer is for.
+func (z *run) steered(at netip.AddrPort, n *said, t uint16, subnet netip.Prefix) (answer string, scope netip.Prefix, err error) {
+	e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(subnet.Bits()), Address: subnet.Masked().Addr().AsSlice()}
+	if subnet.Addr().Is6() {
+		e.Family = 2
+	}
+	r, err := z.answered(at, query("join."+z.zone, t, withOption(e)))
+	if err != nil {
+		return "", scope, err
+	}
+	if scope, err = scopeOf(r, e, subnet); err != nil {
+		return "", scope, err
+	}
+	if answer = records(r.Answer); answer == "" {
+		answer = none + extended(r)
+	}
+	n.sets["join "+dns.TypeToString[t]+" for "+subnet.String()] = answer
+	return answer, scope, nil
 }
 
 // scopeOf is the network that an answer is for, by its ECS option.

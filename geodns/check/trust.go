@@ -163,16 +163,28 @@ func (z *run) agree(nodes []*said) {
 	}
 }
 
+// ofParent asks a server of the parent zone. Where it is none, do says what helps.
+func (z *run) ofParent(at netip.AddrPort, m *dns.Msg) (r *dns.Msg, do string, err error) {
+	r, err = z.ask("udp", at, m)
+	if err == nil && r.Truncated {
+		r, err = z.ask("tcp", at, m)
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Sprintf("the parent was not heard, so nothing is known of the delegation: mind the address of --parent, and whether UDP and TCP port %d lets this machine through to it", at.Port()), err
+	case r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError:
+		return nil, "nothing is known of the delegation: is --parent an authoritative server of the parent zone?", errors.New(dns.RcodeToString[r.Rcode] + extended(r))
+	}
+	return r, "", nil
+}
+
 // parent compares a delegation with the zone.
 func (z *run) parent(at netip.AddrPort, nodes []*said) {
-	server := at.String()
-	r, err := z.ask("udp", at, query(z.zone, dns.TypeNS))
-	if err == nil && r.Truncated {
-		r, err = z.ask("tcp", at, query(z.zone, dns.TypeNS))
-	}
+	r, do, err := z.ofParent(at, query(z.zone, dns.TypeNS))
 	var names []string
 	glue := map[string][]netip.Addr{}
 	if err == nil {
+		do = "give the registrar, or who runs the parent zone, these name servers and addresses"
 		for _, rr := range append(r.Answer, r.Ns...) {
 			if ns, ok := rr.(*dns.NS); ok && dns.CanonicalName(rr.Header().Name) == z.zone {
 				names = append(names, dns.CanonicalName(ns.Ns))
@@ -187,6 +199,10 @@ func (z *run) parent(at netip.AddrPort, nodes []*said) {
 		if !slices.Equal(names, z.names) {
 			err = fmt.Errorf("delegated to %v: want %v", names, z.names)
 		}
+		served := func(n *said) bool { return n.sets["NS"] == strings.Join(names, " ") }
+		if z.unfiled(names) && slices.ContainsFunc(nodes, served) {
+			do = giveFile
+		}
 	}
 	for _, name := range z.names {
 		slices.SortFunc(glue[name], netip.Addr.Compare)
@@ -194,17 +210,13 @@ func (z *run) parent(at netip.AddrPort, nodes []*said) {
 			err = fmt.Errorf("glue of %s: %v, want %v", name, glue[name], want)
 		}
 	}
-	z.row(server, "delegation", "give the registrar, or who runs the parent zone, these name servers and addresses", strings.Join(names, " "), err)
+	z.row(at.String(), "delegation", do, strings.Join(names, " "), err)
 	z.parentDS(at, nodes)
 }
 
 // parentDS: a DS is of a served key, and there is one once the zone asks for it.
 func (z *run) parentDS(at netip.AddrPort, nodes []*said) {
-	const do = "bailiwick dns ds prints the DS records; a DS of no served key makes the whole zone bogus: take it out of the parent first"
-	r, err := z.ask("udp", at, query(z.zone, dns.TypeDS, withDO))
-	if err == nil && r.Truncated {
-		r, err = z.ask("tcp", at, query(z.zone, dns.TypeDS, withDO))
-	}
+	r, do, err := z.ofParent(at, query(z.zone, dns.TypeDS, withDO))
 	text := "none, and none is wanted"
 	if err == nil {
 		var ds []*dns.DS
@@ -213,12 +225,17 @@ func (z *run) parentDS(at netip.AddrPort, nodes []*said) {
 				ds = append(ds, d)
 			}
 		}
+		if len(nodes) == 0 {
+			text = count(len(ds), "record") + ", compared with no node"
+		}
 		for _, n := range nodes {
 			switch {
 			case len(ds) > 0 && !slices.ContainsFunc(ds, func(d *dns.DS) bool { return ofKeys(d, n.keys) }):
 				err = fmt.Errorf("%s, and %s serves no key of theirs: the zone is bogus", count(len(ds), "DS"), n.server)
+				do = "validating resolvers refuse the whole zone: take these DS records out of the parent, then give it those that bailiwick dns ds prints"
 			case len(ds) == 0 && len(n.cds) > 0:
 				err = errors.New("no DS, and the zone asks for one by CDS: it is signed for nobody")
+				do = "give the parent the DS records that bailiwick dns ds prints, unless it takes them by CDS itself"
 			case len(ds) > 0:
 				text = fmt.Sprintf("%s, of served keys", count(len(ds), "record"))
 			}
