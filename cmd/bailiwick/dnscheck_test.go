@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -14,7 +15,10 @@ import (
 
 	"bailiwick/geodns"
 	"bailiwick/geodns/check"
+	"bailiwick/geodns/geo"
 	"bailiwick/geodns/nodetest"
+	"bailiwick/region"
+	"bailiwick/residency"
 )
 
 // TestDNSCheckOfGoodNodes: every flag reaches its check. A node of an unsigned zone
@@ -78,10 +82,64 @@ func TestDNSCheckPrintsATable(t *testing.T) {
 	if code := run(context.Background(), args, strings.NewReader(""), &stdout, &stderr); code != exitFinding {
 		t.Errorf("exit code %d: %s", code, stderr.String())
 	}
-	for _, want := range []string{"SERVER", "FAIL", "[127.0.0.1]: want [192.0.2.9]", "glue ns1.media.example.: let the zone file", " checks, 1 failed\n"} {
+	for _, want := range []string{"SERVER", "FAIL", "[127.0.0.1]: want [192.0.2.9]", "glue ns1.media.example.: let the zone file", " checks, 1 failed, no warnings\n"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("no %q in\n%s", want, stdout.String())
 		}
+	}
+}
+
+// TestDNSCheckWarns: example networks that the node does not place prove nothing, and that is
+// no failure; those that the operator named are.
+func TestDNSCheckWarns(t *testing.T) {
+	table, err := geo.Load("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := nodetest.Start(t, func(c *geodns.Config) { c.Geo = table })
+	check := func(args ...string) (int, string) {
+		var stdout, stderr bytes.Buffer
+		args = append([]string{"dns", "check", "--map", shippedMap, "--server", s.Addr().String()}, args...)
+		return run(context.Background(), args, strings.NewReader(""), &stdout, &stderr), stdout.String() + stderr.String()
+	}
+	if code, out := check(); code != 0 || !strings.Contains(out, " checks, 0 failed, 2 warnings\n") || !strings.Contains(out, "--subnet") || strings.Count(out, "steering is not") != 1 {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	if code, out := check("--subnet", "192.0.2.0/27"); code != exitFinding || !strings.Contains(out, " checks, 1 failed, no warnings\n") {
+		t.Errorf("named: exit code %d\n%s", code, out)
+	}
+}
+
+// TestDNSCheckNetworks: the map's overrides must be placed, of countries that it serves;
+// without any the built-in examples need not be.
+func TestDNSCheckNetworks(t *testing.T) {
+	place := func(network string, j residency.Jurisdiction) region.Override {
+		return region.Override{Prefix: netip.MustParsePrefix(network), Place: region.Place{Jurisdiction: j}}
+	}
+	for _, r := range []struct {
+		name    string
+		geo     []region.Override
+		want    string
+		guessed bool
+	}{
+		{"no overrides", nil, "[192.0.2.0/27 192.0.2.64/27]", true},
+		{"of two countries", []region.Override{place("10.1.0.0/16", "DE"), place("10.2.0.0/16", "DE"), place("10.3.0.0/16", "FR")}, "[10.1.0.0/16 10.3.0.0/16]", false},
+		{"of a country that is not served", []region.Override{place("10.1.0.0/16", "EC"), place("10.3.0.0/16", "FR")}, "[10.3.0.0/16]", false},
+		{"of no country that is served", []region.Override{place("10.1.0.0/16", "EC")}, "[192.0.2.0/27 192.0.2.64/27]", true},
+	} {
+		list, guessed := networks(&region.Map{Served: []residency.Jurisdiction{"DE", "FR"}, Geo: r.geo})
+		if fmt.Sprint(list) != r.want || guessed != r.guessed {
+			t.Errorf("%s: got %v, guessed %v; want %s, %v", r.name, list, guessed, r.want, r.guessed)
+		}
+	}
+}
+
+// TestDNSCheckAdvises: every cause has its advice, and each is told once.
+func TestDNSCheckAdvises(t *testing.T) {
+	var out bytes.Buffer
+	advise(&out, []check.Row{{Check: "udp", Do: "start it"}, {Check: "tcp", OK: true}, {Check: "udp", Do: "another --map"}, {Check: "ds", Do: "start it"}, {Check: "udp", Do: "start it"}})
+	if want := "udp, ds: start it\nudp: another --map\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
 

@@ -26,7 +26,7 @@ func (c *dnsCheckCmd) zone() (z check.Zone, err error) {
 		return z, misuse{err}
 	}
 	if len(z.Subnets) == 0 {
-		z.Subnets = countries(m.Geo)
+		z.Subnets, z.Guessed = networks(m)
 	}
 	if z.Servers, err = endpoints("--server", c.Server); err != nil {
 		return z, err
@@ -76,17 +76,26 @@ func (c *dnsCheckCmd) nameServers(zone string) (map[string][]netip.Addr, error) 
 	return ns, err
 }
 
-// countries are networks of two countries: of the map's overrides, else of the
-// built-in database, which bailiwick dev has.
-func countries(overrides []region.Override) (list []netip.Prefix) {
-	seen := map[residency.Jurisdiction]bool{}
-	for _, o := range append(slices.Clone(overrides), geo.BuiltIn()...) {
-		if j := o.Place.Jurisdiction.Country(); j != "" && !seen[j] && len(list) < 2 {
-			seen[j] = true
-			list = append(list, o.Prefix)
+// networks are of clients that a node of the map must find an edge for: by the map's own
+// overrides, of two countries. Without such overrides they are a guess: those of the
+// built-in places, which only bailiwick dev has.
+func networks(m *region.Map) (list []netip.Prefix, guessed bool) {
+	pick := func(places []region.Override) (list []netip.Prefix) {
+		seen := map[residency.Jurisdiction]bool{}
+		for _, o := range places {
+			j := o.Place.Jurisdiction
+			served := slices.Contains(m.Served, j) || slices.Contains(m.Served, j.Country())
+			if served && !seen[j.Country()] && len(list) < 2 {
+				seen[j.Country()] = true
+				list = append(list, o.Prefix)
+			}
 		}
+		return list
 	}
-	return list
+	if list = pick(m.Geo); len(list) > 0 {
+		return list, false
+	}
+	return pick(geo.BuiltIn()), true
 }
 
 // endpoints are addresses with their port, 53 where there is none.
