@@ -58,6 +58,9 @@ func TestACL(t *testing.T) {
 				t.Errorf("Watch: got %+v, want an error", w.snaps)
 			}
 			for _, err := range append(w.ups, failure) {
+				if c.token == "" && err != nil && !strings.Contains(err.Error(), "CONSUL_HTTP_TOKEN") {
+					t.Errorf("up: %v: want where a token goes", err)
+				}
 				if err == nil || c.token != "" && strings.Contains(err.Error(), c.token) {
 					t.Errorf("up: got %v, want an error that does not hold the token", err)
 				}

@@ -218,7 +218,7 @@ func (s *Store) trust(meta *api.QueryMeta, list bool) error {
 	case list && meta.ResultsFilteredByACLs:
 		return errors.New("the token may not read everything asked for: grant key_prefix, service_prefix and node_prefix read")
 	case list && !s.token && meta.DefaultACLPolicy == "deny":
-		return errors.New("no token, and Consul's ACLs deny by default: an empty answer would prove nothing; give a token")
+		return errors.New("no token, and Consul's ACLs deny by default: an empty answer would prove nothing; put one into CONSUL_HTTP_TOKEN, or name its file in CONSUL_HTTP_TOKEN_FILE")
 	}
 	return nil
 }
