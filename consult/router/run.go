@@ -13,16 +13,22 @@ import (
 const housekeeping = 10 * time.Minute
 
 // Run keeps this process's join key published and sweeps expired placements and
-// keys, until ctx ends. Tokens it signs are of use once it has started.
+// keys, until ctx ends. Tokens it signs are of use once it has started. An outage of the
+// store is logged when it begins and when it is over.
 func (r *Router) Run(ctx context.Context) error {
 	t := time.NewTicker(housekeeping)
 	defer t.Stop()
+	var failing time.Time // zero: not
 	for wait := time.Duration(0); ; {
 		err := r.keep(ctx, time.Now())
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err == nil {
+			if !failing.IsZero() {
+				r.Log.Info("join key published and records swept again", "after", time.Since(failing).Round(time.Millisecond))
+				failing = time.Time{}
+			}
 			wait = 0
 			select {
 			case <-ctx.Done():
@@ -31,7 +37,10 @@ func (r *Router) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		r.Log.Error("join key not published, records not swept: trying again", "err", err)
+		if failing.IsZero() { // of a whole outage, as the first failure says what there is to know
+			failing = time.Now()
+			r.Log.Error("join key not published, records not swept: trying again", "err", err)
+		}
 		wait = min(max(2*wait, 200*time.Millisecond), 10*time.Second)
 		select {
 		case <-ctx.Done():
