@@ -41,7 +41,7 @@ func TestConsulRunbook(t *testing.T) {
 	n, keys := newNet(), filepath.Join(t.TempDir(), "keys.txt")
 	write(t, keys, "dev\n")
 	t.Setenv("CONSUL_HTTP_TOKEN", tokens["dns"])
-	node := start(t, "dns", "--listen", n+".0.1:8053", "--http", n+".0.1:8081", "--consul", server.Addr(), "--dnssec", "--probe-interval", "250ms")
+	node := start(t, "dns", "--node", "dns-1", "--listen", n+".0.1:8053", "--http", n+".0.1:8081", "--consul", server.Addr(), "--dnssec", "--probe-interval", "250ms")
 	t.Setenv("CONSUL_HTTP_TOKEN", tokens["edge"])
 	edge := start(t, "edge", "--id", "de-fra-1", "--region", "de-fra", "--listen", n+".1.1:8080", "--media", n+".1.1:7882", "--turn", n+".1.1:3478",
 		"--api-keys", keys, "--consul", server.Addr(), "--probe-interval", "250ms", "--linger", "1s")

@@ -49,9 +49,10 @@ const (
 	maxConns = 256
 	// maxPerClient bounds those of one client: an IPv4 address, an IPv6 /64.
 	maxPerClient = 32
-	// maxNode is the longest name of a node, in octets.
-	maxNode = 63
 )
+
+// MaxNode is the longest name of a node, in octets.
+const MaxNode = 63
 
 // Config is what a server needs.
 type Config struct {
@@ -170,8 +171,8 @@ func Listen(c Config) (*Server, error) {
 	if c.World == nil || c.Geo == nil {
 		return nil, errors.New("dns: no world or no geo table")
 	}
-	if len(c.Node) > maxNode {
-		return nil, fmt.Errorf("dns: node %.64q: want at most %d octets", c.Node, maxNode)
+	if len(c.Node) > MaxNode {
+		return nil, fmt.Errorf("dns: node %.64q: want at most %d octets", c.Node, MaxNode)
 	}
 	s.SetGeo(c.Geo)
 	for _, a := range c.NS {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -45,7 +46,7 @@ type dnsCmd struct {
 	nodeFlags
 	zoneFlags
 	dnssecFlags
-	Node   string         `help:"This node's name, of no other node: its acknowledgements carry it, and NSID tells it." default:"dns-1"`
+	Node   string         `help:"This node's name, of no other node, or Consul takes the two for one: its acknowledgements carry it, and NSID tells it. The machine's host name when none is given." default:"${host}" placeholder:"NAME"`
 	Listen netip.AddrPort `help:"UDP and TCP address." default:"0.0.0.0:53"`
 	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
@@ -53,6 +54,24 @@ type dnsCmd struct {
 	Why    []netip.Prefix `help:"Networks that may ask _why.join.ZONE, beside loopback."`
 	dotFlags
 	queryLogFlags
+}
+
+// nodeOf makes a DNS node's name of its machine's host name, of what the store and NSID
+// take: two nodes must not share one.
+func nodeOf(host string) string {
+	name := strings.Map(func(r rune) rune {
+		if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.", r) {
+			return r
+		}
+		return -1
+	}, strings.ToLower(host))
+	if name = strings.Trim(name, "."); len(name) > geodns.MaxNode {
+		name, _, _ = strings.Cut(name, ".")
+	}
+	if name == "" || len(name) > geodns.MaxNode {
+		return "dns-1"
+	}
+	return name
 }
 
 // dotFlags are DNS over TLS.

@@ -44,7 +44,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func TestEveryHelpHasItsExample(t *testing.T) {
-	parser, err := kong.New(new(cli))
+	parser, err := kong.New(new(cli), defaults())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,13 +23,18 @@ func TestNodesOnAllAddressesRegister(t *testing.T) {
 	if err := os.WriteFile(keys, []byte("dev\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		service, id, addr string
 		args              []string
 	}{
 		{"bailiwick-edge", "de-fra-1", "127.0.0.1", []string{"edge", "--id", "de-fra-1", "--region", "de-fra", "--listen", "0.0.0.0:0", "--public", "127.0.0.1",
 			"--media", "127.0.0.1:0", "--turn", "127.0.0.1:0", "--api-keys", keys, "--linger", "0s"}},
-		{"bailiwick-dns", "dns-1", "192.0.2.53", []string{"dns", "--listen", "0.0.0.0:0", "--ns", "192.0.2.53"}},
+		{"bailiwick-dns", "dns-1", "192.0.2.53", []string{"dns", "--node", "dns-1", "--listen", "0.0.0.0:0", "--ns", "192.0.2.53"}},
+		{"bailiwick-dns", nodeOf(host), "192.0.2.53", []string{"dns", "--listen", "0.0.0.0:0", "--ns", "192.0.2.53"}},
 	} {
 		t.Run(c.service, func(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
