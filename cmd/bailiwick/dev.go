@@ -218,12 +218,11 @@ func (d *dev) run(e *env) error {
 	g, ctx := errgroup.WithContext(e.ctx)
 	d.node.follow(d.zone.ZoneFile)
 	zone := d.node.world.Current().Map.Zone // as the server was told it
-	d.node.run(ctx, g, func(m *region.Map) {
-		d.zone.reload(e, d.dns, zone)
-		d.node.place(m, func(t *geo.Table) {
+	d.node.run(ctx, g, func(m *region.Map) []string {
+		return []string{d.zone.reload(e, d.dns, zone), d.node.place(m, func(t *geo.Table) {
 			d.geo.Store(t)
 			d.dns.SetGeo(t)
-		})
+		})}
 	})
 	g.Go(func() error { return quiet(ctx, d.secrets.run(ctx)) })
 	trust := ""

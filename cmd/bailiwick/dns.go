@@ -273,9 +273,8 @@ func (d *nameServer) run(e *env) error {
 		g.Go(func() error { <-ctx.Done(); return web.Close() })
 	}
 	d.follow(d.ZoneFile)
-	d.node.run(ctx, g, func(m *region.Map) {
-		d.zoneFlags.reload(e, d.srv, d.zone)
-		d.place(m, d.srv.SetGeo)
+	d.node.run(ctx, g, func(m *region.Map) []string {
+		return []string{d.zoneFlags.reload(e, d.srv, d.zone), d.place(m, d.srv.SetGeo)}
 	})
 	keep(d.secrets.run)
 	if d.keys != nil {
@@ -319,15 +318,18 @@ func (f *zoneFlags) records(zone string) (*geodns.Records, error) {
 	return z, err
 }
 
-// reload puts a changed zone file in force.
-func (f *zoneFlags) reload(e *env, srv *geodns.Server, zone string) {
+// reload puts a changed zone file in force. taken is that file, or empty where it was
+// refused.
+func (f *zoneFlags) reload(e *env, srv *geodns.Server, zone string) (taken string) {
 	z, err := f.records(zone)
 	if err == nil {
 		err = srv.SetRecords(z)
 	}
 	if err != nil {
-		e.log.Error("zone file not reloaded: the last good one stays in force", "err", err)
+		e.log.Error("zone file not reloaded: the last good one stays in force", "file", f.ZoneFile, "err", err)
+		return ""
 	}
+	return f.ZoneFile
 }
 
 // observability serves what a DNS node says of itself; keys is nil for an unsigned zone.

@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +26,8 @@ import (
 )
 
 // TestGeoDatabaseReload: a database that is cut off while it is replaced leaves the
-// last good one in force, and the next whole one is served.
+// last good one in force, and the next whole one is served. The log calls reloaded what
+// was, and nothing else.
 func TestGeoDatabaseReload(t *testing.T) {
 	dir := t.TempDir()
 	database := func(name, country string) string {
@@ -60,7 +63,7 @@ func TestGeoDatabaseReload(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
-		done <- n.reload(ctx, func(m *region.Map) { n.place(m, s.SetGeo) })
+		done <- n.reload(ctx, func(m *region.Map) []string { return []string{n.place(m, s.SetGeo)} })
 	}()
 	defer func() { cancel(); <-done }()
 	choice := func() string {
@@ -75,6 +78,15 @@ func TestGeoDatabaseReload(t *testing.T) {
 		}
 		return r.Answer[0].(*dns.A).A.String()
 	}
+	await := func(name, want string, seen int) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); strings.Count(log.String(), want) == seen; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: no %q in the log: %s", name, want, log.String())
+			}
+		}
+	}
+	const refused = "geo database not reloaded: the last good one stays in force"
 	german1 := choice()
 	for _, r := range []struct {
 		name string
@@ -83,20 +95,35 @@ func TestGeoDatabaseReload(t *testing.T) {
 		log  string
 		same bool // as the German one's
 	}{
-		{"half of the next", french, 50, "geo database not reloaded", true},
-		{"all but its end", french, 99, "geo database not reloaded", true},
-		{"nothing of it", french, 0, "geo database not reloaded", true},
+		{"half of the next", french, 50, refused, true},
+		{"all but its end", french, 99, refused, true},
+		{"nothing of it", french, 0, refused, true},
 		{"the whole", french, 100, "msg=reloaded", false},
 	} {
 		seen := strings.Count(log.String(), r.log)
 		replace(r.file, r.part)
-		for deadline := time.Now().Add(20 * time.Second); strings.Count(log.String(), r.log) == seen; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: no %q in the log: %s", r.name, r.log, log.String())
-			}
-		}
+		await(r.name, r.log, seen)
 		if got := choice(); got == "" || (got == german1) != r.same {
 			t.Errorf("%s: got %s, with the German database %s", r.name, got, german1)
 		}
+	}
+	seen := strings.Count(log.String(), refused)
+	replace(french, 50)
+	await("cut again", refused, seen)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	await("SIGHUP", "files=["+shippedMap+"]", 0)
+	var reloaded []string
+	for line := range strings.Lines(log.String()) {
+		if _, what, ok := strings.Cut(line, "msg=reloaded "); ok {
+			reloaded = append(reloaded, strings.TrimSpace(what))
+		}
+		if strings.Contains(line, refused) && !strings.Contains(line, "file="+path) {
+			t.Errorf("the file is not named: %s", line)
+		}
+	}
+	if want := []string{"files=[" + path + "] regions=10", "files=[" + shippedMap + "] regions=10"}; !slices.Equal(reloaded, want) {
+		t.Errorf("reloaded %q, want %q", reloaded, want)
 	}
 }

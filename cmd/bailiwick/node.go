@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -61,20 +62,20 @@ type node struct {
 	metrics *prometheus.Registry
 	builtin []region.Override // laid under the map's own overrides
 	files   []string          // whose change is a reload
-	seen    string            // their stamp before they were first read
+	seen    []string          // their stamps before they were first read
 	roots   *x509.CertPool    // whom probes trust; nil: the system's
 }
 
 // newNode folds the first world. state is a folder for the last-known-good file,
 // or empty.
 func newNode(e *env, name string, flags mapFlags, st store.Store, params health.Params, state string) (*node, error) {
-	seen := stamp(flags.Map) + stamp(flags.Geo)
+	files := []string{flags.Map, flags.Geo}
+	seen := stamps(files)
 	m, err := readMap(flags.Map)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{seen: seen, e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry(),
-		files: []string{flags.Map, flags.Geo}}
+	n := &node{files: files, seen: seen, e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	path := ""
 	if state != "" {
@@ -96,23 +97,25 @@ func (n *node) table(m *region.Map) (*geo.Table, error) {
 	return geo.Load(n.flags.Geo, append(append([]region.Override{}, n.builtin...), m.Geo...))
 }
 
-// place puts the geo database in force as it is now, for a map that was reloaded.
-func (n *node) place(m *region.Map, set func(*geo.Table)) {
+// place puts the geo database in force as it is now, for a map that was reloaded. taken
+// is its file, or empty where it was refused.
+func (n *node) place(m *region.Map, set func(*geo.Table)) (taken string) {
 	t, err := n.table(m)
 	if err != nil {
-		n.e.log.Error("geo database not reloaded: the last good one stays in force", "err", err)
-		return
+		n.e.log.Error("geo database not reloaded: the last good one stays in force", "file", n.flags.Geo, "err", err)
+		return ""
 	}
 	set(t)
+	return n.flags.Geo
 }
 
-// run keeps the world: store watches, probes, and reloads of the map's file.
-func (n *node) run(ctx context.Context, g *errgroup.Group, reloaded func(*region.Map)) {
+// run keeps the world: store watches, probes, and reloads of the files; see reload.
+func (n *node) run(ctx context.Context, g *errgroup.Group, further func(*region.Map) []string) {
 	g.Go(func() error { return quiet(ctx, n.world.Run(ctx)) })
 	g.Go(func() error {
 		return quiet(ctx, probe.Loop(ctx, n.health, n.name, func() []probe.Target { return targets(n.world.Current(), n.roots) }, n.world.Observe))
 	})
-	g.Go(func() error { return n.reload(ctx, reloaded) })
+	g.Go(func() error { return n.reload(ctx, further) })
 }
 
 // targets are the edges to probe, each at the address that DNS answers for it, but as
@@ -133,52 +136,62 @@ func targets(w *steer.World, roots *x509.CertPool) []probe.Target {
 
 // follow makes a change of a further file a reload; call it before run.
 func (n *node) follow(path string) {
-	n.files, n.seen = append(n.files, path), n.seen+stamp(path)
+	n.files, n.seen = append(n.files, path), append(n.seen, stamp(path))
 }
 
 // reloadEvery is how often the files are looked at.
 const reloadEvery = time.Second
 
 // reload follows the map's, the geo database's and the zone file, and reads them again on
-// SIGHUP. A file that cannot be used leaves the last good one in force and says
-// what and where.
-func (n *node) reload(ctx context.Context, reloaded func(*region.Map)) error {
+// SIGHUP. A file that cannot be used leaves the last good one in force and says what and
+// where; of the others the log says that they were reloaded. further reads what there is
+// beside the map, and gives the files that it put in force; it may be nil.
+func (n *node) reload(ctx context.Context, further func(*region.Map) []string) error {
 	t := time.NewTicker(reloadEvery)
 	defer t.Stop()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	seen := n.seen
+	seen, inForce := n.seen, slices.Clone(n.seen)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			seen = ""
+			seen, inForce = nil, make([]string, len(n.files))
 		case <-t.C:
 		}
-		now := n.stamp()
-		if now == seen {
+		now := stamps(n.files)
+		if slices.Equal(now, seen) {
 			continue
 		}
 		seen = now
 		m, err := readMap(n.flags.Map)
 		if err != nil {
-			n.e.log.Error("region map not reloaded: the last good one stays in force", "err", err)
+			n.e.log.Error("region map not reloaded: the last good one stays in force", "file", n.flags.Map, "err", err)
 			continue
 		}
 		n.world.SetMap(m)
-		if reloaded != nil {
-			reloaded(m)
+		taken := []string{n.flags.Map}
+		if further != nil {
+			taken = append(taken, further(m)...)
 		}
-		n.e.log.Info("reloaded", "map", n.flags.Map, "regions", len(m.Regions))
+		var files []string
+		for i, path := range n.files {
+			if now[i] != inForce[i] && slices.Contains(taken, path) {
+				inForce[i], files = now[i], append(files, path)
+			}
+		}
+		if len(files) > 0 {
+			n.e.log.Info("reloaded", "files", files, "regions", len(m.Regions))
+		}
 	}
 }
 
-// stamp changes when one of the files does.
-func (n *node) stamp() (all string) {
-	for _, path := range n.files {
-		all += stamp(path)
+// stamps are those of some files.
+func stamps(files []string) (all []string) {
+	for _, path := range files {
+		all = append(all, stamp(path))
 	}
 	return all
 }

@@ -32,8 +32,6 @@ func TestZoneFileReload(t *testing.T) {
 	var log bytes.Buffer
 	e := &env{log: slog.New(slog.NewTextHandler(&log, nil))}
 	f := &zoneFlags{ZoneFile: path}
-	n := &node{}
-	n.follow(path)
 	write("a TXT one\n")
 	z, err := f.records("media.example")
 	if err != nil {
@@ -55,12 +53,15 @@ func TestZoneFileReload(t *testing.T) {
 		{"a TXT three ; mended\n", "three", ""},
 	} {
 		log.Reset()
-		before := n.stamp()
+		before := stamp(path)
 		write(r.text)
-		if n.stamp() == before && r.want != "one" {
+		if stamp(path) == before && r.want != "one" {
 			t.Errorf("%q: the change is not seen", r.text)
 		}
-		f.reload(e, srv, "media.example")
+		taken := f.reload(e, srv, "media.example")
+		if want := map[bool]string{true: path}[r.log == ""]; taken != want {
+			t.Errorf("%q: taken %q, want %q", r.text, taken, want)
+		}
 		m, err := dns.Exchange(new(dns.Msg).SetQuestion("a.media.example.", dns.TypeTXT), srv.Addr().String())
 		if err != nil || len(m.Answer) != 1 || m.Answer[0].(*dns.TXT).Txt[0] != r.want {
 			t.Errorf("%q: got %v, %v; want %s", r.text, m, err, r.want)
