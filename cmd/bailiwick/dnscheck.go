@@ -23,7 +23,7 @@ type dnsCheckCmd struct {
 	Parent  []string       `help:"A server of the parent zone: its delegation and DS are compared." placeholder:"ADDR"`
 	Subnet  []netip.Prefix `help:"Client networks that must have an edge, of different countries; when none is given, the map's overrides, else those of bailiwick dev, which other nodes need not place."`
 	DoT     uint16         `help:"Check DNS over TLS at this port of the nodes." name:"dot" placeholder:"PORT"`
-	TLSName string         `help:"The name that the certificate should have; ns1.ZONE when none is given." placeholder:"NAME"`
+	TLSName string         `help:"The name that the certificate should have; the zone's first name server when none is given." placeholder:"NAME"`
 	TLSCA   string         `help:"Certificates that it may descend from, PEM, in place of the system's." name:"tls-ca" placeholder:"FILE"`
 	Timeout time.Duration  `help:"How long an answer may take." default:"3s"`
 	JSON    bool           `help:"Print JSON."`

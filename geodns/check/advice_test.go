@@ -162,3 +162,27 @@ func TestJoinWithoutAnEdge(t *testing.T) {
 		}
 	}
 }
+
+// TestCertificateOfTheZoneFile: over TLS a node is called as the zone calls its name server.
+func TestCertificateOfTheZoneFile(t *testing.T) {
+	config, roots := certificate(t, "ns.media.example", time.Now().Add(90*24*time.Hour))
+	s := nodetest.Start(t, func(c *geodns.Config) { c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), config })
+	for _, r := range []struct {
+		name string
+		ns   []string
+		ok   bool
+	}{
+		{"its name server", []string{"ns.media.example"}, true},
+		{"beside one of another zone", []string{"a.example.org", "ns.media.example."}, true},
+		{"none in the zone", []string{"a.example.org"}, false}, // ns1 is asked for
+	} {
+		z := asked(t, s.Addr())
+		z.DoT, z.Roots, z.NS = s.DoT().Port(), roots, map[string][]netip.Addr{}
+		for _, ns := range r.ns {
+			z.NS[ns] = nil
+		}
+		if got := row(t, z.Run(t.Context()), "tls"); got.OK != r.ok {
+			t.Errorf("%s: ok %v, %s", r.name, got.OK, got.Detail)
+		}
+	}
+}

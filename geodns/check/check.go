@@ -40,7 +40,7 @@ type Zone struct {
 	Subnets []netip.Prefix           // client networks to ask for, best of different countries; each must have an edge
 	Guessed bool                     // Subnets are examples, which a node need not place: no edge is a warning
 	DoT     uint16                   // port of DNS over TLS; 0: not checked
-	TLSName string                   // that the certificate should have; empty: ns1 of the zone
+	TLSName string                   // that the certificate should have; empty: the first name server's in the zone
 	Roots   *x509.CertPool           // that it may descend from; nil: the system's
 	Timeout time.Duration            // of one answer; more than 0
 }
@@ -88,7 +88,11 @@ func (z Zone) Run(ctx context.Context) []Row {
 	}
 	r.names = slices.Sorted(maps.Keys(r.glue))
 	if r.TLSName == "" {
-		r.TLSName = "ns1." + strings.TrimSuffix(r.zone, ".")
+		r.TLSName = "ns1." + r.zone
+		if i := slices.IndexFunc(r.names, func(name string) bool { return dns.IsSubDomain(r.zone, name) }); i >= 0 {
+			r.TLSName = r.names[i]
+		}
+		r.TLSName = strings.TrimSuffix(r.TLSName, ".")
 	}
 	var nodes []*said
 	for _, at := range z.Servers {
