@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"bailiwick/acme"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
+	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/store/consul"
 )
@@ -104,7 +106,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if !c.Public.IsValid() && c.Listen.Addr().IsUnspecified() {
 		return misuse{fmt.Errorf("--listen %s names no address: give --public, the address that clients reach", c.Listen)}
 	}
-	locate, err := n.locator()
+	locate, reload, err := n.locator()
 	if err != nil {
 		return err
 	}
@@ -126,7 +128,7 @@ func (c *edgeCmd) Run(e *env) error {
 	after, stop := context.WithCancel(context.WithoutCancel(e.ctx))
 	defer stop()
 	g, ctx := errgroup.WithContext(after)
-	n.run(ctx, g, nil)
+	n.run(ctx, g, reload)
 	if secure.renew != nil {
 		g.Go(func() error { return quiet(ctx, secure.renew(ctx)) })
 	}
@@ -160,16 +162,20 @@ func (c *edgeCmd) certificates(e *env, n *node, zone string) (certified, error) 
 	return c.certificate(e, n, c.State, u.Hostname(), c.Region, acme.Names(zone, c.Region))
 }
 
-// locator answers explain's questions by address; nil without a geo database.
-func (n *node) locator() (router.Locator, error) {
+// locator answers explain's questions by address; nil without a geo database. reload puts
+// in force what there is of it for a new map.
+func (n *node) locator() (locate router.Locator, reload func(*region.Map) []string, err error) {
 	if n.flags.Geo == "" && len(n.world.Current().Map.Geo) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	t, err := n.table(n.world.Current().Map)
 	if err != nil {
-		return nil, misuse{err}
+		return nil, nil, misuse{err}
 	}
-	return t.Lookup, nil
+	var table atomic.Pointer[geo.Table]
+	table.Store(t)
+	locate = func(a netip.Addr) (geo.Place, netip.Prefix) { return table.Load().Lookup(a) }
+	return locate, func(m *region.Map) []string { return []string{n.place(m, table.Store)} }, nil
 }
 
 // connects are the origins that the consult page may reach, for calls move: every

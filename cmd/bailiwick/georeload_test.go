@@ -60,10 +60,14 @@ func TestGeoDatabaseReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := nodetest.Start(t, func(c *geodns.Config) { c.Geo = table })
+	locate, relocate, err := n.locator() // an edge's
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
-		done <- n.reload(ctx, func(m *region.Map) []string { return []string{n.place(m, s.SetGeo)} })
+		done <- n.reload(ctx, func(m *region.Map) []string { return append(relocate(m), n.place(m, s.SetGeo)) })
 	}()
 	defer func() { cancel(); <-done }()
 	choice := func() string {
@@ -105,6 +109,9 @@ func TestGeoDatabaseReload(t *testing.T) {
 		await(r.name, r.log, seen)
 		if got := choice(); got == "" || (got == german1) != r.same {
 			t.Errorf("%s: got %s, with the German database %s", r.name, got, german1)
+		}
+		if place, _ := locate(netip.MustParseAddr("11.0.7.1")); (place.Jurisdiction == "DE") != r.same {
+			t.Errorf("%s: an edge explains %v", r.name, place)
 		}
 	}
 	seen := strings.Count(log.String(), refused)
