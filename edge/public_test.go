@@ -8,6 +8,8 @@ import (
 	"time"
 
 	pion "github.com/pion/turn/v5"
+
+	"bailiwick/tools/exectest"
 )
 
 // TestAnswersFromItsPublicAddress: of several addresses of the machine a client is answered
@@ -16,7 +18,7 @@ func TestAnswersFromItsPublicAddress(t *testing.T) {
 	public := netip.MustParseAddr("127.0.0.2")
 	probe, err := net.ListenPacket("udp4", "127.0.0.2:0")
 	if err != nil {
-		t.Skipf("a second address of loopback: %v", err)
+		exectest.Absent(t, "no second address of loopback: "+err.Error())
 	}
 	probe.Close()
 	every := netip.MustParseAddrPort("0.0.0.0:0")
