@@ -3,6 +3,7 @@ package geo
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"bailiwick/residency"
+	"bailiwick/tools/exectest"
 )
 
 const (
@@ -114,10 +116,7 @@ func tor(t testing.TB) (v4, v6 *os.File) {
 	v4, err4 := os.Open(filepath.Join(torDir, "geoip"))
 	v6, err6 := os.Open(filepath.Join(torDir, "geoip6"))
 	if err4 != nil || err6 != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("tor-geoipdb: %v %v: apt install tor-geoipdb", err4, err6)
-		}
-		t.Skip("tor-geoipdb is not installed")
+		exectest.Absent(t, fmt.Sprintf("no tor-geoipdb: %v %v: install tor-geoipdb", err4, err6))
 	}
 	t.Cleanup(func() { v4.Close(); v6.Close() })
 	return v4, v6

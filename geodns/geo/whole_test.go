@@ -4,31 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 )
 
 // whole is the table of the real country database.
 func whole(t testing.TB) *Table {
 	t.Helper()
-	var text [2]*os.File
-	for i, name := range []string{"geoip", "geoip6"} {
-		f, err := os.Open(filepath.Join("/usr/share/tor", name))
-		if err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%v: install tor-geoipdb", err)
-			}
-			t.Skipf("%v: install tor-geoipdb", err)
-		}
-		defer f.Close()
-		text[i] = f
-	}
-	path := filepath.Join(t.TempDir(), "country.mmdb")
-	if _, err := Import(path, text[0], text[1], func(int, int) {}); err != nil {
-		t.Fatal(err)
-	}
-	table, err := Load(path, nil)
+	table, err := Load(importTor(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
