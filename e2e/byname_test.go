@@ -49,8 +49,8 @@ func deployNamed(t *testing.T, root *rootZone) *named {
 			"--acme", n.ca.Directory, "--acme-root", n.ca.APIRootFile, "--acme-secret", secret, "--tls-root", n.ca.RootFile)...)
 	}
 	node("dns-1", "dns", "--node", "dns-1", "--listen", authority+":53", "--dot", authority+":853", "--dnssec")
-	// One by one: the CA asks over TCP only, 12 times at once for each, and a client has
-	// 16 connections to a DNS node.
+	// One by one: the CA asks over TCP only, 12 times at once for each edge, and a client
+	// has 32 connections to a DNS node.
 	for id, at := range edgeAddr {
 		node(id, "edge", "--id", id, "--region", strings.TrimSuffix(id, "-1"), "--listen", at+":443", "--media", at+":7882",
 			"--turn", at+":3478", "--turns", at+":5349", "--api-keys", keys, "--linger", "1s")
