@@ -41,11 +41,12 @@ var within = map[string][]string{
 var support = map[string][]string{
 	"tools/exectest":   nil,
 	"tools/logtest":    nil,
+	"tools/nettest":    nil,
 	"acme/certtest":    nil,
-	"acme/pebbletest":  {"acme/certtest", "tools/exectest"},
-	"geodns/dnstest":   {"tools/exectest"},
+	"acme/pebbletest":  {"acme/certtest", "tools/exectest", "tools/nettest"},
+	"geodns/dnstest":   {"tools/exectest", "tools/nettest"},
 	"geodns/nodetest":  {"geodns", "geodns/geo", "region", "residency", "steer"},
-	"store/consultest": {"tools/exectest"},
+	"store/consultest": {"tools/exectest", "tools/nettest"},
 	"store/storetest":  {"store"},
 	"web/webtest":      {"tools/exectest"},
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/nettest"
 )
 
 // TestCoturnClient relays with the client and the peer of coturn, an independent
@@ -68,9 +69,7 @@ func TestCoturnClient(t *testing.T) {
 // coturnPeer runs turnutils_peer, which echoes, until the test ends.
 func coturnPeer(t *testing.T, addr string) netip.AddrPort {
 	t.Helper()
-	// It cannot choose a port by itself: one that was free a moment ago.
-	conn, at := udp(t, addr)
-	conn.Close()
+	at := nettest.Free(t, netip.MustParseAddr(addr)) // it cannot choose one by itself
 	exectest.Start(t, exec.Command("turnutils_peer", "-L", addr, "-p", strconv.Itoa(int(at.Port()))))
 	ask, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
 	if err != nil {

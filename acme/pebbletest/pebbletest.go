@@ -15,8 +15,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +26,7 @@ import (
 
 	"bailiwick/acme/certtest"
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/nettest"
 )
 
 // Version is the Pebble that the tests are written against.
@@ -74,7 +75,11 @@ func Start(t testing.TB, c Config) *CA {
 	ca.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.APIRoots}, DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	var key string
 	ca.APIRootFile, key = own.Write(t, dir)
-	api, manage := free(t, c.IP), free(t, c.IP)
+	ip, err := netip.ParseAddr(c.IP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, manage := nettest.Free(t, ip).String(), nettest.Free(t, ip).String()
 	ca.Directory, ca.manage = "https://"+api+"/dir", "https://"+manage
 	b, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": api, "managementListenAddress": manage,
@@ -158,14 +163,3 @@ func (ca *CA) Orders() int { return strings.Count(ca.process.Log(), "Added order
 
 // Replacements counts the orders among them that name the certificate which they replace.
 func (ca *CA) Replacements() int { return strings.Count(ca.process.Log(), "is a replacement of") }
-
-// free is an address of a port that was free a moment ago.
-func free(t testing.TB, ip string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns/dnstest"
+	"bailiwick/tools/nettest"
 )
 
 // answering runs a server that gives these records, over UDP and TCP.
@@ -96,12 +95,7 @@ func TestAskParent(t *testing.T) {
 		})
 	}
 	t.Run("silent", func(t *testing.T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // and no UDP
-		if err != nil {
-			t.Fatal(err)
-		}
-		at := serverAddr{netip.MustParseAddrPort(l.Addr().String())}
-		l.Close()
+		at := serverAddr{nettest.Closed(t)}
 		if p, err := askParent(context.Background(), "media.example", []serverAddr{at}, now); err == nil || !strings.Contains(err.Error(), at.String()) {
 			t.Errorf("got %v, %v", p, err)
 		}

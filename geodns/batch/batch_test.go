@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"bailiwick/tools/nettest"
 )
 
 // serve runs an echo on n sockets of a free port at host until the test ends.
@@ -44,8 +46,8 @@ func free(t *testing.T, host netip.Addr) uint16 {
 	if err != nil {
 		t.Skipf("%s: %v", host, err)
 	}
-	defer probe.Close()
-	return probe.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	probe.Close()
+	return nettest.Free(t, host).Port()
 }
 
 func echo(all []Datagram) {

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"bailiwick/geodns"
 	"bailiwick/geodns/geo"
 	"bailiwick/geodns/nodetest"
+	"bailiwick/tools/nettest"
 )
 
 // row is the first of a check.
@@ -23,17 +23,6 @@ func row(t *testing.T, rows []Row, check string) Row {
 		t.Fatalf("no row %s: %v", check, rows)
 	}
 	return rows[i]
-}
-
-// nobody is an address of loopback at which nothing listens.
-func nobody(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // TestAdviceFitsTheCause: who is not heard is to be reached, and who answers something
@@ -66,14 +55,14 @@ func TestAdviceFitsTheCause(t *testing.T) {
 		check string
 		want  string
 	}{
-		{"a node that does not listen, UDP", asked(t, nobody(t)), "udp", "start the node"},
-		{"a node that does not listen, TCP", asked(t, nobody(t)), "tcp", "start the node"},
+		{"a node that does not listen, UDP", asked(t, nettest.Closed(t)), "udp", "start the node"},
+		{"a node that does not listen, TCP", asked(t, nettest.Closed(t)), "tcp", "start the node"},
 		{"a node that is silent", asked(t, mute), "udp", "start the node"},
-		{"a node that hangs up", asked(t, mute), "tcp", "start the node"},
+		{"a node that is silent, TCP", asked(t, mute), "tcp", "start the node"},
 		{"a node of another zone, UDP", asked(t, refused), "udp", "give the node and bailiwick dns check the same --map"},
 		{"a node of another zone, TCP", asked(t, refused), "tcp", "give the node and bailiwick dns check the same --map"},
-		{"a parent that does not listen", under(t, s, nobody(t)), "delegation", "the parent was not heard"},
-		{"a parent that does not listen, DS", under(t, s, nobody(t)), "ds", "the parent was not heard"},
+		{"a parent that does not listen", under(t, s, nettest.Closed(t)), "delegation", "the parent was not heard"},
+		{"a parent that does not listen, DS", under(t, s, nettest.Closed(t)), "ds", "the parent was not heard"},
 		{"a parent that is silent", under(t, s, mute), "delegation", "the parent was not heard"},
 		{"a parent that is silent, DS", under(t, s, mute), "ds", "the parent was not heard"},
 		{"no server of the parent", under(t, s, refused), "delegation", "is --parent an authoritative server of the parent zone?"},
@@ -83,7 +72,9 @@ func TestAdviceFitsTheCause(t *testing.T) {
 		{"a DS of another key", under(t, s, parent(ns1, other)), "ds", "take these DS records out of the parent"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			r.zone.Timeout = 200 * time.Millisecond
+			if strings.Contains(r.name, "silent") { // nothing is lost by hurry
+				r.zone.Timeout = 200 * time.Millisecond
+			}
 			got := row(t, r.zone.Run(t.Context()), r.check)
 			if got.OK || !strings.Contains(got.Do, r.want) {
 				t.Errorf("%s: ok %v, %q; do %q, want %q", r.check, got.OK, got.Detail, got.Do, r.want)
@@ -97,7 +88,7 @@ func TestAdviceFitsTheCause(t *testing.T) {
 
 // TestParentBesideDeadNodes: a DS that was compared with nothing is not called right.
 func TestParentBesideDeadNodes(t *testing.T) {
-	z := asked(t, nobody(t))
+	z := asked(t, nettest.Closed(t))
 	z.Parents = []netip.AddrPort{meddler(t, "", delegation([]string{"ns1.media.example."}, "127.0.0.1"))}
 	if got := row(t, z.Run(t.Context()), "ds"); got.Detail != "no records, compared with no node" {
 		t.Errorf("ds: %q", got.Detail)

@@ -124,6 +124,7 @@ func under(t testing.TB, s *geodns.Server, parent netip.AddrPort) Zone {
 }
 
 func TestRunOfTheParent(t *testing.T) {
+	t.Parallel()
 	set, signer := zoneKeys(t, time.Now())
 	strange, _ := zoneKeys(t, time.Now())
 	s := nodetest.Start(t)

@@ -13,6 +13,7 @@ import (
 
 // TestRunFinds: each thing that goes wrong is told by its check, and by no other.
 func TestRunFinds(t *testing.T) {
+	t.Parallel() // as its parts do: they wait for what does not come
 	_, signer := zoneKeys(t, time.Now())
 	good := nodetest.Start(t)
 	good.SetSigner(signer)
@@ -181,6 +182,7 @@ func TestRunFinds(t *testing.T) {
 		}, []string{"cds"}},
 	} {
 		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
 			rows := asked(t, meddler(t, good.Addr().String(), r.meddle)).Run(t.Context())
 			slices.Sort(r.want)
 			if got := failed(rows); !slices.Equal(got, r.want) {

@@ -20,7 +20,7 @@ import (
 // asked is the shipped map's zone with ns1 alone, whose address may be any.
 func asked(t testing.TB, servers ...netip.AddrPort) Zone {
 	t.Helper()
-	return Zone{Name: "media.example", Servers: servers, NS: map[string][]netip.Addr{"ns1.media.example": nil}, Served: nodetest.World(t).Map.Served, Timeout: 500 * time.Millisecond,
+	return Zone{Name: "media.example", Servers: servers, NS: map[string][]netip.Addr{"ns1.media.example": nil}, Served: nodetest.World(t).Map.Served, Timeout: 3 * time.Second,
 		Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/27"), netip.MustParsePrefix("198.51.100.0/27")}}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/nettest"
 )
 
 // Serve answers at an address, host:port, over UDP and TCP until the test ends; port 0 is
@@ -63,12 +64,7 @@ func Unbound(t testing.TB, at netip.AddrPort, zone, config string) netip.AddrPor
 	t.Helper()
 	path, dir := exectest.Need(t, "unbound", "unbound"), t.TempDir()
 	if at.Port() == 0 {
-		l, err := net.ListenPacket("udp", at.String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		at = l.LocalAddr().(*net.UDPAddr).AddrPort()
-		l.Close()
+		at = nettest.Free(t, at.Addr())
 	}
 	file := filepath.Join(dir, "unbound.conf")
 	text := fmt.Sprintf(`server:

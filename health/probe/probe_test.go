@@ -15,6 +15,8 @@ import (
 
 	"github.com/pion/stun/v4"
 	pion "github.com/pion/turn/v5"
+
+	"bailiwick/tools/nettest"
 )
 
 func TestReady(t *testing.T) {
@@ -80,16 +82,11 @@ func TestReadyOpensAConnectionEachTime(t *testing.T) {
 }
 
 func TestReadyFails(t *testing.T) {
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, nobody answers
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	gone.Close()
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
 	untrusted.TLS = &tls.Config{}
@@ -102,7 +99,7 @@ func TestReadyFails(t *testing.T) {
 		name, url string
 		want      Reason
 	}{
-		{"nothing listens", "http://" + gone.Addr().String(), Refused},
+		{"nothing listens", "http://" + nettest.Closed(t).String(), Refused},
 		{"nobody answers", "http://" + silent.Addr().String(), TimedOut},
 		{"certificate of nobody we trust", untrusted.URL, TLS},
 		{"https asked of plain http", "https://" + plain.Listener.Addr().String(), TLS},
@@ -228,19 +225,13 @@ func TestSTUNOfATURNServer(t *testing.T) {
 func TestSTUNFails(t *testing.T) {
 	var asked atomic.Int32
 	silent := responder(t, "127.0.0.1:0", func(int, *stun.Message, *net.UDPAddr) [][]byte { asked.Add(1); return nil })
-	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := closed.LocalAddr().(*net.UDPAddr).AddrPort()
-	closed.Close()
 
 	tests := []struct {
 		name string
 		addr netip.AddrPort
 		want Reason
 	}{
-		{"nothing listens", gone, Refused},
+		{"nothing listens", nettest.Closed(t), Refused},
 		{"nobody answers", silent, TimedOut},
 		{"no address", netip.AddrPort{}, Malformed},
 		{"no port", netip.MustParseAddrPort("127.0.0.1:0"), Malformed},

@@ -3,7 +3,6 @@ package consul
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"bailiwick/store"
 	"bailiwick/store/consultest"
 	"bailiwick/store/storetest"
+	"bailiwick/tools/nettest"
 )
 
 const patience = 40 * time.Second
@@ -278,16 +278,12 @@ func TestNotConsul(t *testing.T) {
 
 // A refused connection ends in an error, not in an empty answer or a hang.
 func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	nobody := nettest.Closed(t).String()
+	s, err := New(nobody, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	s, err := New(l.Addr().String(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.List(t.Context(), ""); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
+	if _, err := s.List(t.Context(), ""); err == nil || !strings.Contains(err.Error(), nobody) {
 		t.Errorf("List: got error %v, want one that names the address", err)
 	}
 	if _, err := New("", ""); err == nil {

@@ -16,11 +16,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime"
 	"strconv"
 	"testing"
 
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/nettest"
 )
 
 // Version is the Consul that the tests are written against.
@@ -92,7 +94,8 @@ type ports struct{ http, server, serf int }
 func address(t testing.TB) (string, ports) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		return "127.0.0.1", ports{freePort(t), freePort(t), freePort(t)}
+		free := func() int { return int(nettest.Free(t, netip.MustParseAddr("127.0.0.1")).Port()) }
+		return "127.0.0.1", ports{free(), free(), free()}
 	}
 	usual := ports{http: 8500, server: 8300, serf: 8301}
 	for range 20 {
@@ -117,14 +120,4 @@ func free(ip string, p ports) error {
 		errs[i] = err
 	}
 	return cmp.Or(errs[:]...)
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("consultest: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
