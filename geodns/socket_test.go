@@ -113,7 +113,7 @@ func TestGarbageDoesNotStopTheServer(t *testing.T) {
 // connection limit and a shutdown that waits for nobody.
 func TestTCP(t *testing.T) {
 	s := listen(t)
-	s.maxConns, s.idle = 2, 200*time.Millisecond
+	s.maxConns, s.idle = 2, time.Second
 	serve(t, s)
 	c := dial(t, s, "tcp")
 	var all [][]byte

@@ -102,7 +102,7 @@ func TestDNSOverTLS(t *testing.T) {
 func TestTLSSharesTheLimits(t *testing.T) {
 	with, client := withTLS(t)
 	s := listen(t, with)
-	s.maxConns, s.idle = 2, 300*time.Millisecond
+	s.maxConns, s.idle = 2, 2*time.Second
 	serve(t, s)
 	q := framed(pack(t, ask("join.media.example.", dns.TypeA)))
 	tcp, over := dial(t, s, "tcp"), dialTLS(t, s, client)
