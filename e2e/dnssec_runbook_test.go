@@ -173,7 +173,7 @@ func TestDNSSECFlags(t *testing.T) {
 		{"a TTL that no roll waits for", []string{"--dnssec", "--zone-file", zone}, zone + ":2: a.media.example. TXT: TTL 86400: want at most 3600"},
 		{"an algorithm", []string{"--dnssec", "--dnssec-algorithm", "8"}, "want 13 (ECDSA P-256) or 15 (Ed25519)"},
 		{"a parent without keys", []string{"--parent", "192.0.2.53"}, "want --dnssec"},
-		{"a parent by name", []string{"--dnssec", "--parent", "ns.example"}, "want an address of a name server of the parent zone"},
+		{"a parent by name", []string{"--dnssec", "--parent", "ns.example"}, `--parent: "ns.example": want the IP address of a DNS server`},
 		{"a short life", []string{"--dnssec", "--dnssec-lifetime", "1h"}, "a roll takes longer"},
 	} {
 		out, code := run(t, append([]string{"dns", "--listen", n + ".0.1:8053"}, c.args...)...)

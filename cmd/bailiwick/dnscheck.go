@@ -18,9 +18,9 @@ import (
 type dnsCheckCmd struct {
 	Map string `help:"The region map, which names the zone and whom it serves." default:"regions.yaml" placeholder:"FILE"`
 	zoneFlags
-	Server  []string       `help:"A DNS node, with its port if it is not 53; one flag each. The addresses of the zone's name servers when none is given." placeholder:"ADDR"`
+	Server  []serverAddr   `help:"A DNS node, with its port if it is not 53; one flag each. The addresses of the zone's name servers when none is given." placeholder:"ADDR"`
 	NS      []netip.Addr   `help:"Addresses that ns1.ZONE should have, where there is no zone file." name:"ns"`
-	Parent  []string       `help:"A server of the parent zone: its delegation and DS are compared." placeholder:"ADDR"`
+	Parent  []serverAddr   `help:"A server of the parent zone: its delegation and DS are compared." placeholder:"ADDR"`
 	Subnet  []netip.Prefix `help:"Client networks that must have an edge, of different countries; when none is given, the map's overrides, else those of bailiwick dev, which other nodes need not place."`
 	DoT     uint16         `help:"Check DNS over TLS at this port of the nodes." name:"dot" placeholder:"PORT"`
 	TLSName string         `help:"The name that the certificate should have; the zone's first name server when none is given." placeholder:"NAME"`

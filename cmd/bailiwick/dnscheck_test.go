@@ -149,8 +149,8 @@ func TestDNSCheckMisuse(t *testing.T) {
 		args       []string
 	}{
 		{"nobody to ask", "name them with --server", nil},
-		{"a name in place of an address", `--server "ns1.example": want an IP address`, []string{"--server", "ns1.example"}},
-		{"a parent that is none", `--parent "x"`, []string{"--server", "127.0.0.1", "--parent", "x"}},
+		{"a name in place of an address", `--server: "ns1.example": want the IP address of a DNS server`, []string{"--server", "ns1.example"}},
+		{"a parent that is none", `--parent: "x": want`, []string{"--server", "127.0.0.1", "--parent", "x"}},
 		{"no zone file", "--zone-file", []string{"--server", "127.0.0.1", "--zone-file", "missing.db"}},
 		{"no certificates", "--tls-ca", []string{"--server", "127.0.0.1", "--tls-ca", shippedMap}},
 	} {

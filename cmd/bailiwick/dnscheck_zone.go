@@ -21,15 +21,13 @@ func (c *dnsCheckCmd) zone() (z check.Zone, err error) {
 	if err != nil {
 		return z, err
 	}
-	z = check.Zone{Name: m.Zone, Served: m.Served, Subnets: c.Subnet, DoT: c.DoT, TLSName: c.TLSName, Timeout: c.Timeout}
+	z = check.Zone{Name: m.Zone, Served: m.Served, Subnets: c.Subnet, DoT: c.DoT, TLSName: c.TLSName, Timeout: c.Timeout,
+		Servers: addrPorts(c.Server), Parents: addrPorts(c.Parent)}
 	if z.NS, err = c.nameServers(m.Zone); err != nil {
 		return z, misuse{err}
 	}
 	if len(z.Subnets) == 0 {
 		z.Subnets, z.Guessed = networks(m)
-	}
-	if z.Servers, err = endpoints("--server", c.Server); err != nil {
-		return z, err
 	}
 	if len(z.Servers) == 0 {
 		for _, name := range slices.Sorted(maps.Keys(z.NS)) {
@@ -50,8 +48,7 @@ func (c *dnsCheckCmd) zone() (z check.Zone, err error) {
 			return z, misuse{fmt.Errorf("--tls-ca: %s: holds no certificate in PEM", c.TLSCA)}
 		}
 	}
-	z.Parents, err = endpoints("--parent", c.Parent)
-	return z, err
+	return z, nil
 }
 
 // nameServers are the zone file's; without NS records there it is ns1, with the
@@ -96,19 +93,4 @@ func networks(m *region.Map) (list []netip.Prefix, guessed bool) {
 		return list, false
 	}
 	return pick(geo.BuiltIn()), true
-}
-
-// endpoints are addresses with their port, 53 where there is none.
-func endpoints(flag string, list []string) (at []netip.AddrPort, err error) {
-	for _, text := range list {
-		p, err := netip.ParseAddrPort(text)
-		if a, bare := netip.ParseAddr(text); bare == nil {
-			p, err = netip.AddrPortFrom(a, 53), nil
-		}
-		if err != nil {
-			return nil, misuse{fmt.Errorf("%s %q: want an IP address, with :PORT if it is not 53", flag, text)}
-		}
-		at = append(at, p)
-	}
-	return at, nil
 }

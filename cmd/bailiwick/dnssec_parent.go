@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -16,21 +15,6 @@ import (
 
 // parentTimeout is how long one of the parent's servers may take, each of UDP and TCP.
 const parentTimeout = 3 * time.Second
-
-// serverAddr is the address of a DNS server, with a port or without.
-type serverAddr struct{ netip.AddrPort }
-
-func (a *serverAddr) UnmarshalText(b []byte) error {
-	if at, err := netip.ParseAddr(string(b)); err == nil {
-		a.AddrPort = netip.AddrPortFrom(at, 53)
-		return nil
-	}
-	var err error
-	if a.AddrPort, err = netip.ParseAddrPort(string(b)); err != nil {
-		return fmt.Errorf("%.64q: want an address of a name server of the parent zone, such as 192.0.2.53 or [2001:db8::53]:53", b)
-	}
-	return nil
-}
 
 // askParent asks every one of the parent's servers for the zone's DS: they must be
 // authoritative, agree, and have signatures that are valid now, which shows a wrong

@@ -102,19 +102,6 @@ func TestAskParent(t *testing.T) {
 	})
 }
 
-func TestServerAddr(t *testing.T) {
-	for _, c := range []struct{ in, want string }{
-		{"192.0.2.53", "192.0.2.53:53"}, {"192.0.2.53:5300", "192.0.2.53:5300"}, {"2001:db8::53", "[2001:db8::53]:53"},
-		{"[2001:db8::53]:5300", "[2001:db8::53]:5300"}, {"ns.example", ""}, {"", ""}, {"192.0.2.53:x", ""},
-	} {
-		var a serverAddr
-		err := a.UnmarshalText([]byte(c.in))
-		if (err != nil) != (c.want == "") || err == nil && a.String() != c.want {
-			t.Errorf("%q: got %s, %v, want %q", c.in, a, err, c.want)
-		}
-	}
-}
-
 // FuzzParentSays: no bytes from a server make it panic, and what it takes as the
 // parent's DS is of the zone.
 func FuzzParentSays(f *testing.F) {

@@ -44,7 +44,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func TestEveryHelpHasItsExample(t *testing.T) {
-	parser, err := kong.New(new(cli), defaults())
+	parser, err := kong.New(new(cli), defaults(), addressFlags())
 	if err != nil {
 		t.Fatal(err)
 	}
