@@ -18,6 +18,7 @@ import (
 	"bailiwick/store"
 	"bailiwick/store/consul"
 	"bailiwick/store/consultest"
+	"bailiwick/tools/nettest"
 )
 
 var policies = regexp.MustCompile("(?m)^<!-- policy: (\\w+) -->\n```hcl\n((?:.*\n)*?)```$")
@@ -38,7 +39,7 @@ func TestConsulRunbook(t *testing.T) {
 		t.Fatalf("policies of %d kinds, want dns and edge", len(tokens))
 	}
 
-	n, keys := newNet(), filepath.Join(t.TempDir(), "keys.txt")
+	n, keys := nettest.Net(t), filepath.Join(t.TempDir(), "keys.txt")
 	write(t, keys, "dev\n")
 	t.Setenv("CONSUL_HTTP_TOKEN", tokens["dns"])
 	node := start(t, "dns", "--node", "dns-1", "--listen", n+".0.1:8053", "--http", n+".0.1:8081", "--consul", server.Addr(), "--dnssec", "--probe-interval", "250ms")

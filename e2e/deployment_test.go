@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"bailiwick/store/consultest"
+	"bailiwick/tools/nettest"
 	"bailiwick/web/webtest"
 )
 
@@ -26,7 +27,7 @@ type deployment struct {
 
 func deploy(t *testing.T) *deployment {
 	t.Helper()
-	d := &deployment{t: t, servers: consultest.StartCluster(t, 3, "performance { raft_multiplier = 5 }"), net: newNet(), state: t.TempDir(), edges: map[string]*process{}, args: map[string][]string{}}
+	d := &deployment{t: t, servers: consultest.StartCluster(t, 3, "performance { raft_multiplier = 5 }"), net: nettest.Net(t), state: t.TempDir(), edges: map[string]*process{}, args: map[string][]string{}}
 	keys := filepath.Join(d.state, "keys.txt")
 	if err := os.WriteFile(keys, []byte("# backends\ndev\n"), 0o600); err != nil {
 		t.Fatal(err)

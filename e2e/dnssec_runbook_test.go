@@ -17,6 +17,7 @@ import (
 	"bailiwick/store"
 	"bailiwick/store/consul"
 	"bailiwick/store/consultest"
+	"bailiwick/tools/nettest"
 )
 
 // aged puts a key set of that state into Consul, as if the zone were some days old.
@@ -127,7 +128,7 @@ func TestDNSSECVerbs(t *testing.T) {
 func TestNodeWithoutKeys(t *testing.T) {
 	server := consultest.Start(t)
 	server.Pause()
-	n := newNet()
+	n := nettest.Net(t)
 	node := launch(t, "dns", "--listen", n+".0.1:8053", "--http", n+".0.1:8081", "--consul", server.Addr(), "--dnssec")
 	eventually(t, "says why it is not ready", func() error {
 		r, err := http.Get("http://" + n + ".0.1:8081/readyz")
@@ -160,7 +161,7 @@ func TestNodeWithoutKeys(t *testing.T) {
 
 // TestDNSSECFlags: what a node refuses to start with.
 func TestDNSSECFlags(t *testing.T) {
-	n := newNet()
+	n := nettest.Net(t)
 	zone := t.TempDir() + "/zone.db"
 	if err := os.WriteFile(zone, []byte("\na 86400 TXT x\n"), 0o600); err != nil {
 		t.Fatal(err)

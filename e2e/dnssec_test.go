@@ -11,13 +11,14 @@ import (
 
 	"bailiwick/store/consultest"
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/nettest"
 )
 
 // A DNS node makes the zone's keys in Consul, `dns ds` prints what the parent should
 // have, and a node that starts without Consul signs with the same keys.
 func TestKeysOutliveConsul(t *testing.T) {
 	server := consultest.Start(t)
-	n, state := newNet(), t.TempDir()
+	n, state := nettest.Net(t), t.TempDir()
 	args := []string{"dns", "--listen", n + ".0.1:8053", "--consul", server.Addr(), "--state", state, "--probe-interval", "250ms", "--dnssec"}
 	node := start(t, args...)
 	signed := func() string {

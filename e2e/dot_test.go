@@ -14,13 +14,14 @@ import (
 
 	"bailiwick/acme/certtest"
 	"bailiwick/store/consultest"
+	"bailiwick/tools/nettest"
 )
 
 // A node serves DNS over TLS, takes a renewed certificate without a restart, and its
 // query log has a network where the client was.
 func TestNodeServesTLSAndLogs(t *testing.T) {
 	server := consultest.Start(t)
-	n, dir := newNet(), t.TempDir()
+	n, dir := nettest.Net(t), t.TempDir()
 	cert, key, log := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "queries")
 	first := issue(t, cert, key)
 	node := start(t, "dns", "--listen", n+".0.1:8053", "--dot", n+".0.1:8853", "--tls-cert", cert, "--tls-key", key, "--http", n+".0.1:8080",

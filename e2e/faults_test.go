@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bailiwick/store/consultest"
+	"bailiwick/tools/nettest"
 )
 
 // Consul absent at the start: the node runs, says so, promises nothing, and takes
@@ -16,7 +17,7 @@ import (
 func TestConsulAbsentAtStart(t *testing.T) {
 	server := consultest.Start(t)
 	server.Kill()
-	n := newNet()
+	n := nettest.Net(t)
 	p := start(t, "dns", "--listen", n+".0.1:8053", "--http", n+".0.1:8080", "--consul", server.Addr(), "--state", t.TempDir(), "--probe-interval", "250ms")
 	eventually(t, "the log names the Consul that is missing", func() error {
 		if log := p.stderr.String(); !strings.Contains(log, "out of reach") || !strings.Contains(log, server.Addr()) {

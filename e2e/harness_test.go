@@ -13,12 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"bailiwick/tools/exectest"
 	"bailiwick/tools/logtest"
+	"bailiwick/tools/nettest"
 )
 
 // patience is how long a test waits for an event before it fails.
@@ -46,12 +46,6 @@ func TestMain(m *testing.M) {
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
-
-// nets hands each test loopback addresses of its own: 127.N.x.x, away from the
-// 127.0 of a developer's own `make dev`.
-var nets atomic.Int32
-
-func newNet() string { return fmt.Sprintf("127.%d", 60+nets.Add(1)) }
 
 // process is one running binary.
 type process struct {
@@ -164,7 +158,7 @@ type dev struct {
 
 func startDev(t *testing.T, args ...string) *dev {
 	t.Helper()
-	n := newNet()
+	n := nettest.Net(t)
 	return &dev{start(t, append([]string{"dev", "--net", n}, args...)...), n}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"bailiwick/geodns/dnstest"
 	"bailiwick/geodns/geo"
+	"bailiwick/tools/nettest"
 )
 
 // resolver runs a real Unbound with an ECS cache in front of a deployment's zone and
@@ -23,7 +24,7 @@ func resolver(t *testing.T, authority, anchor string) string {
 	if anchor != "" {
 		trust = fmt.Sprintf("trust-anchor: %q", anchor)
 	}
-	at := netip.AddrPortFrom(netip.MustParseAddr(newNet()+".0.53"), 8053)
+	at := netip.AddrPortFrom(netip.MustParseAddr(nettest.Net(t)+".0.53"), 8053)
 	dnstest.Unbound(t, at, "media.example", fmt.Sprintf(`
   module-config: "subnetcache validator iterator"
   send-client-subnet: %s

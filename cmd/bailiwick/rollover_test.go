@@ -22,6 +22,7 @@ import (
 	"bailiwick/steer/world"
 	"bailiwick/tools/exectest"
 	"bailiwick/tools/logtest"
+	"bailiwick/tools/nettest"
 )
 
 // quick is a policy of seconds, for caches that hold nothing for longer than one. What it
@@ -305,7 +306,7 @@ func TestRollover(t *testing.T) {
 	}
 	t.Parallel()
 	exectest.Need(t, "delv", "bind9-dnsutils")
-	r := startRollover(t, "127.58", nil)
+	r := startRollover(t, nettest.Net(t), nil)
 	r.until(false, "csk/13 published")
 	r.until(false, "csk/13 ready+ds")
 	r.until(false, "csk/13 active")
@@ -333,7 +334,7 @@ func TestLifetime(t *testing.T) {
 	}
 	t.Parallel()
 	exectest.Need(t, "delv", "bind9-dnsutils")
-	r := startRollover(t, "127.59", func(c *signingConfig) {
+	r := startRollover(t, nettest.Net(t), func(c *signingConfig) {
 		c.split, c.algorithm = true, dnssec.Ed25519
 		c.policy.Lifetime = 5 * time.Second
 	})

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"bailiwick/tools/nettest"
 )
 
 const testZone = "media.example"
@@ -266,13 +268,13 @@ func TestConnects(t *testing.T) {
 // bailiwick dev --tls, whole: console, API and every edge over TLS, judged up by its
 // own probes, which trust the local CA.
 func TestDevTLS(t *testing.T) {
-	dir := t.TempDir()
+	dir, n := t.TempDir(), nettest.Net(t)
 	out := &lines{lines: make(chan string, 64)}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	var stderr bytes.Buffer
 	running.Go(func() {
-		if code := run(ctx, []string{"dev", "--tls", "--tls-dir", dir, "--net", "127.57", "--map", "../../regions.yaml"}, strings.NewReader(""), out, &stderr); code != 0 {
+		if code := run(ctx, []string{"dev", "--tls", "--tls-dir", dir, "--net", n, "--map", "../../regions.yaml"}, strings.NewReader(""), out, &stderr); code != 0 {
 			t.Errorf("exit code %d: %s", code, &stderr)
 		}
 		close(out.lines)
@@ -286,7 +288,7 @@ func TestDevTLS(t *testing.T) {
 		}
 	}
 	ca := filepath.Join(dir, "media.example-ca.pem")
-	for _, want := range []string{"console  https://127.57.0.1:8080/console/", "edges    10, one a region, from https://127.57.1.1:8080", "ca       " + ca, "curl --cacert '" + ca + "'"} {
+	for _, want := range []string{"console  https://" + n + ".0.1:8080/console/", "edges    10, one a region, from https://" + n + ".1.1:8080", "ca       " + ca, "curl --cacert '" + ca + "'"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -298,7 +300,7 @@ func TestDevTLS(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(b)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true, DisableKeepAlives: true}}
-	for _, url := range []string{"https://127.57.0.1:8080/console/", "https://127.57.5.1:8080/c/x", "https://127.57.5.1:8080/readyz"} {
+	for _, url := range []string{"https://" + n + ".0.1:8080/console/", "https://" + n + ".5.1:8080/c/x", "https://" + n + ".5.1:8080/readyz"} {
 		r, err := client.Get(url)
 		if err != nil {
 			t.Fatal(err)
@@ -308,7 +310,7 @@ func TestDevTLS(t *testing.T) {
 			t.Errorf("GET %s: %d, CSP %q", url, r.StatusCode, csp)
 		}
 	}
-	q, _ := http.NewRequest("POST", "https://127.57.0.1:8080/v1/consults", strings.NewReader(`{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}`))
+	q, _ := http.NewRequest("POST", "https://"+n+".0.1:8080/v1/consults", strings.NewReader(`{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}`))
 	q.Header.Set("Authorization", "Bearer dev")
 	r, err := client.Do(q)
 	if err != nil {
@@ -316,17 +318,17 @@ func TestDevTLS(t *testing.T) {
 	}
 	body, _ := io.ReadAll(r.Body)
 	r.Body.Close()
-	if r.StatusCode != 201 || !strings.Contains(string(body), `"url":"https://127.57.`) {
+	if r.StatusCode != 201 || !strings.Contains(string(body), `"url":"https://`+n+`.`) {
 		t.Errorf("POST: %d %s", r.StatusCode, body)
 	}
 	// The name as well, where a resolver leads there.
-	conn, err := tls.Dial("tcp", "127.57.5.1:5349", &tls.Config{RootCAs: roots, ServerName: "de-ber-1.edge.media.example"})
+	conn, err := tls.Dial("tcp", n+".5.1:5349", &tls.Config{RootCAs: roots, ServerName: "de-ber-1.edge.media.example"})
 	if err != nil {
 		t.Fatalf("TURN over TLS: %v", err)
 	}
 	conn.Close()
 	var said bytes.Buffer
-	if code := run(t.Context(), []string{"probe", "https://de-ber-1.edge.media.example:8080", "--at", "127.57.5.1", "--tls-root", ca}, strings.NewReader(""), &said, &said); code != 0 {
+	if code := run(t.Context(), []string{"probe", "https://de-ber-1.edge.media.example:8080", "--at", n + ".5.1", "--tls-root", ca}, strings.NewReader(""), &said, &said); code != 0 {
 		t.Errorf("probe: exit code %d: %s", code, &said)
 	}
 }

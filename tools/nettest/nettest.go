@@ -3,6 +3,7 @@
 package nettest
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -68,4 +69,22 @@ func Free(t testing.TB, ip netip.Addr) netip.AddrPort {
 	}
 	t.Fatalf("no free port at %s: %v", ip, err)
 	return netip.AddrPort{}
+}
+
+// Net is a network of loopback, 127.N, that is the test's own until it ends, whatever else
+// runs on the machine, if that asks here too. 127.0 to 127.15 are left to people. Only
+// Linux has all of 127.0.0.0/8.
+func Net(t testing.TB) string {
+	t.Helper()
+	var err error
+	for range 100 {
+		prefix := fmt.Sprintf("127.%d", 16+rand.IntN(239))
+		var claim net.Listener // the kernel gives it once, and back when the process ends
+		if claim, err = net.Listen("tcp", prefix+".255.254:9999"); err == nil {
+			t.Cleanup(func() { claim.Close() })
+			return prefix
+		}
+	}
+	t.Fatalf("no network of loopback is free: %v", err)
+	return ""
 }

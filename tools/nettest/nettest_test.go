@@ -49,3 +49,20 @@ func TestFree(t *testing.T) {
 	}
 	pc.Close()
 }
+
+// TestNet: two tests never have the same one, and it can be listened in.
+func TestNet(t *testing.T) {
+	seen := map[string]bool{}
+	for range 50 {
+		n := Net(t)
+		if seen[n] {
+			t.Fatalf("%s twice", n)
+		}
+		seen[n] = true
+		l, err := net.Listen("tcp", n+".0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+}
