@@ -89,6 +89,10 @@ func isLabel(s string) bool {
 	return len(s) >= 1 && len(s) <= 63
 }
 
+// Valid tells whether the ID can be a name in the zone, as every ID of a map can: one
+// from elsewhere may be anything.
+func (id EdgeID) Valid() bool { return isLabel(string(id)) }
+
 // label reads the key of an entry as a DNS label.
 func (r *reader) label(e entry, what string) bool {
 	if !isLabel(e.key) {

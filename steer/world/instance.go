@@ -37,6 +37,9 @@ func ParseInstance(in store.Instance) (region.ID, steer.Edge, error) {
 	fail := func(field string, err error) (region.ID, steer.Edge, error) {
 		return "", steer.Edge{}, fmt.Errorf("instance %s: meta %s: %w", in.ID, field, err)
 	}
+	if !e.ID.Valid() {
+		return "", steer.Edge{}, fmt.Errorf("instance %.70q: want a DNS label as ID, such as de-fra-1", in.ID)
+	}
 	var err error
 	for field, to := range map[string]*netip.Addr{"addr4": &e.Addr4, "addr6": &e.Addr6} {
 		if s := in.Meta[field]; s != "" {
@@ -44,6 +47,13 @@ func ParseInstance(in store.Instance) (region.ID, steer.Edge, error) {
 				return fail(field, err)
 			}
 		}
+	}
+	// No record holds an address of the other family, and one that is mapped is neither.
+	if e.Addr4.IsValid() && !e.Addr4.Is4() {
+		return fail("addr4", fmt.Errorf("%s: want IPv4", e.Addr4))
+	}
+	if e.Addr6.IsValid() && (!e.Addr6.Is6() || e.Addr6.Is4In6() || e.Addr6.Zone() != "") {
+		return fail("addr6", fmt.Errorf("%s: want IPv6 without a zone", e.Addr6))
 	}
 	for field, to := range map[string]*netip.AddrPort{"media": &e.Media, "turn": &e.Turn} {
 		if *to, err = netip.ParseAddrPort(in.Meta[field]); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -401,6 +402,21 @@ func TestParseInstanceRefusesNonsense(t *testing.T) {
 		bad.Meta[key] = value
 		if _, _, err := ParseInstance(bad); err == nil {
 			t.Errorf("meta %s=%q was accepted", key, value)
+		}
+	}
+	// What no DNS record can hold would be SERVFAIL for every client of the region.
+	for _, c := range []struct{ id, field, value string }{
+		{"e", "addr4", "2001:db8::1"}, {"e", "addr4", "::ffff:192.0.2.1"}, {"e", "addr6", "192.0.2.1"},
+		{"e", "addr6", "::ffff:192.0.2.1"}, {"e", "addr6", "fe80::1%eth0"},
+		{strings.Repeat("a", 64), "", ""}, {"a.b", "", ""}, {"a..b", "", ""}, {"E", "", ""}, {"", "", ""},
+	} {
+		bad := good
+		bad.ID, bad.Meta = c.id, maps.Clone(good.Meta)
+		if c.field != "" {
+			bad.Meta[c.field] = c.value
+		}
+		if _, _, err := ParseInstance(bad); err == nil {
+			t.Errorf("ID %q with meta %s=%q was accepted", c.id, c.field, c.value)
 		}
 	}
 }
