@@ -35,6 +35,10 @@ const (
 	dsGone = "ds-gone"
 	// history is how many removed keys are remembered.
 	history = 4
+	// longestDS is what counts of a DS's TTL. No resolver of note keeps anything longer than
+	// weeks (RFC 8767 section 4), and a parent could else make a roll last for 136 years, or
+	// write a TTL into the key file that no node reads (RFC 2181 section 8).
+	longestDS = 4 * 7 * 24 * time.Hour
 )
 
 // Next is the rollover: the set as it should be at that time, and the steps that led
@@ -192,7 +196,7 @@ func (r *roll) observe(parent *Parent) {
 		}
 		switch there := parent.has(r.Zone, *k) && len(parent.others(*k)) == 0; {
 		case there && k.DSSeen.IsZero():
-			k.DSSeen, k.DSTTL, k.DSBy = r.now, parent.TTL.Truncate(time.Second), parent.By
+			k.DSSeen, k.DSTTL, k.DSBy = r.now, min(parent.TTL, longestDS).Truncate(time.Second), parent.By
 			r.tell(*k, dsSeen)
 		case !there && !k.DSSeen.IsZero():
 			k.DSSeen, k.DSTTL, k.DSBy = time.Time{}, 0, ""
