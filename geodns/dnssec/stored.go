@@ -65,6 +65,9 @@ func Step(ctx context.Context, st store.Store, zone string, first func() (Set, e
 		if err != nil {
 			return Set{}, nil, err
 		}
+		if _, err := Parse(b); err != nil { // no node could read it, nor this one after a restart
+			return Set{}, nil, fmt.Errorf("dnssec keys of %s: a step that no node could read is not written: %w", zone, err)
+		}
 		if _, err = st.CAS(ctx, StoreKey(zone), b, rev); err == nil {
 			return s, events, nil
 		} else if !errors.Is(err, store.ErrConflict) {

@@ -138,3 +138,30 @@ func TestStepKeepsWhatItCannotRead(t *testing.T) {
 		t.Errorf("keys of another zone: got %v", err)
 	}
 }
+
+// TestStepWritesNothingUnreadable: the name of who confirms a DS comes from the
+// environment, and its octets may be any.
+func TestStepWritesNothingUnreadable(t *testing.T) {
+	st := store.NewMemory()
+	if _, _, err := Step(t.Context(), st, "media.example", firstSet(epoch), nextAt(epoch)); err != nil {
+		t.Fatal(err)
+	}
+	before, err := st.Get(t.Context(), StoreKey("media.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, by := range map[string]string{"too long": strings.Repeat("a", maxActor+1), "longer as JSON": strings.Repeat("\xff", maxActor)} {
+		_, _, err := Step(t.Context(), st, "media.example", firstSet(epoch), func(s Set) (Set, []Event, error) {
+			s = s.clone()
+			s.Serial++
+			s.Keys[0].DSBy = by
+			return s, []Event{{Zone: s.Zone, Key: s.Keys[0].Tag, Role: CSK, What: dsSeen, At: epoch}}, nil
+		})
+		if err == nil || !strings.Contains(err.Error(), "is not written: ") {
+			t.Errorf("%s: got %v, want it refused", name, err)
+		}
+		if after, err := st.Get(t.Context(), StoreKey("media.example")); err != nil || string(after.Value) != string(before.Value) {
+			t.Errorf("%s: the stored set is another one, %v", name, err)
+		}
+	}
+}
