@@ -136,12 +136,28 @@ func client(c Config, s *Solver) *acmez.Client {
 		Client: &acmeapi.Client{
 			Directory:   c.CA,
 			UserAgent:   "bailiwick",
-			HTTPClient:  &http.Client{Transport: transport, Timeout: 30 * time.Second},
+			HTTPClient:  &http.Client{Transport: bounded{transport}, Timeout: 30 * time.Second},
 			PollTimeout: 2 * time.Minute,
 			Logger:      slog.New(slog.DiscardHandler),
 		},
 		ChallengeSolvers: map[string]acmez.Solver{acmeapi.ChallengeTypeDNS01: s},
 	}
+}
+
+// maxAnswer bounds what is read of one answer of a CA, in octets: the library reads all
+// of it into memory, and that of an error into the error.
+const maxAnswer = 256 << 10
+
+// bounded reads no more of an answer.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (b bounded) RoundTrip(q *http.Request) (*http.Response, error) {
+	r, err := b.RoundTripper.RoundTrip(q)
+	if err == nil {
+		r.Body = http.MaxBytesReader(nil, r.Body, maxAnswer)
+	}
+	return r, err
 }
 
 // TLSConfig serves the newest certificate to each new connection; those that are open
@@ -243,16 +259,16 @@ func (k *Keeper) fail(err error, now time.Time) {
 	k.retry = now.Add(wait)
 	k.failed.Store(&failure{err})
 	k.metrics.failures.Inc()
-	cert := k.current.Load()
+	cert, said := k.current.Load(), fmt.Sprintf("%.1000s", err) // of a CA's answer it may hold all
 	switch {
 	case cert == nil:
-		k.log.Error("certificate not obtained: TLS cannot be served", "region", k.region, "retry", k.retry, "err", err)
+		k.log.Error("certificate not obtained: TLS cannot be served", "region", k.region, "retry", k.retry, "err", said)
 	case now.After(cert.leaf.NotAfter):
 		k.log.Error("certificate has expired and is not renewed: it is served all the same", "region", k.region,
-			"expired", cert.leaf.NotAfter, "retry", k.retry, "err", err)
+			"expired", cert.leaf.NotAfter, "retry", k.retry, "err", said)
 	default:
 		k.log.Error("certificate not renewed: the old one is served", "region", k.region,
-			"expires", cert.leaf.NotAfter, "retry", k.retry, "err", err)
+			"expires", cert.leaf.NotAfter, "retry", k.retry, "err", said)
 	}
 }
 
@@ -271,6 +287,10 @@ func (k *Keeper) serve(c *certificate) {
 	k.log.Info("certificate in force", "region", k.region, "names", c.leaf.DNSNames, "expires", c.leaf.NotAfter)
 }
 
+// leastLife is how long every new certificate is kept: one that is over when it comes, or
+// ends before it begins, would else be followed by the next order at once, and so on.
+const leastLife = 10 * time.Second
+
 // plan works out when the certificate wants renewing: at the time chosen in the CA's
 // window (RFC 9773 section 4.2), in the last twentieth of its life at the latest;
 // without a window when a third of its life is left. A CA that wants each new
@@ -286,7 +306,7 @@ func (k *Keeper) plan() {
 				due = latest
 			}
 		}
-		if soonest := k.ordered.Add(min(time.Hour, life/3)); due.Before(soonest) {
+		if soonest := k.ordered.Add(max(min(time.Hour, life/3), leastLife)); due.Before(soonest) {
 			due = soonest
 		}
 	}

@@ -52,6 +52,21 @@ func decodeCertificate(b []byte, names []string) (*certificate, error) {
 	return &certificate{leaf: pair.Leaf, pair: &pair, kept: b}, nil
 }
 
+// usable tells whether clients take the certificate now; their clocks differ, and CAs
+// put the beginning an hour back.
+func (c *certificate) usable(now time.Time) bool {
+	return c.leaf.NotBefore.Before(now.Add(time.Hour)) && now.Before(c.leaf.NotAfter)
+}
+
+// worse tells whether c must not take old's place: the newer of two wins, unless it is of
+// no use and the older one is. Every node decides alike, or they would overwrite each other.
+func (c *certificate) worse(old *certificate, now time.Time) bool {
+	if is := c.usable(now); is != old.usable(now) {
+		return !is
+	}
+	return c.leaf.NotBefore.Before(old.leaf.NotBefore)
+}
+
 // load puts the storage's certificate in force; a missing one is no error. A store that
 // has lost it, or fell back to an older one, gets the newer one again: of the nodes of
 // a region the newest certificate wins.
@@ -69,7 +84,7 @@ func (k *Keeper) load(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case old != nil && c.leaf.NotBefore.Before(old.leaf.NotBefore):
+	case old != nil && c.worse(old, time.Now()):
 		k.unsaved = true
 	default:
 		k.serve(c)
@@ -158,6 +173,10 @@ func (k *Keeper) order(ctx context.Context) error {
 		return refused{fmt.Errorf("certificate: order from %s: %w", k.client.Directory, err)}
 	}
 	k.ordered = time.Now()
+	if before != nil && before.usable(k.ordered) && !c.usable(k.ordered) {
+		return refused{fmt.Errorf("certificate: order from %s: it gave one from %s until %s, and it is %s: is the CA's clock right, and this node's?",
+			k.client.Directory, c.leaf.NotBefore.Format(time.RFC3339), c.leaf.NotAfter.Format(time.RFC3339), k.ordered.UTC().Format(time.RFC3339))}
+	}
 	k.serve(c) // even when it cannot be saved: the CA has counted it
 	k.unsaved = true
 	return k.save(ctx, c)
