@@ -136,9 +136,13 @@ func WriteFile(path string, b []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// writeSynced keeps the file to its owner: values may be secrets of an ACME account.
+// writeSynced keeps the file to its owner: values may be secrets of an ACME account. One
+// that is there keeps its owner and mode when it is opened, or leads elsewhere: it goes.
 func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
