@@ -73,6 +73,11 @@ func (r cookieRing) secrets(at time.Time) (list geodns.Secrets) {
 // roll adds the next secret when it is due, and forgets those whose cookies have
 // all expired. due is false where nothing changes.
 func (r cookieRing) roll(at time.Time) (next cookieRing, due bool) {
+	// A node whose clock was ahead may have told one that begins in a year, and until then
+	// none would follow it.
+	for len(r) > 1 && r[len(r)-1].From.After(at.Add(cookieRoll)) {
+		r = r[:len(r)-1]
+	}
 	from := at
 	if n := len(r); n > 0 {
 		if from = r[n-1].From.Add(cookieRoll); at.Before(from.Add(-cookieNotice)) {

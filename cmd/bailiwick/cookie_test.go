@@ -60,6 +60,32 @@ func TestCookieSecrets(t *testing.T) {
 	}
 }
 
+// TestCookieSecretFromTheFuture: a node whose clock was a year ahead keeps no other from
+// rolling the secret in its time.
+func TestCookieSecretFromTheFuture(t *testing.T) {
+	ctx, st := context.Background(), store.NewMemory()
+	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	right, ahead := newCookies(st, slog.New(slog.DiscardHandler), at), newCookies(st, slog.New(slog.DiscardHandler), at)
+	step := func(c *cookies, at time.Time) {
+		t.Helper()
+		if err := c.step(ctx, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step(right, at)
+	first := right.Secrets()[0]
+	step(ahead, at.AddDate(1, 0, 0))
+	step(right, at.Add(time.Hour))
+	if right.Secrets()[0] != first {
+		t.Error("the secret is another one before its time")
+	}
+	step(right, at.Add(cookieRoll-cookieNotice))
+	step(right, at.Add(cookieRoll))
+	if got := right.Secrets(); got[0] == first || !slices.Contains(got, first) {
+		t.Error("a day later the secret is the same, or the one before is not taken")
+	}
+}
+
 func TestCookieSecretThatIsBroken(t *testing.T) {
 	ctx, st := context.Background(), store.NewMemory()
 	c := newCookies(st, slog.New(slog.DiscardHandler), time.Now())
