@@ -138,7 +138,7 @@ func (k *signing) look(ctx context.Context) {
 		k.ask(ctx, now)
 	}
 	findings := []error{jumped, k.unheard}
-	if err := k.step(ctx, now, jumped == nil); err != nil {
+	if err := k.step(ctx, now, jumped == nil && !errors.Is(k.unheard, errWrongClock)); err != nil {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return
 		}

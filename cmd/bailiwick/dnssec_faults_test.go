@@ -231,6 +231,32 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
+// TestClockWrongFromTheStart: a node that starts two days ahead, in the middle of a roll,
+// does not see a jump. The parent's signatures tell, and it takes no step.
+func TestClockWrongFromTheStart(t *testing.T) {
+	st := store.NewMemory()
+	f := delegated(t, st, "")
+	f.roll()
+	f.pass(3 * time.Hour)
+	f.delegate()
+	f.pass(time.Hour)
+	const waiting = "csk/15 active, csk/15 ready+ds"
+	if states(f.set) != waiting {
+		t.Fatal(f.set.Keys)
+	}
+	g := newFaulty(t, st, "")
+	g.running, g.wrong, g.unheard = f.running, 48*time.Hour, fmt.Errorf("a signature that has ended: %w", errWrongClock)
+	g.pass(time.Hour)
+	if g.findings(1, "is this node's clock right?"); states(g.set) != waiting {
+		t.Fatalf("a step was taken: %v", g.set.Keys)
+	}
+	g.wrong, g.unheard, g.parent = 0, nil, f.parent
+	g.began = time.Time{} // it restarts
+	if g.pass(25 * time.Hour); states(g.set) != "csk/15 removed, csk/15 active" {
+		t.Errorf("the roll did not end: %v", g.set.Keys)
+	}
+}
+
 // TestSlowClock: within the hour that signatures allow nothing is said or held up.
 func TestSlowClock(t *testing.T) {
 	f := delegated(t, store.NewMemory(), "")

@@ -16,6 +16,10 @@ import (
 // parentTimeout is how long one of the parent's servers may take, each of UDP and TCP.
 const parentTimeout = 3 * time.Second
 
+// errWrongClock: by this node's clock the parent's signatures do not hold. One of the two is
+// wrong; of a clock that was wrong from the start nothing else tells.
+var errWrongClock = errors.New("is this node's clock right? It takes no step of a roll by it")
+
 // askParent asks every one of the parent's servers for the zone's DS: they must be
 // authoritative, agree, and have signatures that are valid now, which shows a wrong
 // clock. It validates nothing else: who could forge every answer for as long as a roll
@@ -75,8 +79,8 @@ func parentSays(m *dns.Msg, zone string, now time.Time) (list []*dns.DS, ttl tim
 	}
 	for _, rr := range append(slices.Clone(m.Answer), m.Ns...) {
 		if sig, ok := rr.(*dns.RRSIG); ok && !sig.ValidityPeriod(now) {
-			return nil, 0, fmt.Errorf("a signature for %s until %s, and it is %s: is this node's clock right?",
-				dns.TimeToString(sig.Inception), dns.TimeToString(sig.Expiration), now.UTC().Format(time.RFC3339))
+			return nil, 0, fmt.Errorf("a signature for %s until %s, and it is %s: %w",
+				dns.TimeToString(sig.Inception), dns.TimeToString(sig.Expiration), now.UTC().Format(time.RFC3339), errWrongClock)
 		}
 	}
 	for _, rr := range m.Answer {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,9 @@ func TestAskParent(t *testing.T) {
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), servers[0].String()) && !strings.Contains(err.Error(), servers[len(servers)-1].String()) {
 					t.Errorf("got %v, %v, want %q and the server", p, err, c.want)
+				}
+				if clock := strings.Contains(c.want, "clock"); errors.Is(err, errWrongClock) != clock {
+					t.Errorf("got %v, want a word of the clock: %v", err, clock)
 				}
 				return
 			}
