@@ -33,6 +33,10 @@ const (
 	challengeLife = time.Hour
 	// lease is how soon a DNS node that died is no longer waited for.
 	lease = 15 * time.Second
+	// maxValues of one name are served, of maxChallenges in all: twice what regions that all
+	// renew at once have. An answer of thousands would cost every query milliseconds, and
+	// whoever may present one challenge may present as many.
+	maxValues, maxChallenges = 100, 1000
 )
 
 // challenge is one value of one name.
@@ -165,13 +169,18 @@ func (c *Challenges) once(message string) func(error) {
 
 func (c *Challenges) parse(s store.Snapshot) []challenge {
 	all := make([]challenge, 0, len(s.Entries))
+	var first error
+	refused := 0
 	for _, e := range s.Entries {
 		ch, err := parseChallenge(e.Key, e.Value)
-		if err != nil {
-			c.log.Warn("acme challenge not served", "err", err)
-			continue
+		if err == nil {
+			all = append(all, ch)
+		} else if refused++; first == nil {
+			first = err
 		}
-		all = append(all, ch)
+	}
+	if first != nil {
+		c.log.Warn("acme challenges not served: what else is in the store is no challenge", "count", refused, "err", first)
 	}
 	return all
 }
@@ -179,9 +188,10 @@ func (c *Challenges) parse(s store.Snapshot) []challenge {
 // apply serves what is current and returns how long that stands.
 func (c *Challenges) apply(all []challenge) time.Duration {
 	now, wait := time.Now(), challengeLife
-	names := make(map[string][]string)
+	names, left := make(map[string][]string), maxChallenges
 	for _, ch := range all {
-		if ch.current(now) {
+		if ch.current(now) && left > 0 && len(names[ch.name]) < maxValues {
+			left--
 			names[ch.name] = append(names[ch.name], ch.value)
 			wait = min(wait, ch.at.Add(challengeLife).Sub(now))
 		}

@@ -12,15 +12,19 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"bailiwick/acme/certtest"
 	"bailiwick/store"
+	"bailiwick/tools/logtest"
 )
 
 // hostileCA validates nothing and issues what it is told to.
@@ -210,5 +214,39 @@ func TestEndlessAnswer(t *testing.T) {
 	}
 	if got := <-sent; got == endless {
 		t.Errorf("%d octets were read", got)
+	}
+}
+
+// Whoever may present a challenge may present thousands, and garbage: a bounded part is
+// served and acknowledged, and the log has one line for each change.
+func TestFloodOfChallenges(t *testing.T) {
+	var log logtest.Buffer
+	c := NewChallenges(store.NewMemory(), "dns-1", netip.MustParseAddrPort("192.0.2.53:53"), slog.New(slog.NewTextHandler(&log, nil)))
+	now, err := json.Marshal(storedChallenge{Presented: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var snap store.Snapshot
+	add := func(key string, value []byte) {
+		snap.Entries = append(snap.Entries, store.Entry{Key: challengesPrefix + key, Value: value})
+	}
+	for i := range 3000 {
+		add(fmt.Sprintf("_acme-challenge.join.media.example/%043d", i), now)
+		add(fmt.Sprintf("_acme-challenge.e%d.edge.media.example/%043d", i, i), now)
+		add(fmt.Sprintf("garbage/%d", i), nil)
+	}
+	all := c.parse(snap)
+	c.apply(all)
+	if got := len(c.Lookup(apex)); got != maxValues {
+		t.Errorf("values of one name: got %d, want %d", got, maxValues)
+	}
+	if got := len(*c.names.Load()); got > maxChallenges {
+		t.Errorf("names: got %d, want %d at most", got, maxChallenges)
+	}
+	if ids, err := parseAck([]byte(served(all, *c.names.Load()))); err != nil || len(ids) != maxChallenges {
+		t.Errorf("acknowledged: got %d, %v, want %d", len(ids), err, maxChallenges)
+	}
+	if got := strings.Count(log.String(), "\n"); got != 1 {
+		t.Errorf("lines in the log: got %d, want 1", got)
 	}
 }
