@@ -175,6 +175,8 @@ func TestRecordFaults(t *testing.T) {
 		{"a record over lines", "@ SOA ns1 a (\n1 2 3\n4 5)\n\nb.example. A 198.18.0.1\n", []string{"zone.db:5: b.example. A: outside"}},
 		{"a set too large", strings.Repeat("a TXT \""+strings.Repeat("x", 250)+"\" \"$\"\n", 1) + "$GENERATE 1-200 a TXT \"" + strings.Repeat("x", 250) + "$\"\n", []string{"more than 16384 octets in one set"}},
 		{"too many records", "$GENERATE 1-20000 h$ A 198.18.0.1\n", []string{"more than 10000 records"}},
+		{"records too long", "$GENERATE 1-9000 h$ TXT" + strings.Repeat(" "+strings.Repeat("x", 250), 20) + "\n", []string{"more than 4194304 octets of records"}},
+		{"too many names above records", "$GENERATE 1-9000 " + strings.Repeat("a.", 100) + "h$ A 198.18.0.1\n", slices.Repeat([]string{"more than 40000 names"}, 20)},
 		{"too large", strings.Repeat(";", maxZoneFile+1), []string{"zone.db:1: 1048577 octets: want at most 1048576"}},
 		{"no more than 20", strings.Repeat("a A oops\n", 100), slices.Repeat([]string{"bad A A"}, 20)},
 	} {

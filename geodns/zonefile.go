@@ -16,6 +16,8 @@ import (
 const (
 	maxZoneFile   = 1 << 20 // octets
 	maxRecords    = 10_000
+	maxOctets     = 4 << 20  // of all records: $GENERATE makes many of a few octets
+	maxNames      = 40_000   // with the empty ones above those that have records
 	maxSet        = 16 << 10 // octets of one set: an answer must hold it, signed
 	maxZoneFaults = 20
 )
@@ -88,7 +90,7 @@ func (r *zoneReader) read(data []byte) (list []zoneRecord) {
 		p := dns.NewZoneParser(src, r.apex, "")
 		p.SetDefaultTTL(ttlStatic)
 		list = list[:0]
-		last := 0 // the line on which the entry before ends
+		last, octets := 0, 0 // the line on which the entry before ends
 		var err error
 		for rr, ok := p.Next(); ok; rr, ok = p.Next() {
 			if empty(rr) {
@@ -98,6 +100,10 @@ func (r *zoneReader) read(data []byte) (list []zoneRecord) {
 			last = src.line()
 			if list = append(list, zoneRecord{rr, last}); len(list) > maxRecords {
 				r.fault(last, "more than %d records: serve so large a zone elsewhere", maxRecords)
+				return nil
+			}
+			if octets += dns.Len(rr); octets > maxOctets {
+				r.fault(last, "more than %d octets of records: serve so large a zone elsewhere", maxOctets)
 				return nil
 			}
 		}
@@ -272,6 +278,10 @@ func (r *zoneReader) put(rec zoneRecord, what string, labels []string) {
 	at := relative(r.apex, rec.Header().Name)
 	n := r.z.nodes[at]
 	if n == nil {
+		if len(r.z.nodes) > maxNames {
+			r.fault(rec.line, "%s: more than %d names, with those above it: serve so large a zone elsewhere", what, maxNames)
+			return
+		}
 		n = node{}
 		r.z.nodes[at] = n
 		for i := 1; i < len(labels)-dns.CountLabel(r.apex); i++ { // empty non-terminals
