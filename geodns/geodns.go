@@ -241,7 +241,8 @@ func (s *Server) SetGeo(t *geo.Table) {
 }
 
 // Serve answers until ctx ends or Close is called, which is no error, and returns
-// once nothing of it runs any more. Call it once.
+// once nothing of it runs any more, but for a write of the query log that does not
+// return. Call it once.
 func (s *Server) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -270,11 +271,18 @@ func (s *Server) Serve(ctx context.Context) error {
 	if s.queryLog == nil {
 		return g.Wait()
 	}
-	var writing sync.WaitGroup
-	writing.Go(func() { s.queryLog.run(s.apex) })
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		s.queryLog.run(s.apex)
+	}()
 	err := g.Wait()
 	close(s.queryLog.lines) // nobody answers any more
-	writing.Wait()
+	select {
+	case <-written:
+	case <-time.After(queryLogPatience): // nothing ends a write to a pipe that nobody reads
+		s.log.Error("query log not written to its end: what it writes to takes nothing", "waited", queryLogPatience)
+	}
 	return err
 }
 

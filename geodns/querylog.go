@@ -19,6 +19,8 @@ const (
 	queryLogWait = 1024
 	// queryLogWrite is how many octets go to the writer at once, about.
 	queryLogWrite = 32 << 10
+	// queryLogPatience is how long the end of a server waits for what is still to be written.
+	queryLogPatience = 2 * time.Second
 	// No longer network of a client is ever written, its own or its ECS option's.
 	logged4, logged6 = 24, 48
 )

@@ -151,3 +151,36 @@ func TestQueryLogDropsCounted(t *testing.T) {
 		t.Errorf("told %d times, want once:\n%s", n, log.String())
 	}
 }
+
+// stuck is a pipe that nobody reads.
+type stuck struct{ entered, free chan struct{} }
+
+func (s *stuck) Write(b []byte) (int, error) {
+	s.entered <- struct{}{}
+	<-s.free
+	return len(b), nil
+}
+
+// TestQueryLogStuck: a writer that never returns does not keep the server from ending.
+func TestQueryLogStuck(t *testing.T) {
+	w := &stuck{make(chan struct{}, 1), make(chan struct{})}
+	defer close(w.free)
+	s := listen(t, func(c *Config) { c.QueryLog, c.QueryLogRate = w, 100 })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	q := new(dns.Msg).SetQuestion("join.media.example.", dns.TypeA)
+	if _, err := dns.Exchange(q, s.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	<-w.entered
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("Serve waits for a write that does not return")
+	}
+}
