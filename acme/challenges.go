@@ -33,10 +33,10 @@ const (
 	challengeLife = time.Hour
 	// lease is how soon a DNS node that died is no longer waited for.
 	lease = 15 * time.Second
-	// maxValues of one name are served, of maxChallenges in all: twice what regions that all
-	// renew at once have. An answer of thousands would cost every query milliseconds, and
-	// whoever may present one challenge may present as many.
-	maxValues, maxChallenges = 100, 1000
+	// maxValues of one name are served, of maxChallenges in all: what 200 regions have that
+	// all renew at once, two of join and one of their own. An answer of thousands would cost
+	// every query milliseconds, and whoever may present one challenge may present as many.
+	maxValues, maxChallenges = 400, 1000
 )
 
 // challenge is one value of one name.
