@@ -130,4 +130,17 @@ func TestCookies(t *testing.T) {
 			t.Errorf("%s: the cookie it gave is not taken back", r.name)
 		}
 	}
+	at, secrets = now, Secrets{old}
+	odd := first
+	odd[clientCookie] = 2
+	h := cookieHash(&old, odd[:16], netip.MustParseAddr(berlin))
+	copy(odd[16:], h[:])
+	if q := bake(odd[:], berlin); q.verified {
+		t.Error("another version, with a hash that fits: verified")
+	}
+	at = time.Unix(1<<32-10, 0)
+	last := bake([]byte("8 octets"), berlin).baked
+	if at = at.Add(time.Minute); !bake(last[:], berlin).verified {
+		t.Error("after the 32 bits of time have wrapped: not verified (RFC 1982)")
+	}
 }

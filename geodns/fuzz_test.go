@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -208,6 +209,7 @@ func FuzzFast(f *testing.F) {
 		ask("fr.join.media.example.", dns.TypeA), ask("de-fra-1.edge.media.example.", dns.TypeAAAA, noEDNS), ask("x.y.apps.media.example.", dns.TypeA),
 		ask("ae.join.media.example.", dns.TypeA, do), ask("JOIN.media.example.", dns.TypeHTTPS, do), ask("_turn._udp.media.example.", dns.TypeSRV, ecs("192.0.2.64/26")),
 		ask("Media.Example.", dns.TypeNS), ask("media.example.", dns.TypeSOA, do), ask("join.media.example.", dns.TypeMX, do, cookie),
+		ask("ae.join.media.example.", dns.TypeA, co), ask("media.example.", dns.TypeNS, do), ask("media.example.", dns.TypeNS, do, func(m *dns.Msg) { m.IsEdns0().SetUDPSize(512) }),
 	} {
 		f.Add(pack(f, q), true, []byte{192, 0, 2, 1})
 		f.Add(pack(f, q), false, netip.MustParseAddr("2001:db8:1000::1").AsSlice())
@@ -261,6 +263,55 @@ func TestFast(t *testing.T) {
 			})
 			if n != 0 {
 				t.Errorf("%v, signed %v: %v allocations, want none", q.Question, signer != nil, n)
+			}
+		}
+	}
+}
+
+// What is remembered for one query is never told to another that has the same slot.
+func TestSlotsKeepQueriesApart(t *testing.T) {
+	s := listen(t)
+	open := func(m *dns.Msg) (*query, *atomic.Pointer[body]) {
+		q, client := newQuery(), netip.MustParseAddr(berlin)
+		s.respond(nil, pack(t, m), client, overUDP)
+		s.open(q, pack(t, m), client, overUDP)
+		n := q.within(q.found)
+		return q, q.view.slot(q, s.choose(q.view, &n).outcome)
+	}
+	join, relay := ask("join.media.example.", dns.TypeA), ask("_turn._udp.join.media.example.", dns.TypeSRV)
+	for _, r := range []struct {
+		name        string
+		kept, asked *dns.Msg
+	}{
+		{"another type", join, ask("join.media.example.", dns.TypeHTTPS)},
+		{"signed", join, ask("join.media.example.", dns.TypeA, do)},
+		{"another name", relay, ask("_stun._udp.join.media.example.", dns.TypeSRV)},
+		{"another place", join, ask("join.media.example.", dns.TypeA, ecs("192.0.2.64/27"))},
+	} {
+		q, slot := open(r.kept)
+		kept := slot.Load()
+		if _, _, done := s.fast(nil, q); !done || kept == nil {
+			t.Fatalf("%s: nothing is remembered", r.name)
+		}
+		q, slot = open(r.asked)
+		slot.Store(kept)
+		if b, _, done := s.fast(nil, q); done {
+			t.Errorf("%s: got the answer to %v: % x", r.name, r.kept.Question, b)
+		}
+	}
+}
+
+// Names that strangers make up, and types that nobody asks for, fill nothing.
+func TestWhatFastForgets(t *testing.T) {
+	s := listen(t, withRecords(t, zoneFile), func(c *Config) { c.Why = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} })
+	for _, q := range []*dns.Msg{
+		ask("x.apps.media.example.", dns.TypeA), ask("nope.media.example.", dns.TypeA), ask("join.media.example.", 4711), ask("www.media.example.", dns.TypeA),
+		ask("_why.join.media.example.", dns.TypeTXT), ask("big.media.example.", dns.TypeTXT), ask("x.example.", dns.TypeA), ask("join.media.example.", dns.TypeA, co),
+	} {
+		exchange(t, s, pack(t, q), berlin, overUDP)
+		for i := range s.current().bodies {
+			if b := s.current().bodies[i].Swap(nil); b != nil {
+				t.Errorf("%v is remembered", q.Question)
 			}
 		}
 	}

@@ -49,6 +49,27 @@ func TestLimiter(t *testing.T) {
 	}
 }
 
+// TestClasses: what is often invented, or long, takes nothing from the answers to the others.
+func TestClasses(t *testing.T) {
+	some := []dns.RR{&dns.A{}}
+	for _, r := range []struct {
+		name  string
+		qtype uint16
+		a     answer
+		want  byte
+	}{
+		{"an answer", dns.TypeA, answer{rrs: some}, 0},
+		{"no such name", dns.TypeA, answer{rcode: dns.RcodeNameError}, 1},
+		{"an error", dns.TypeANY, answer{rcode: dns.RcodeRefused}, 2},
+		{"ANY", dns.TypeANY, answer{rrs: some}, 3},
+		{"no data", dns.TypeA, answer{}, 4},
+	} {
+		if got := class(&query{qtype: r.qtype}, &r.a); got != r.want {
+			t.Errorf("%s: got class %d, want %d", r.name, got, r.want)
+		}
+	}
+}
+
 // TestLimiterIsBounded: inventing networks gets nobody out of a limit.
 func TestLimiterIsBounded(t *testing.T) {
 	l := newLimiter(10, now)
@@ -61,6 +82,22 @@ func TestLimiterIsBounded(t *testing.T) {
 	}
 	if got := l.take(victim, 0, now); got == pass {
 		t.Error("the limit was forgotten under a flood of other networks")
+	}
+}
+
+// TestLimiterForgetsWholly: who is given another's bucket is told of TCP first, as everybody.
+func TestLimiterForgetsWholly(t *testing.T) {
+	l, silent := newLimiter(1, now), 0
+	const networks = 3 * limitSets * limitWays
+	for i := range networks {
+		client := netip.AddrFrom4([4]byte{10 + byte(i>>16), byte(i >> 8), byte(i)})
+		l.take(client, 0, now)
+		if l.take(client, 0, now) == discard {
+			silent++
+		}
+	}
+	if silent > networks/100 { // some share a tag
+		t.Errorf("%d of %d got silence before they were told", silent, networks)
 	}
 }
 
@@ -114,6 +151,22 @@ func TestWithheld(t *testing.T) {
 	}
 	if got := counter(t, reg, "bailiwick_dns_queries_total", map[string]string{"type": "A", "rcode": "BADCOOKIE", "transport": "udp"}); got != 1 {
 		t.Errorf("BADCOOKIE: counted %v, want 1", got)
+	}
+}
+
+// What is withheld from one client is remembered for no other.
+func TestWithheldIsForgotten(t *testing.T) {
+	s := listen(t, func(c *Config) { c.Rate = 1 })
+	s.now = func() time.Time { return now }
+	for _, r := range []struct {
+		src   string
+		qtype uint16
+		want  bool
+	}{{berlin, dns.TypeA, true}, {berlin, dns.TypeAAAA, false}, {"203.0.113.1", dns.TypeAAAA, true}} {
+		m := exchange(t, s, pack(t, ask("join.media.example.", r.qtype)), r.src, overUDP)
+		if (len(m.Answer) > 0) != r.want || m.Truncated == r.want {
+			t.Errorf("%s from %s: got %v, want an answer: %v", dns.Type(r.qtype), r.src, m, r.want)
+		}
 	}
 }
 

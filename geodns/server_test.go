@@ -30,9 +30,10 @@ func TestPanicIsAnsweredAndCounted(t *testing.T) {
 		c.Registry, c.Log = reg, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	q := ask("Join.media.example.", dns.TypeA)
+	q.RecursionDesired = true
 	for range 5 {
 		m := exchange(t, s, pack(t, q), berlin, overUDP)
-		if m.Rcode != dns.RcodeServerFailure || m.Id != q.Id || len(m.Question) != 1 || m.Question[0] != q.Question[0] {
+		if m.Rcode != dns.RcodeServerFailure || m.Id != q.Id || !m.RecursionDesired || len(m.Question) != 1 || m.Question[0] != q.Question[0] {
 			t.Fatalf("got %v, want SERVFAIL with the question", m)
 		}
 	}

@@ -90,6 +90,7 @@ func TestHeaders(t *testing.T) {
 		{"class CH (RFC 8906)", raw(0, 1, 0, 0, 0, "046a6f696e 056d65646961 076578616d706c65 00 0001 0003"), refused, true},
 		{"class ANY", raw(0, 1, 0, 0, 0, "046a6f696e 056d65646961 076578616d706c65 00 0001 00ff"), refused, true},
 		{"two OPTs (RFC 6891 section 6.1.1)", raw(0, 1, 0, 0, 2, joinA, opt, opt), formerr, true},
+		{"two OPTs, one with ECS", raw(0, 1, 0, 0, 2, joinA, "00 0029 04d0 00000000 000b 0008 0007 0001 1800 c00002", opt), formerr, true},
 		{"an OPT that the root does not own", raw(0, 1, 0, 0, 1, joinA, "c00c 0029 04d0 00000000 0000"), formerr, true},
 		{"an OPT in authority", raw(0, 1, 0, 1, 0, "056d65646961 076578616d706c65 00 00fb 0001", opt), formerr, true},
 		{"EDNS version 1 (RFC 6891 section 6.1.3)", raw(0, 1, 0, 0, 1, joinA, "00 0029 04d0 00010000 0000"), dns.RcodeBadVers, true},
@@ -114,6 +115,9 @@ func TestHeaders(t *testing.T) {
 		}
 		if o := m.IsEdns0(); o != nil && (o.Version() != 0 || o.Z() != 0 || o.UDPSize() != maxUDP) {
 			t.Errorf("%s: OPT %v", r.name, o)
+		}
+		if m.Rcode == formerr && scopeOf(m) >= 0 {
+			t.Errorf("%s: ECS is answered", r.name)
 		}
 		// RFC 6891 section 7: an OPT is answered with an OPT. A query that has none gets none.
 		if has := bytes.Contains(r.packet, []byte{0, 0x29, 0x04, 0xd0}); has != (m.IsEdns0() != nil) {
@@ -184,6 +188,15 @@ func TestSizes(t *testing.T) {
 	q := ask("join.media.example.", dns.TypeA, func(m *dns.Msg) { m.IsEdns0().SetDo() })
 	if m := exchange(t, s, pack(t, q), berlin, overUDP); !m.IsEdns0().Do() {
 		t.Error("DO is not copied (RFC 3225 section 3)")
+	}
+	q = ask("join.media.example.", dns.TypeA, func(m *dns.Msg) { m.IsEdns0().SetUDPSize(1) })
+	if m := exchange(t, s, pack(t, q), berlin, overUDP); m.Truncated || len(m.Answer) == 0 {
+		t.Errorf("an answer of less than 512 octets, for a client that says 1: got %v", m)
+	}
+	s = listen(t, withRecords(t, "@ NS ns\n$GENERATE 1-40 ns A 198.18.201.$\n"))
+	q = ask("media.example.", dns.TypeNS, noEDNS)
+	if m := exchange(t, s, pack(t, q), berlin, overUDP); m.Truncated || len(m.Answer) != 1 || len(m.Extra) != 0 {
+		t.Errorf("with glue that does not fit: got %v, want the answer without it (RFC 2181 section 9)", m)
 	}
 }
 

@@ -257,6 +257,50 @@ func TestChoicesKeepPlacesApart(t *testing.T) {
 	}
 }
 
+// Nor is what is remembered for one network told to another.
+func TestChoicesKeepNetworksApart(t *testing.T) {
+	s := listen(t)
+	v := s.current()
+	for _, several := range []bool{false, true} {
+		for range 2 { // decided, then remembered
+			for i := range 2000 { // of which hundreds share a slot
+				n := network{prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{9, byte(i >> 8), byte(i)}), 24), several: several}
+				if c := s.choose(v, &n); c.refused == nil || !strings.Contains(c.refused.ExtraText, n.prefix.String()+" ") {
+					t.Fatalf("%s, several %v: got %v, want a refusal that names it", n.prefix, several, c.refused)
+				}
+			}
+		}
+	}
+}
+
+// Clients of one place are spread over edges that are as good as each other.
+func TestEqualEdgesShareAPlace(t *testing.T) {
+	w := demo()
+	ber := &w.Regions[w.RegionIndex("de-ber")]
+	third := ber.Edges[0]
+	third.ID, third.Addr4 = "de-ber-3", netip.MustParseAddr("198.18.3.3")
+	ber.Edges = append(ber.Edges, third)
+	ber.Edges[1].Used = ber.Edges[0].Used
+	var networks []region.Override
+	for i := range 64 { // of one place, and never beside each other
+		networks = append(networks, over(fmt.Sprintf("9.9.%d.0/24", 2*i), "DE"))
+	}
+	s := listen(t, world(w), func(c *Config) { c.Geo = table(t, networks...) })
+	first := map[string]int{}
+	for _, o := range networks {
+		m := exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA, ecs(o.Prefix.String()))), berlin, overUDP)
+		if len(m.Answer) != maxAnswers {
+			t.Fatalf("%s: got %v, want %d of three", o.Prefix, m.Answer, maxAnswers)
+		}
+		first[show(m.Answer)[0]]++
+	}
+	for i := range 3 {
+		if a := fmt.Sprintf("A 198.18.3.%d", i+1); first[a] < len(networks)/6 {
+			t.Errorf("%s is first for %d of %d, want about a third", a, first[a], len(networks))
+		}
+	}
+}
+
 func TestSetGeo(t *testing.T) {
 	s := listen(t)
 	q := pack(t, ask("join.media.example.", dns.TypeA))
