@@ -112,7 +112,7 @@ func (l *limiter) take(client netip.Addr, class byte, now time.Time) verdict {
 			full = max(at, old&instant)
 		}
 		full += uint64(l.interval)
-		if full > at+uint64(max(l.interval, int64(time.Second/time.Microsecond))) {
+		if full > at+uint64(time.Second/time.Microsecond) {
 			if mine.limited.Add(1)%2 == 1 {
 				return slip
 			}
