@@ -47,7 +47,21 @@ func TestSignaturesAreRemembered(t *testing.T) {
 		}
 		verify(t, other, sigs, a, epoch)
 	})
+	t.Run("another policy", func(t *testing.T) {
+		p := DefaultPolicy()
+		p.Validity += 24 * time.Hour
+		s2, err := NewSigner(set, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _, _ := s2.Sign(a, epoch)
+		if sigs, _, err := c.Sign(s2, a, epoch); err != nil || sigs[0].String() != want[0].String() {
+			t.Errorf("got %v, %v, want %v", sigs, err, want)
+		}
+	})
 	t.Run("bounded, the oldest first", func(t *testing.T) {
+		b, _ := s.canonical(a)
+		used := c.get(cacheKey(s, a, b), epoch)
 		for i := range 20 {
 			if _, _, err := c.Sign(s, rrs(t, fmt.Sprintf("n%d.media.example. 5 IN A 192.0.2.1", i)), epoch); err != nil {
 				t.Fatal(err)
@@ -59,11 +73,33 @@ func TestSignaturesAreRemembered(t *testing.T) {
 		if c.Len() != 4 || len(c.byHash) != 4 {
 			t.Errorf("%d and %d remembered, want 4", c.Len(), len(c.byHash))
 		}
-		b, _ := s.canonical(a)
-		if c.get(cacheKey(s, a, b), epoch) == nil {
+		if got := c.get(cacheKey(s, a, b), epoch); got == nil || got != used {
 			t.Error("the most used was forgotten")
 		}
 	})
+}
+
+// TestExpiresOfWhatIsServed: what nobody asks for any more says nothing.
+func TestExpiresOfWhatIsServed(t *testing.T) {
+	_, s := newSigner(t, Ed25519, false)
+	c := NewSignatures(4)
+	if got := c.Expires(epoch); !got.IsZero() {
+		t.Errorf("before there is any: got %s", got)
+	}
+	later := epoch.AddDate(1, 0, 0)
+	var want time.Time
+	for name, at := range map[string]time.Time{"gone": epoch, "asked": later} {
+		sigs, _, err := c.Sign(s, rrs(t, name+".media.example. 5 IN A 192.0.2.1"), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at == later {
+			want = time.Unix(int64(sigs[0].(*dns.RRSIG).Expiration), 0)
+		}
+	}
+	if got := c.Expires(later.Add(-time.Hour)); !got.Equal(want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }
 
 // TestSignaturesConcurrently is for the race detector.

@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,11 @@ func TestCheckParent(t *testing.T) {
 		}
 		return p
 	}
+	odd := func(change func(*dns.DS)) *Parent {
+		p := ds(s)
+		change(p.DS[0])
+		return p
+	}
 	in := func(state State, changes ...func(*Key)) Set {
 		c := s.clone()
 		c.Keys[0].State = state
@@ -48,6 +54,13 @@ func TestCheckParent(t *testing.T) {
 		{"keys from an old backup", in(Active), ds(other), "and no key of this set: validators refuse the zone"},
 		{"the key is gone", in(Removed), ds(s), "and no key of this set"},
 		{"the key does not sign the keys yet", in(Signing), ds(s), "and no key of this set"},
+		{"another tag on its digest", in(Active), odd(func(d *dns.DS) { d.KeyTag++ }), "and no key of this set"},
+		{"another algorithm on its digest", in(Active), odd(func(d *dns.DS) { d.Algorithm = uint8(ECDSAP256) }), "and no key of this set"},
+		{"one too many, of its tag", in(Active), func() *Parent {
+			p := ds(s)
+			p.DS = append(p.DS, odd(func(d *dns.DS) { d.Algorithm = uint8(ECDSAP256) }).DS...)
+			return p
+		}(), "remove those"},
 		{"one too many", in(Active), ds(s, other), "remove those"},
 		{"one too many in a roll", in(Ready), ds(s, other), "remove those"},
 	} {
@@ -57,6 +70,44 @@ func TestCheckParent(t *testing.T) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestHistoryIsBounded: a zone that rolls for years keeps a key file that can be read.
+func TestHistoryIsBounded(t *testing.T) {
+	p := scenarioPolicy()
+	p.ZoneLifetime = p.Shortest()
+	s, err := NewSet("media.example", Ed25519, true, epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := s.Keys[1].Tag // of those that were removed
+	for hour := range 200 * 24 {
+		was := s
+		if s, _, err = Next(s, epoch.Add(time.Duration(hour)*time.Hour), p, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range s.Keys {
+			if k.State == Removed && !slices.ContainsFunc(was.Keys, func(w Key) bool { return w.Tag == k.Tag && w.State == Removed }) {
+				newest = k.Tag
+			}
+		}
+	}
+	b, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Parse(b); err != nil {
+		t.Fatal(err)
+	}
+	var removed []uint16
+	for _, k := range s.Keys {
+		if k.State == Removed {
+			removed = append(removed, k.Tag)
+		}
+	}
+	if len(removed) != history || removed[history-1] != newest {
+		t.Errorf("removed keys %d are remembered, want %d, the last %d", removed, history, newest)
 	}
 }
 

@@ -44,6 +44,7 @@ func TestSuccessor(t *testing.T) {
 		{"short", "a.example.", `\000.a.example.`},
 		{"253 octets still take a label", base + strings.Repeat("b", 59) + ".", `\000.` + base + strings.Repeat("b", 59) + "."},
 		{"254 octets take one more", "c." + base + strings.Repeat("b", 58) + ".", `c\000.` + base + strings.Repeat("b", 58) + "."},
+		{"254 octets, and no label takes one more", base + strings.Repeat("b", 60) + ".", strings.Repeat("a", 62) + "b." + strings.Repeat(long, 2) + strings.Repeat("b", 60) + "."},
 		{"255 octets are raised", "c." + base + strings.Repeat("b", 59) + ".", "d." + base + strings.Repeat("b", 59) + "."},
 		{"over the capitals", "@." + base + strings.Repeat("b", 59) + ".", "[." + base + strings.Repeat("b", 59) + "."},
 		{"over the end of a label", `\255.` + base + strings.Repeat("b", 59) + ".", strings.Repeat("a", 62) + "b." + strings.Repeat(long, 2) + strings.Repeat("b", 59) + "."},

@@ -113,6 +113,19 @@ func TestPrivateKeyIsNeverPrinted(t *testing.T) {
 	}
 }
 
+// TestTagsDiffer: a tag that another key has is not given again.
+func TestTagsDiffer(t *testing.T) {
+	var other []Key
+	for tag := 0; tag < 1<<16; tag += 2 {
+		other = append(other, Key{Tag: uint16(tag)})
+	}
+	for range 20 {
+		if k, err := generate("media.example.", CSK, Ed25519, other); err != nil || k.Tag%2 == 0 {
+			t.Fatalf("got tag %d, %v, want one that no other key has", k.Tag, err)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	b, err := fullSet(t).Encode()
 	if err != nil {
@@ -143,6 +156,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a zsk alone", edit(`"csk"`, `"zsk"`), "the tag of this key is"},
 		{"state", edit(`"state": "published"`, `"state": "dormant"`), `state "dormant"`},
 		{"state without since", edit(`"state": "published"`, `"state": "active"`), "active, but not since when"},
+		{"active, and never published", strings.Replace(edit(`"state": "published"`, `"state": "active"`), `"published": "`, `"active": "`, 1), "active, but not since when"},
 		{"year", edit("2026-11", "0026-11"), "a time in the year 26"},
 		{"algorithm", edit(`"algorithm": 15`, `"algorithm": 8`), "algorithm 8: want 13"},
 		{"algorithm of another", edit(`"algorithm": 15`, `"algorithm": 13`), "public does not belong"},

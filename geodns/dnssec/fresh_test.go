@@ -74,6 +74,50 @@ func TestMonthOfServing(t *testing.T) {
 	}
 }
 
+// TestFreshLeavesRoom: whatever the policy, answers that were signed ahead are gone through
+// again long before a signature could end in a cache, and a clock that goes back a little
+// finds them valid.
+func TestFreshLeavesRoom(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		refresh time.Duration
+		want    time.Duration // that they are served
+	}{
+		{"the default", DefaultPolicy().Refresh, time.Hour},
+		{"an hour more than the caches keep", 3 * time.Hour, 30 * time.Minute},
+		{"no more than the caches keep", 2 * time.Hour, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := DefaultPolicy()
+			p.Refresh = c.refresh
+			set, err := NewSet("media.example", Ed25519, false, epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := NewSigner(set, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := rrs(t, "join.media.example. 5 IN A 192.0.2.1")
+			now, err := s.Renew(a, epoch) // a window's first moment
+			if err != nil {
+				t.Fatal(err)
+			}
+			from, until := s.Fresh(now)
+			sigs, _, err := s.Sign(a, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if begins := time.Unix(int64(sigs[0].(*dns.RRSIG).Inception), 0); begins.After(from.Add(-skew / 2)) {
+				t.Errorf("served from %s, valid from %s: want %s between", from, begins, skew/2)
+			}
+			if got := until.Sub(now); got != c.want || p.Margin()-p.longestStay() < got {
+				t.Errorf("served for %s with %s left: want %s, and as long again beyond the caches", got, p.Margin(), c.want)
+			}
+		})
+	}
+}
+
 // TestNotFreshAfterAJump: a clock that jumps, either way, makes everything be signed
 // for its new time, and back again, with the same bytes as before.
 func TestNotFreshAfterAJump(t *testing.T) {

@@ -218,6 +218,9 @@ func playParent(t *testing.T, chance *rand.Rand, split bool) {
 	p := scenarioPolicy()
 	p.Lifetime, p.ZoneLifetime = 100*time.Hour, 60*time.Hour
 	p.KeyTTL, p.ZoneTTL, p.Propagation = 4*time.Hour, 7*time.Hour, 2*time.Hour
+	if chance.IntN(2) == 0 {
+		p.KeyTTL, p.ZoneTTL = p.ZoneTTL, p.KeyTTL
+	}
 	p.ParentTTL, p.ParentPropagation = 6*time.Hour, 3*time.Hour
 	s, err := NewSet("media.example", Ed25519, split, epoch)
 	if err != nil {
@@ -372,6 +375,8 @@ func TestCheckNamesKeyAndTime(t *testing.T) {
 		{"waiting for the parent", at(Ready, func(k *Key) { k.Ready = epoch }), epoch.Add(26 * time.Hour), []string{tag, "waits for its DS", "2026-11-01T00:00:00Z"}},
 		{"waiting, but not long", at(Ready, func(k *Key) { k.Ready = epoch }), epoch.Add(24 * time.Hour), nil},
 		{"outlived", at(Active, func(k *Key) { k.Active = epoch }), epoch.Add(1002 * time.Hour), []string{tag, "expired", "2026-12-12T16:00:00Z"}},
+		{"outlived just now", at(Active, func(k *Key) { k.Active = epoch }), epoch.Add(1001 * time.Hour), nil},
+		{"its DS was seen", at(Ready, func(k *Key) { k.Ready, k.DSSeen = epoch, epoch }), epoch.Add(26 * time.Hour), nil},
 		{"alive", at(Active, func(k *Key) { k.Active = epoch }), epoch.Add(999 * time.Hour), nil},
 		{"no key", Set{Zone: "media.example."}, epoch, []string{"media.example.", "no csk or ksk"}},
 	} {
@@ -396,5 +401,12 @@ func TestCheckNamesKeyAndTime(t *testing.T) {
 				t.Errorf("signed %d, %v", len(sigs), err)
 			}
 		})
+	}
+	rolling, _, err := Roll(at(Active, func(k *Key) { k.Active = epoch }), epoch.Add(1001*time.Hour), CSK, 0)
+	if err == nil {
+		err = rolling.Check(epoch.Add(1002*time.Hour), p)
+	}
+	if err != nil {
+		t.Errorf("outlived, and its successor is published: got %v", err)
 	}
 }
