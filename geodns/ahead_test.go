@@ -80,6 +80,31 @@ func TestSignedAhead(t *testing.T) {
 	}
 }
 
+// What was signed ahead is gone through again long before its time is over, and at once
+// when the clock has gone back.
+func TestSignedAgain(t *testing.T) {
+	s := listen(t)
+	at := now
+	s.now = func() time.Time { return at }
+	_, k := keys(t, false)
+	s.SetSigner(k)
+	exchange(t, s, pack(t, ask("media.example.", dns.TypeSOA)), berlin, overUDP) // the view has a world now
+	v := s.current()
+	third := v.until.Sub(v.from) / 3
+	var known ahead
+	for _, r := range []struct {
+		name  string
+		after time.Duration // since the row before
+		again bool
+	}{{"first", 0, true}, {"soon", third, false}, {"later", time.Second, true}, {"back", -time.Second, true}} {
+		at = at.Add(r.after)
+		s.signAhead(v, &known)
+		if again := known.at.Equal(at); again != r.again {
+			t.Errorf("%s: all signed again %v, want %v", r.name, again, r.again)
+		}
+	}
+}
+
 // A clock that jumps makes answers be signed for its time, at once.
 func TestClockJumps(t *testing.T) {
 	_, k := keys(t, false)

@@ -3,6 +3,7 @@ package geodns
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -121,6 +122,111 @@ func TestOneWritePerAnswer(t *testing.T) {
 	}
 	near.Close()
 	<-done
+}
+
+// TestClientThatTakesNothing: who asks and does not read the answer is not waited for.
+func TestClientThatTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := listen(t)
+		near, far := net.Pipe()
+		defer near.Close()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.serveStream(far, &stream{Conn: far}, netip.MustParseAddr(berlin), overTCP)
+		}()
+		began := time.Now()
+		if _, err := near.Write(framed(pack(t, ask("join.media.example.", dns.TypeA)))); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-done:
+		case <-time.After(time.Hour):
+			t.Fatal("it is waited for")
+		}
+		if took := time.Since(began); took != tcpWrite {
+			t.Errorf("given up after %s, want %s", took, tcpWrite)
+		}
+	})
+}
+
+// TestAdmit: each place that is given up is given up once, by who waited the longest.
+func TestAdmit(t *testing.T) {
+	s := listen(t)
+	s.maxConns = 2
+	var ends []net.Conn
+	for i := range 4 {
+		near, far := net.Pipe()
+		ends = append(ends, near)
+		c := &stream{Conn: far, client: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)}
+		c.waits.Store(int64(i))
+		if !s.admit(c, overTCP) {
+			t.Fatalf("connection %d is not admitted", i)
+		}
+	}
+	for i, c := range ends {
+		c.SetReadDeadline(time.Unix(1, 0))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, io.EOF) != (i < 2) {
+			t.Errorf("connection %d: got %v, want it closed: %v", i, err, i < 2)
+		}
+	}
+	if len(s.conns) != 2 || len(s.clients) != 2 {
+		t.Errorf("%d connections of %d clients are kept, want 2 of 2", len(s.conns), len(s.clients))
+	}
+	s.Close()
+	if s.admit(&stream{}, overTCP) {
+		t.Error("admitted after the end")
+	}
+}
+
+// incoming is a listener of connections that come from anywhere.
+type incoming struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (l incoming) Accept() (net.Conn, error) {
+	if c, ok := <-l.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+type remote struct {
+	net.Conn
+	addr netip.AddrPort
+}
+
+func (c remote) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.addr) }
+
+// TestClientsOverIPv6: who has a /64 has one client's share of the connections.
+func TestClientsOverIPv6(t *testing.T) {
+	s := listen(t)
+	l, done := incoming{conns: make(chan net.Conn)}, make(chan error)
+	go func() { done <- s.serveStreams(l, overTCP) }()
+	q := framed(pack(t, ask("join.media.example.", dns.TypeA)))
+	served := func(client string) bool {
+		near, far := net.Pipe()
+		l.conns <- remote{far, netip.AddrPortFrom(netip.MustParseAddr(client), 53)}
+		near.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := near.Write(q); err != nil {
+			return false
+		}
+		_, err := readTCP(near)
+		return err == nil
+	}
+	for i := range maxPerClient + 1 {
+		if got, want := served(fmt.Sprintf("2001:db8::%x", i+1)), i < maxPerClient; got != want {
+			t.Errorf("connection %d of a /64: served %v, want %v", i+1, got, want)
+		}
+	}
+	if !served("2001:db8:0:1::1") {
+		t.Error("another /64 is not served")
+	}
+	close(l.conns)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 // exhausted is a listener of a process that has no file descriptor left for a while.

@@ -218,7 +218,8 @@ func uniform(list []region.Override, p netip.Prefix, want Place) bool {
 
 func TestJurisdictions(t *testing.T) {
 	table := must(t, []region.Override{over("10.0.0.0/26", "DE"), over("10.0.0.64/26", "FR"), over("10.0.0.128/26", "DE"), over("10.0.0.192/26", "CH"),
-		over("2001:db8::/33", "DE"), over("2001:db8:8000::/33", "FR"), over("255.255.255.0/24", "GB")})
+		over("2001:db8::/33", "DE"), over("2001:db8:8000::/33", "FR"), over("255.255.255.0/24", "GB"),
+		over("20.0.0.0/24", "DE"), over("20.0.0.255/32", "FR"), over("2001:dbc::/32", "DE"), over("2001:dbc:ffff:ffff:ffff:ffff:ffff:ffff/128", "FR")})
 	for _, row := range []struct {
 		name, prefix string
 		want         []residency.Jurisdiction
@@ -230,6 +231,8 @@ func TestJurisdictions(t *testing.T) {
 		{"an unknown part", "10.0.0.0/23", nil, false},
 		{"unknown", "11.0.0.0/24", nil, false},
 		{"mapped", "::ffff:10.0.0.0/121", []residency.Jurisdiction{"DE", "FR"}, true},
+		{"two, the other the last address", "20.0.0.0/24", []residency.Jurisdiction{"DE", "FR"}, true},
+		{"IPv6, two, the other the last address", "2001:dbc::/32", []residency.Jurisdiction{"DE", "FR"}, true},
 		{"IPv6", "2001:db8::/32", []residency.Jurisdiction{"DE", "FR"}, true},
 		{"IPv6, unknown part", "2001:db8::/31", nil, false},
 		{"the last addresses", "255.255.255.0/24", []residency.Jurisdiction{"GB"}, true},
