@@ -153,6 +153,19 @@ func TestStoreForgets(t *testing.T) {
 	})
 }
 
+// A certificate without all the names is not put in force, whoever stored it.
+func TestCertificateOfOtherNames(t *testing.T) {
+	c := Config{Store: store.NewMemory(), Names: []string{"join.media.example"}, Region: "de-fra", CA: "https://127.0.0.1:1/dir", Secret: secret(t, 1)}
+	few := newKeeper(t, c)
+	c.Names = append(c.Names, "de.join.media.example")
+	k := newKeeper(t, c)
+	few.key = k.key
+	keep(t, few, time.Hour)
+	if err := k.load(t.Context()); err == nil || !strings.Contains(err.Error(), "name de.join.media.example is not on it") || k.current.Load() != nil {
+		t.Errorf("got %v, want it refused for the name that it lacks", err)
+	}
+}
+
 // A secret that is not the one of the other nodes is told of, and orders nothing.
 func TestWrongSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

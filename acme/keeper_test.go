@@ -178,6 +178,42 @@ func TestRenewalByAForgetfulCA(t *testing.T) {
 	serves(t, p, k, "join.media.example")
 }
 
+// full is a store that takes no certificate.
+type full struct {
+	store.Store
+	full bool
+}
+
+func (s *full) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
+	if s.full && strings.Contains(key, "/certificates/") {
+		return store.Entry{}, errGone
+	}
+	return s.Store.Put(ctx, key, value)
+}
+
+// A certificate that the store does not take is served, and saved when it does: the CA
+// has counted it, and no second one is ordered.
+func TestOrderIsNotLostWithTheStore(t *testing.T) {
+	st := &full{store.NewMemory(), true}
+	p := startPebble(t, 90*24*time.Hour, dnsNodes(t, st, 1))
+	k := newKeeper(t, config(p, st, "de-fra", secret(t, 1), "join.media.example"))
+	if err := k.order(t.Context()); !errors.Is(err, errGone) {
+		t.Fatalf("order: got %v, want %v", err, errGone)
+	}
+	serves(t, p, k, "join.media.example")
+	if age := time.Since(k.ordered); age > time.Hour {
+		t.Errorf("ordered %s ago: the next order would not wait", age)
+	}
+	st.full = false
+	if err := k.renew(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := k.storage.Load(t.Context(), k.key)
+	if err != nil || string(b) != string(k.current.Load().kept) || p.Orders() != 1 {
+		t.Errorf("the store has another certificate, %v, after %d orders; want the one of the first", err, p.Orders())
+	}
+}
+
 // Without ARI's word a certificate is renewed when a third of its life is left.
 func TestRenewalByLife(t *testing.T) {
 	st := store.NewMemory()
