@@ -115,6 +115,89 @@ func TestRunOfNodesThatDiffer(t *testing.T) {
 	}
 }
 
+// TestVerified: the signatures of a section hold as long as the first that ends.
+func TestVerified(t *testing.T) {
+	now := time.Now()
+	set, signer := zoneKeys(t, now)
+	strange, _ := zoneKeys(t, now)
+	keysOf := func(set dnssec.Set) (keys []*dns.DNSKEY) {
+		for _, rr := range set.DNSKEY(dnssec.DefaultPolicy()) {
+			keys = append(keys, rr.(*dns.DNSKEY))
+		}
+		return keys
+	}
+	signed := func(name string, at time.Time) []dns.RR {
+		rr, err := dns.NewRR(name + ".media.example. 5 IN A 192.0.2.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sigs, _, err := signer.Sign([]dns.RR{rr}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append([]dns.RR{rr}, sigs...)
+	}
+	both := append(signed("a", now), signed("b", now)...)
+	var first time.Time
+	for _, i := range []int{1, 3} {
+		if end := time.Unix(int64(both[i].(*dns.RRSIG).Expiration), 0); first.IsZero() || end.Before(first) {
+			first = end
+		}
+	}
+	for _, r := range []struct {
+		name    string
+		section []dns.RR
+		keys    []*dns.DNSKEY
+		want    string // of the fault; "": none
+	}{
+		{"two sets", both, keysOf(set), ""},
+		{"nothing", nil, keysOf(set), "no records to verify"},
+		{"one without a signature", both[:3], keysOf(set), "b.media.example. A has no signature"},
+		{"over", signed("a", now.AddDate(0, -3, 0)), keysOf(set), "is not valid now"},
+		{"not yet begun", signed("a", now.AddDate(0, 3, 0)), keysOf(set), "is not valid now"},
+		{"of a key that is not served", both, keysOf(strange), "which is not served"},
+		{"of another set", append(signed("c", now)[:1:1], func() dns.RR {
+			sig := dns.Copy(both[1])
+			sig.Header().Name = "c.media.example."
+			return sig
+		}()), keysOf(set), "does not verify"},
+	} {
+		until, err := verified(r.section, r.keys)
+		switch {
+		case r.want == "" && (err != nil || !until.Equal(first)):
+			t.Errorf("%s: got %s, %v, want %s", r.name, until, err, first)
+		case r.want != "" && (err == nil || !strings.Contains(err.Error(), r.want)):
+			t.Errorf("%s: got %v, want %s", r.name, err, r.want)
+		}
+	}
+}
+
+func TestOfKeys(t *testing.T) {
+	set, _ := zoneKeys(t, time.Now())
+	key := set.DNSKEY(dnssec.DefaultPolicy())[0].(*dns.DNSKEY)
+	for _, r := range []struct {
+		name   string
+		change func(*dns.DS)
+		want   bool
+	}{
+		{"its digest", func(*dns.DS) {}, true},
+		{"its digest in capitals", func(ds *dns.DS) { ds.Digest = strings.ToUpper(ds.Digest) }, true},
+		{"another digest", func(ds *dns.DS) { ds.Digest = strings.Repeat("00", 32) }, false},
+		{"another tag", func(ds *dns.DS) { ds.KeyTag++ }, false},
+		{"another algorithm", func(ds *dns.DS) { ds.Algorithm++ }, false},
+		{"a digest that nobody knows", func(ds *dns.DS) { ds.DigestType = 99 }, false},
+	} {
+		ds, err := set.DS(set.Keys[0], dns.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.change(ds)
+		if got := ofKeys(ds, []*dns.DNSKEY{key}); got != r.want {
+			t.Errorf("%s: got %v, want %v", r.name, got, r.want)
+		}
+	}
+}
+
 // under is the zone of a node at 127.0.0.1 whose parent is asked too.
 func under(t testing.TB, s *geodns.Server, parent netip.AddrPort) Zone {
 	z := asked(t, s.Addr())

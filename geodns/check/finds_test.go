@@ -8,13 +8,30 @@ import (
 
 	"github.com/miekg/dns"
 
+	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/nodetest"
 )
 
 // TestRunFinds: each thing that goes wrong is told by its check, and by no other.
 func TestRunFinds(t *testing.T) {
 	t.Parallel() // as its parts do: they wait for what does not come
-	_, signer := zoneKeys(t, time.Now())
+	set, signer := zoneKeys(t, time.Now())
+	resigned := func(r *dns.Msg, validity, refresh time.Duration) *dns.Msg {
+		p := dnssec.DefaultPolicy()
+		p.Validity, p.Refresh = validity, refresh
+		s, err := dnssec.NewSigner(set, p)
+		if err != nil {
+			t.Error(err)
+			return r
+		}
+		sigs, _, err := s.Sign(r.Answer[:1], time.Now())
+		if err != nil {
+			t.Error(err)
+			return r
+		}
+		r.Answer = append(r.Answer[:1], sigs...)
+		return r
+	}
 	good := nodetest.Start(t)
 	good.SetSigner(signer)
 	soa := func(q *dns.Msg) bool { return len(q.Question) == 1 && q.Question[0].Qtype == dns.TypeSOA }
@@ -168,6 +185,18 @@ func TestRunFinds(t *testing.T) {
 			}
 			return r
 		}, []string{"dnssec"}},
+		{"a signature that ends soon", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if soa(q) && len(r.Answer) > 1 { // with its RRSIG
+				return resigned(r, 4*time.Hour, 2*time.Hour)
+			}
+			return r
+		}, []string{"dnssec"}},
+		{"a signature that ends in three days", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if soa(q) && len(r.Answer) > 1 {
+				return resigned(r, 84*time.Hour, 72*time.Hour)
+			}
+			return r
+		}, nil},
 		{"signatures taken out", func(_ string, q, r *dns.Msg) *dns.Msg {
 			if is(q, "bailiwick-check.media.example.", dns.TypeA) {
 				r.Ns = slices.DeleteFunc(r.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
