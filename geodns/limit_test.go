@@ -163,7 +163,7 @@ func TestWithheldIsForgotten(t *testing.T) {
 		qtype uint16
 		want  bool
 	}{{berlin, dns.TypeA, true}, {berlin, dns.TypeAAAA, false}, {"203.0.113.1", dns.TypeAAAA, true}} {
-		m := exchange(t, s, pack(t, ask("join.media.example.", r.qtype)), r.src, overUDP)
+		m := exchange(t, s, pack(t, ask("de-fra-1.edge.media.example.", r.qtype)), r.src, overUDP)
 		if (len(m.Answer) > 0) != r.want || m.Truncated == r.want {
 			t.Errorf("%s from %s: got %v, want an answer: %v", dns.Type(r.qtype), r.src, m, r.want)
 		}

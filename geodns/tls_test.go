@@ -46,6 +46,19 @@ func TestDNSOverTLS(t *testing.T) {
 	with, client := withTLS(t, func(c *tls.Config) { c.MinVersion = tls.VersionTLS10 })
 	s := listen(t, with, func(c *Config) { c.Registry = reg })
 	serve(t, s)
+	shake := func(c *tls.Config) (*tls.Conn, error) {
+		raw, err := net.Dial("tcp", s.DoT().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { raw.Close() })
+		raw.SetDeadline(time.Now().Add(20 * time.Second))
+		conn := tls.Client(raw, c)
+		if err = conn.Handshake(); err != nil {
+			io.Copy(io.Discard, raw) // until the server ends it, which counts first
+		}
+		return conn, err
+	}
 	for _, r := range []struct {
 		name  string
 		alpn  []string
@@ -53,7 +66,7 @@ func TestDNSOverTLS(t *testing.T) {
 		fails bool
 	}{{"ALPN dot", []string{"dot"}, "dot", false}, {"no ALPN", nil, "", false}, {"another protocol", []string{"h2"}, "", true}} {
 		client.NextProtos = r.alpn
-		c, err := tls.Dial("tcp", s.DoT().String(), client)
+		c, err := shake(client)
 		if err != nil || r.fails {
 			if (err != nil) != r.fails {
 				t.Errorf("%s: %v, want an error: %v", r.name, err, r.fails)
@@ -68,7 +81,7 @@ func TestDNSOverTLS(t *testing.T) {
 	client.NextProtos = []string{"dot"}
 	old := client.Clone()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 // else this client would refuse it
-	if _, err := tls.Dial("tcp", s.DoT().String(), old); err == nil {
+	if _, err := shake(old); err == nil {
 		t.Error("TLS 1.1 was spoken (RFC 9325 section 3.1.1)")
 	}
 	exchanged := &dns.Client{Net: "tcp-tls", TLSConfig: client}

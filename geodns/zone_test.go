@@ -281,6 +281,7 @@ func TestEqualEdgesShareAPlace(t *testing.T) {
 	third.ID, third.Addr4 = "de-ber-3", netip.MustParseAddr("198.18.3.3")
 	ber.Edges = append(ber.Edges, third)
 	ber.Edges[1].Used = ber.Edges[0].Used
+	ber.Edges[0].Addr6, ber.Edges[1].Addr6 = netip.Addr{}, netip.Addr{} // for AAAA the third is kept beside them
 	var networks []region.Override
 	for i := range 64 { // of one place, and never beside each other
 		networks = append(networks, over(fmt.Sprintf("9.9.%d.0/24", 2*i), "DE"))
