@@ -82,21 +82,20 @@ func (s *Solver) Wait(ctx context.Context, ch acmeapi.Challenge) error {
 	var (
 		list  []store.Instance
 		snap  store.Snapshot
-		heard [2]bool
+		heard bool // of the nodes
 	)
 	for {
 		select {
 		case list = <-nodes:
-			heard[0] = true
+			heard = true
 		case snap = <-acks:
-			heard[1] = true
 		case <-bounded.Done():
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return s.late(list, snap, id, heard[0])
+			return s.late(list, snap, id, heard)
 		}
-		if passing, missing := waiting(list, snap, id); heard[0] && heard[1] && passing > 0 && len(missing) == 0 {
+		if passing, missing := waiting(list, snap, id); passing > 0 && len(missing) == 0 {
 			return nil
 		}
 	}
