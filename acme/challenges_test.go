@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	acmeapi "github.com/mholt/acmez/v3/acme"
 
 	"bailiwick/store"
+	"bailiwick/tools/logtest"
 )
 
 const apex = "_acme-challenge.join.media.example."
@@ -124,6 +126,60 @@ func (s *spying) Put(ctx context.Context, key string, value []byte) (store.Entry
 	return s.Store.Put(ctx, key, value)
 }
 
+// A challenge that is not acknowledged at first is soon, and one of another hour is not served.
+func TestAcknowledgedInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &reluctant{store.NewMemory(), 3}
+		stop := running(t, node(st, "dns-1").Run)
+		s, ch := newSolver(st), forName("join.media.example", "one")
+		began := time.Now()
+		if err := errors.Join(s.Present(t.Context(), ch), s.Wait(t.Context(), ch)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("it took %s, want some seconds", took)
+		}
+		stop()
+	})
+	now := time.Now()
+	for age, want := range map[time.Duration]bool{-challengeLife: false, time.Second - challengeLife: true, challengeLife - time.Second: true, challengeLife: false} {
+		if got := (challenge{at: now.Add(-age)}).current(now); got != want {
+			t.Errorf("%s old: served %v, want %v", age, got, want)
+		}
+	}
+}
+
+// A failure is told when it begins, and what no node writes is no acknowledgement.
+func TestToldOnce(t *testing.T) {
+	var log logtest.Buffer
+	c := node(store.NewMemory(), "dns-1")
+	c.log = slog.New(slog.NewTextHandler(&log, nil))
+	told := c.once("failing")
+	for _, err := range []error{errGone, errGone, nil, errGone, errGone} {
+		told(err)
+	}
+	if got := strings.Count(log.String(), "failing"); got != 2 {
+		t.Errorf("told %d times of two failures", got)
+	}
+	if _, err := parseAck(append([]byte(`["a"]`), make([]byte, 256<<10)...)); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("an acknowledgement of more than 256 KiB: got %v", err)
+	}
+}
+
+// reluctant is a store that takes no acknowledgement, the first times.
+type reluctant struct {
+	store.Store
+	left int
+}
+
+func (s *reluctant) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
+	if strings.HasPrefix(key, acksPrefix) && s.left > 0 {
+		s.left--
+		return store.Entry{}, errGone
+	}
+	return s.Store.Put(ctx, key, value)
+}
+
 // Every DNS node whose lease holds must have acknowledged, and no other.
 func TestWait(t *testing.T) {
 	ch := forName("join.media.example", "one")
@@ -215,9 +271,18 @@ func register(t *testing.T, st store.Store, name string, ttl time.Duration) {
 // A DNS node is seen from its first acknowledgement until it leaves.
 func TestNodeRegisters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st := store.NewMemory()
+		st := &registering{Store: store.NewMemory()}
 		stop := running(t, node(st, "dns-1").Run)
+		for _, token := range []string{"one", "two"} { // acknowledged by the node that there is
+			synctest.Wait()
+			if err := newSolver(st).Present(t.Context(), forName("join.media.example", token)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		time.Sleep(time.Hour) // many leases later
+		if st.times != 1 {
+			t.Errorf("registered %d times", st.times)
+		}
 		if got := instances(t, st); got != "dns-1 passing" {
 			t.Errorf("while it runs: got %q", got)
 		}
@@ -226,6 +291,17 @@ func TestNodeRegisters(t *testing.T) {
 			t.Errorf("after it left: got %q, want none", got)
 		}
 	})
+}
+
+// registering counts the leases that it gives.
+type registering struct {
+	store.Store
+	times int
+}
+
+func (s *registering) Register(ctx context.Context, in store.Instance, ttl time.Duration) (store.Lease, error) {
+	s.times++
+	return s.Store.Register(ctx, in, ttl)
 }
 
 func instances(t *testing.T, st store.Store) (words string) {
@@ -254,6 +330,7 @@ func TestParseChallenge(t *testing.T) {
 		{"a value with a space", "_acme-challenge.join.media.example/" + strings.Repeat("a ", 22)[:43], now, "43 characters"},
 		{"a value with a slash", "_acme-challenge.join.media.example/" + strings.Repeat("a/", 22)[:43], now, "43 characters"},
 		{"no time", "_acme-challenge.join.media.example/" + value, "", "unexpected end"},
+		{"a long name", "_acme-challenge." + strings.Repeat("a.", 119) + "example/" + value, now, "want _acme-challenge."},
 		{"much beside it", "_acme-challenge.join.media.example/" + value, strings.Repeat(" ", 2000) + now, "bytes beside it"},
 	} {
 		c, err := parseChallenge(challengesPrefix+row.key, []byte(row.value))

@@ -46,6 +46,21 @@ func TestRetryAfterALongAttempt(t *testing.T) {
 	})
 }
 
+// TestSuccessForgetsFailures: the next failure is the first again.
+func TestSuccessForgetsFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeper(t, Config{Store: store.NewMemory(), Names: []string{"join.media.example"}, Region: "de-fra", CA: "https://127.0.0.1:1/dir", Secret: secret(t, 1)})
+		k.fail(refused{errGone}, time.Now())
+		k.fail(refused{errGone}, time.Now())
+		keep(t, k, 2000*time.Hour)
+		time.Sleep(time.Hour)
+		k.step(t.Context())
+		if k.tries != 0 || !k.retry.IsZero() || k.failed.Load() != nil {
+			t.Errorf("got %d tries, the next at %s, %v; want none", k.tries, k.retry, k.failed.Load())
+		}
+	})
+}
+
 // fakeCA is a CA's directory and what it says of renewal, and no more.
 func fakeCA(t *testing.T, renewalInfo http.HandlerFunc) (directory string, roots *x509.CertPool) {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -204,6 +205,31 @@ func TestCache(t *testing.T) {
 	if err := s.Store(ctx, "../../escape", nil); err == nil {
 		t.Error("a key that leaves the folder: got no error")
 	}
+}
+
+// hung is a store that never answers.
+type hung struct{ store.Store }
+
+func (hung) Get(ctx context.Context, _ string) (store.Entry, error) {
+	<-ctx.Done()
+	return store.Entry{}, ctx.Err()
+}
+
+// A store that hangs is waited for a little, then the copy answers.
+func TestCacheOfAHungStore(t *testing.T) {
+	dir, st := t.TempDir(), store.NewMemory()
+	synctest.Test(t, func(t *testing.T) {
+		if err := newStorage(t, st, "de-fra", secret(t, 1), dir).Store(t.Context(), "certificates/a", []byte("kept")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		began := time.Now()
+		got, err := newStorage(t, hung{st}, "de-fra", secret(t, 1), dir).Load(ctx, "certificates/a")
+		if took := time.Since(began); err != nil || string(got) != "kept" || took != patience {
+			t.Errorf("got %q, %v after %s, want the copy after %s", got, err, took, patience)
+		}
+	})
 }
 
 func TestSeal(t *testing.T) {
