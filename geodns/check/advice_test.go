@@ -154,6 +154,15 @@ func TestJoinWithoutAnEdge(t *testing.T) {
 	}
 }
 
+// TestScopesOfOneAnswer: scopes that overlap are right where their answers are the same.
+func TestScopesOfOneAnswer(t *testing.T) {
+	z := asked(t, nodetest.Start(t).Addr())
+	z.Subnets = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("192.0.2.16/28")}
+	if got := row(t, z.Run(t.Context()), "ecs-scope"); !got.OK || got.Detail != "192.0.2.0/27 192.0.2.0/27" {
+		t.Errorf("ecs-scope: ok %v, %q", got.OK, got.Detail)
+	}
+}
+
 // TestCertificateOfTheZoneFile: over TLS a node is called as the zone calls its name server.
 func TestCertificateOfTheZoneFile(t *testing.T) {
 	config, roots := certificate(t, "ns.media.example", time.Now().Add(90*24*time.Hour))

@@ -119,6 +119,18 @@ func TestRunFinds(t *testing.T) {
 			}
 			return r
 		}, []string{"rfc8906 8.1.2"}},
+		{"an answer without authority", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if is(q, "media.example.", 1000) {
+				r.Authoritative = false
+			}
+			return r
+		}, []string{"rfc8906 8.1.2"}},
+		{"a server that takes fragments", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if o := r.IsEdns0(); o != nil && is(q, "join.media.example.", dns.TypeHTTPS) {
+				o.SetUDPSize(4096)
+			}
+			return r
+		}, []string{"sizes"}},
 		{"ECS scope 0", func(_ string, q, r *dns.Msg) *dns.Msg {
 			options(r, func(e dns.EDNS0) dns.EDNS0 {
 				if e, ok := e.(*dns.EDNS0_SUBNET); ok {
@@ -159,6 +171,12 @@ func TestRunFinds(t *testing.T) {
 				}
 				return e
 			})
+			return r
+		}, []string{"cookies"}},
+		{"cookies given and not taken", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if q.Opcode == 0 && len(q.Question) == 0 {
+				r.Rcode = dns.RcodeFormatError
+			}
 			return r
 		}, []string{"cookies"}},
 		{"other name servers", func(_ string, q, r *dns.Msg) *dns.Msg {
