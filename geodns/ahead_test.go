@@ -103,6 +103,15 @@ func TestSignedAgain(t *testing.T) {
 			t.Errorf("%s: all signed again %v, want %v", r.name, again, r.again)
 		}
 	}
+	at = at.Add(time.Second)
+	w := demo()
+	w.Regions[0].Edges[0].Addr4 = netip.MustParseAddr("198.18.99.1")
+	s.viewing.Lock()
+	v = s.newView(w)
+	s.viewing.Unlock()
+	if s.signAhead(v, &known); !known.at.Equal(at) {
+		t.Error("an edge has another address: not all is signed again")
+	}
 }
 
 // A clock that jumps makes answers be signed for its time, at once.

@@ -156,6 +156,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a zsk alone", edit(`"csk"`, `"zsk"`), "the tag of this key is"},
 		{"state", edit(`"state": "published"`, `"state": "dormant"`), `state "dormant"`},
 		{"state without since", edit(`"state": "published"`, `"state": "active"`), "active, but not since when"},
+		{"a DS that lives for ever", edit(`"role"`, `"ds_ttl": 2147483648, "role"`), "ds_ttl 2147483648: want seconds"},
 		{"active, and never published", strings.Replace(edit(`"state": "published"`, `"state": "active"`), `"published": "`, `"active": "`, 1), "active, but not since when"},
 		{"year", edit("2026-11", "0026-11"), "a time in the year 26"},
 		{"algorithm", edit(`"algorithm": 15`, `"algorithm": 8`), "algorithm 8: want 13"},
