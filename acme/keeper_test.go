@@ -197,7 +197,7 @@ func TestOrderIsNotLostWithTheStore(t *testing.T) {
 	st := &full{store.NewMemory(), true}
 	p := startPebble(t, 90*24*time.Hour, dnsNodes(t, st, 1))
 	k := newKeeper(t, config(p, st, "de-fra", secret(t, 1), "join.media.example"))
-	if err := k.order(t.Context()); !errors.Is(err, errGone) {
+	if err := k.renew(t.Context(), time.Now()); !errors.Is(err, errGone) {
 		t.Fatalf("order: got %v, want %v", err, errGone)
 	}
 	serves(t, p, k, "join.media.example")
