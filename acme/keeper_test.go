@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"bailiwick/store"
 	"bailiwick/store/consul"
 	"bailiwick/store/consultest"
+	"bailiwick/tools/logtest"
 )
 
 // stores are what the keepers are tested over.
@@ -39,7 +41,10 @@ func TestIssuance(t *testing.T) {
 		s := secret(t, 1)
 		names := Names("media.example", "de-fra")
 		a, b := newKeeper(t, config(p, st, "de-fra", s, names...)), newKeeper(t, config(p, st, "de-fra", s, names...))
-		us := newKeeper(t, config(p, st, "us-iad", secret(t, 2), Names("media.example", "us-iad")...))
+		var log logtest.Buffer
+		logged := config(p, st, "us-iad", secret(t, 2), Names("media.example", "us-iad")...)
+		logged.Log = slog.New(slog.NewTextHandler(&log, nil))
+		us := newKeeper(t, logged)
 		for _, k := range []*Keeper{a, b, us} {
 			select {
 			case <-k.Obtained():
@@ -61,6 +66,9 @@ func TestIssuance(t *testing.T) {
 		first, second, other := leaf(t, a, "a certificate", any1), leaf(t, b, "the same certificate", any1), leaf(t, us, "another", any1)
 		if !first.Equal(second) {
 			t.Errorf("two nodes of a region: got serials %s and %s, want the same", first.SerialNumber, second.SerialNumber)
+		}
+		if !strings.Contains(log.String(), "account="+strings.TrimSuffix(p.Directory, "dir")+"my-account/") {
+			t.Errorf("no account to name in a CAA record:\n%s", &log)
 		}
 		if first.Equal(other) {
 			t.Error("two regions have the same certificate")

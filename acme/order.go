@@ -196,6 +196,8 @@ func (k *Keeper) obtain(ctx context.Context, replaced *certificate) (*certificat
 	if err != nil {
 		return nil, err
 	}
+	// The account is what a CAA record's accounturi names (RFC 8657 section 3).
+	k.log.Info("certificate ordered", "region", k.region, "names", k.names, "account", account.Location)
 	key, keyPEM, err := newKey()
 	if err != nil {
 		return nil, err

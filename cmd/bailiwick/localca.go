@@ -114,7 +114,10 @@ func written(dir string, b []byte) (path string, err error) {
 		return "", err
 	}
 	_, err = f.Write(b)
-	return f.Name(), errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		os.Remove(f.Name()) // a part of a key
+	}
+	return f.Name(), err
 }
 
 func readLocalCA(path string, now time.Time) (*localCA, error) {
