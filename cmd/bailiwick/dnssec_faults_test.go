@@ -193,21 +193,29 @@ func TestStoreLost(t *testing.T) {
 	}
 }
 
+// waiting are the states of a roll whose parent has just got the new DS.
+const waiting = "csk/15 active, csk/15 ready+ds"
+
+// rolling is a node in the middle of such a roll.
+func rolling(t *testing.T, st store.Store) *faulty {
+	t.Helper()
+	f := delegated(t, st, "")
+	f.roll()
+	f.pass(3 * time.Hour)
+	f.delegate()
+	f.pass(time.Hour)
+	if states(f.set) != waiting {
+		t.Fatal(f.set.Keys)
+	}
+	return f
+}
+
 // TestClockJumps: a year ahead and a year back, in the middle of a roll whose parent
 // has just got the new DS, takes no step, and answers go on.
 func TestClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} {
 		t.Run(jump.String(), func(t *testing.T) {
-			st := store.NewMemory()
-			f := delegated(t, st, "")
-			f.roll()
-			f.pass(3 * time.Hour)
-			f.delegate()
-			f.pass(time.Hour)
-			const waiting = "csk/15 active, csk/15 ready+ds"
-			if states(f.set) != waiting {
-				t.Fatal(f.set.Keys)
-			}
+			f := rolling(t, store.NewMemory())
 			f.wrong = jump
 			f.pass(2 * time.Hour)
 			want := 1 // the clock
@@ -235,15 +243,7 @@ func TestClockJumps(t *testing.T) {
 // does not see a jump. The parent's signatures tell, and it takes no step.
 func TestClockWrongFromTheStart(t *testing.T) {
 	st := store.NewMemory()
-	f := delegated(t, st, "")
-	f.roll()
-	f.pass(3 * time.Hour)
-	f.delegate()
-	f.pass(time.Hour)
-	const waiting = "csk/15 active, csk/15 ready+ds"
-	if states(f.set) != waiting {
-		t.Fatal(f.set.Keys)
-	}
+	f := rolling(t, st)
 	g := newFaulty(t, st, "")
 	g.running, g.wrong, g.unheard = f.running, 48*time.Hour, fmt.Errorf("a signature that has ended: %w", errWrongClock)
 	g.pass(time.Hour)
