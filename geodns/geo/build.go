@@ -156,8 +156,9 @@ func (b *builder) add(p netip.Prefix, place uint32) error {
 	if p.Addr().Is4() {
 		return b.v4.add(s)
 	}
-	if s.first == (u128{}) && p.Bits() < 96 {
-		// IPv4 is at ::/96 of a MaxMind DB, so this network has all of it.
+	if s.first == (u128{}) {
+		// IPv4 is at ::/96 of a MaxMind DB, and what is in there came above: this network
+		// has all of it.
 		if err := b.v4.add(span{last: b.v4.end, place: place}); err != nil {
 			return err
 		}

@@ -26,7 +26,13 @@ var builtAt = time.Date(2026, 6, 25, 4, 33, 59, 0, time.UTC)
 
 func database(t testing.TB, kind string, version int, rows ...row) []byte {
 	t.Helper()
-	tree, err := mmdbwriter.New(mmdbwriter.Options{DatabaseType: kind, BuildEpoch: builtAt.Unix(), IPVersion: version, IncludeReservedNetworks: true})
+	return written(t, mmdbwriter.Options{DatabaseType: kind, IPVersion: version}, rows...)
+}
+
+func written(t testing.TB, options mmdbwriter.Options, rows ...row) []byte {
+	t.Helper()
+	options.BuildEpoch, options.IncludeReservedNetworks = builtAt.Unix(), true
+	tree, err := mmdbwriter.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +161,74 @@ func TestOverridesWinOverTheDatabase(t *testing.T) {
 		p, scope := table.Lookup(netip.MustParseAddr(r.addr))
 		if p.Jurisdiction != r.at || scope.String() != r.scope {
 			t.Errorf("%s: %s: got %q in %s, want %q in %s", r.name, r.addr, p.Jurisdiction, scope, r.at, r.scope)
+		}
+	}
+}
+
+// An override that ends with its network, or hides the networks after it, does so at the
+// last address of all too: there the next address is none.
+func TestOverridesAtTheLastAddress(t *testing.T) {
+	data := database(t, "Test-Country", 6, row{"255.0.0.0/8", cc("DE")},
+		row{"fe00::/8", cc("DE")}, row{"ff00::/9", cc("DE")}, row{"ff80::/9", cc("FR")})
+	for _, r := range []struct {
+		name, override, addr string
+		at                   residency.Jurisdiction
+		scope                string
+	}{
+		{"the end of a network", "255.255.0.0/16", "255.255.0.1", "GB", "255.255.0.0/16"},
+		{"the rest of that network", "255.255.0.0/16", "255.254.0.1", "DE", "255.254.0.0/16"},
+		{"IPv6, the end of a network", "ffff::/16", "ffff::1", "GB", "ffff::/16"},
+		{"IPv6, the rest of that network", "ffff::/16", "fffe::1", "FR", "fffe::/16"},
+		{"IPv6, two networks", "ff00::/8", "ff80::1", "GB", "ff00::/8"},
+		{"IPv6, the network before", "ff00::/8", "fe00::1", "DE", "fe00::/8"},
+	} {
+		table, err := Load(file(t, data), []region.Override{over(r.override, "GB")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, scope := table.Lookup(netip.MustParseAddr(r.addr))
+		if p.Jurisdiction != r.at || scope.String() != r.scope {
+			t.Errorf("%s: got %q in %s, want %q in %s", r.name, p.Jurisdiction, scope, r.at, r.scope)
+		}
+	}
+}
+
+// An IPv6 network around ::/96 is all of IPv4's too. The aliases of IPv4 in IPv6 would
+// split it.
+func TestNetworkAroundIPv4(t *testing.T) {
+	data := written(t, mmdbwriter.Options{DatabaseType: "Test-Country", IPVersion: 6, DisableIPv4Aliasing: true}, row{"::/64", cc("DE")})
+	table, err := Load(file(t, data), []region.Override{over("81.2.0.0/16", "GB")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]residency.Jurisdiction{"9.9.9.9": "DE", "81.2.3.4": "GB", "255.255.255.255": "DE", "::1:0:0": "DE", "0:0:0:1::": ""} {
+		if p, _ := table.Lookup(netip.MustParseAddr(addr)); p.Jurisdiction != want {
+			t.Errorf("%s: got %q, want %q", addr, p.Jurisdiction, want)
+		}
+	}
+}
+
+// The reader's documentation promises no order: what is not in it is refused, not placed
+// wrongly.
+func TestNetworksOutOfOrder(t *testing.T) {
+	for _, r := range []struct {
+		name, second string
+		ok           bool
+	}{
+		{"the next", "11.0.0.0/8", true},
+		{"the same again", "10.0.0.0/8", false},
+		{"a part of it", "10.255.255.255/32", false},
+		{"one before", "9.0.0.0/8", false},
+	} {
+		b, err := newBuilder(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.add(netip.MustParsePrefix("10.0.0.0/8"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.add(netip.MustParsePrefix(r.second), 0); (err == nil) != r.ok {
+			t.Errorf("%s: got %v, want an error: %v", r.name, err, !r.ok)
 		}
 	}
 }
