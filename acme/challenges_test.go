@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -79,6 +80,45 @@ func TestChallengesAreServed(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// What is dead when it is seen, and presented anew before it is swept away, stays.
+func TestPresentedWhileSwept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.NewMemory()
+		old := forName("join.media.example", "one")
+		if err := newSolver(st).Present(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(challengeLife)
+		again := func() {
+			b, err := json.Marshal(storedChallenge{Presented: time.Now()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := st.Put(t.Context(), challengesPrefix+challengeOf(old).id(), b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := newSolver(listing{st, again}).Present(t.Context(), forName("join.media.example", "two")); err != nil {
+			t.Fatal(err)
+		}
+		if snap, err := st.List(t.Context(), challengesPrefix); err != nil || len(snap.Entries) != 2 {
+			t.Errorf("got %v, %v, want both challenges", snap.Entries, err)
+		}
+	})
+}
+
+// listing does something after each List.
+type listing struct {
+	store.Store
+	then func()
+}
+
+func (s listing) List(ctx context.Context, prefix string) (store.Snapshot, error) {
+	snap, err := s.Store.List(ctx, prefix)
+	s.then()
+	return snap, err
 }
 
 func acknowledges(t *testing.T, st store.Store, node string, ch acmeapi.Challenge) bool {

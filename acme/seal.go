@@ -28,7 +28,7 @@ func ReadSecret(path string) (*Secret, error) {
 		return nil, fmt.Errorf("acme secret: %w: %s", err, howSecret)
 	}
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("acme secret %s: mode %04o lets everybody read it: chmod 600 it", path, st.Mode().Perm())
+		return nil, fmt.Errorf("acme secret %s: mode %04o lets everybody read or write it: chmod 600 it", path, st.Mode().Perm())
 	}
 	s, err := parseSecret(b)
 	if err != nil {
