@@ -156,6 +156,16 @@ func TestCache(t *testing.T) {
 			t.Errorf("mode of %s: got %v, %v, want %v", path, info.Mode().Perm(), err, want)
 		}
 	}
+	written, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(ctx, "certificates/a"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || !os.SameFile(info, written) {
+		t.Errorf("the copy of a value that is the same: written again, %v", err)
+	}
 	away := newStorage(t, unreachable{st}, "de-fra", secret(t, 1), dir)
 	if got, err := away.Load(ctx, "certificates/a"); err != nil || string(got) != "PRIVATE" {
 		t.Errorf("Load without the store: got %q, %v", got, err)
