@@ -2,9 +2,11 @@ package geodns
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -30,18 +32,70 @@ func prepared(t *testing.T, k *dnssec.Signer, change ...func(*Config)) (*Server,
 	done := make(chan struct{})
 	go func() { s.prepare(ctx); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
-	wait := func() { // a view tells nobody that it is there but the queries
-		for limit := time.Now().Add(30 * time.Second); !s.preparing.Load() || s.view.Load().world != newest.Load(); time.Sleep(time.Millisecond) {
-			if time.Now().After(limit) {
-				t.Fatal("the new view does not come")
-			}
-		}
+	wait := func() {
+		comes(t, s, func(v *view) bool { return s.preparing.Load() && v.world == newest.Load() })
 	}
 	wait()
 	return s, func(w *steer.World) {
 		newest.Store(w)
 		changed <- struct{}{}
 		wait()
+	}
+}
+
+// comes waits for a view: it tells nobody that it is there but the queries.
+func comes(t *testing.T, s *Server, is func(*view) bool) {
+	t.Helper()
+	for limit := time.Now().Add(30 * time.Second); !is(s.view.Load()); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("the new view does not come")
+		}
+	}
+}
+
+// Where a preparer makes the views, what else changes than the World comes too.
+func TestPreparedInputs(t *testing.T) {
+	_, k := keys(t, false)
+	s, _ := prepared(t, k)
+	s.SetSigner(nil)
+	comes(t, s, func(v *view) bool { return v.signer == nil })
+}
+
+// A preparer signs anew while there is still a third of the time left, and not before.
+func TestPreparedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, k := keys(t, false)
+		s, _ := prepared(t, k)
+		first := s.view.Load()
+		third := first.until.Sub(first.from) / 3
+		time.Sleep(time.Until(first.until.Add(-third - lookEvery)))
+		synctest.Wait()
+		if s.view.Load() != first {
+			t.Error("signed anew too early")
+		}
+		time.Sleep(3 * lookEvery)
+		synctest.Wait()
+		if v := s.view.Load(); !v.from.After(first.from) {
+			t.Errorf("signatures are good until %s still, want new ones", v.until)
+		}
+	})
+}
+
+// The pairs of a large region's edges are too many to sign ahead.
+func TestPairsAreBounded(t *testing.T) {
+	w := demo()
+	w.Regions = w.Regions[:1]
+	w.Regions[0].Edges = nil
+	for i := range 60 {
+		w.Regions[0].Edges = append(w.Regions[0].Edges, steer.Edge{ID: region.EdgeID(fmt.Sprint("e", i)), Addr4: netip.AddrFrom4([4]byte{198, 18, 0, byte(i)})})
+	}
+	s := listen(t, world(w))
+	_, k := keys(t, false)
+	s.SetSigner(k)
+	(&signer{s: s, v: s.current(), now: now}).byPlace()
+	// Two edges are one set, whichever is first.
+	if got := s.signatures.Len(); got < maxAhead/2 || got > maxAhead {
+		t.Errorf("%d signatures of 1830 sets, want at most %d and not much less", got, maxAhead)
 	}
 }
 
@@ -52,7 +106,8 @@ func TestSignedAhead(t *testing.T) {
 	s, change := prepared(t, k, withRecords(t, zoneFile))
 	names := []string{"media.example.", "join.media.example.", "_turn._udp.join.media.example.", "_stun._udp.media.example.", "_turns._tcp.media.example.",
 		"de.join.media.example.", "ae.join.media.example.", "ca-qc.join.media.example.", "_turn._udp.fr.join.media.example.", "de-fra-1.edge.media.example.", "www.media.example."}
-	types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeMX, dns.TypeSOA, dns.TypeNS, dns.TypeDNSKEY, dns.TypeCAA}
+	// The SOA first: a denial would sign it.
+	types := []uint16{dns.TypeSOA, dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeMX, dns.TypeNS, dns.TypeDNSKEY, dns.TypeCAA}
 	clients := []string{berlin, "203.0.113.1", "198.51.100.1", "2001:db8:1000::1", nowhere}
 	for _, mode := range []steer.Mode{steer.Serving, steer.Down, steer.Draining} {
 		w := demo()

@@ -189,6 +189,16 @@ func TestAmplification(t *testing.T) {
 			}
 		}
 	}
+	padded := func(n int) []byte {
+		return pack(t, ask("_why.join.media.example.", dns.TypeTXT, option(dns.EDNS0PADDING, make([]byte, n)...)))
+	}
+	full := len(s.respond(nil, padded(0), netip.MustParseAddr(berlin), overTCP))
+	least := (full + 2) / 3 // octets of a query for all of it
+	for length, cut := range map[int]bool{least - 1: true, least: false} {
+		if m := exchange(t, s, padded(length-len(padded(0))), berlin, overUDP); m.Truncated != cut {
+			t.Errorf("_why, %d octets for %d: TC %v, want %v", full, length, m.Truncated, cut)
+		}
+	}
 	why := func(cookie []byte) *dns.Msg {
 		return exchange(t, s, pack(t, ask("_why.join.media.example.", dns.TypeTXT, option(dns.EDNS0COOKIE, cookie...))), berlin, overUDP)
 	}

@@ -134,7 +134,7 @@ func TestApexWildcard(t *testing.T) {
 			t.Errorf("%s: got %d, want %d (records; -1: NXDOMAIN)", name, got, want)
 		}
 	}
-	if m := exchange(t, s, pack(t, ask("why.media.example.", dns.TypeTXT)), berlin, overUDP); len(m.Answer) != 1 {
+	if m := exchange(t, s, pack(t, ask("why.media.example.", dns.TypeTXT)), berlin, overUDP); len(m.Answer) != 1 || m.Rcode != noerror || !m.Authoritative {
 		t.Errorf("a CNAME to _why: got %v, want the CNAME alone", m)
 	}
 }
@@ -174,7 +174,7 @@ func TestRecordFaults(t *testing.T) {
 		{"a TTL without end", "a 2147483648 A 198.18.0.1\n", []string{"zone.db:1: "}},
 		{"a record over lines", "@ SOA ns1 a (\n1 2 3\n4 5)\n\nb.example. A 198.18.0.1\n", []string{"zone.db:5: b.example. A: outside"}},
 		{"a set too large", strings.Repeat("a TXT \""+strings.Repeat("x", 250)+"\" \"$\"\n", 1) + "$GENERATE 1-200 a TXT \"" + strings.Repeat("x", 250) + "$\"\n", []string{"more than 16384 octets in one set"}},
-		{"too many records", "$GENERATE 1-20000 h$ A 198.18.0.1\n", []string{"more than 10000 records"}},
+		{"too many records", "$GENERATE 1-10001 h$ A 198.18.0.1\n", []string{"more than 10000 records"}},
 		{"records too long", "$GENERATE 1-9000 h$ TXT" + strings.Repeat(" "+strings.Repeat("x", 250), 20) + "\n", []string{"more than 4194304 octets of records"}},
 		{"too many names above records", "$GENERATE 1-9000 " + strings.Repeat("a.", 100) + "h$ A 198.18.0.1\n", slices.Repeat([]string{"more than 40000 names"}, 20)},
 		{"too large", strings.Repeat(";", maxZoneFile+1), []string{"zone.db:1: 1048577 octets: want at most 1048576"}},
@@ -193,6 +193,29 @@ func TestRecordFaults(t *testing.T) {
 		if bad {
 			t.Errorf("%s: got\n%s\nwant\n%s", r.name, err, strings.Join(r.want, "\n"))
 		}
+	}
+}
+
+// TestRecordsTaken: what is unusual, or as much as there may be, is no fault.
+func TestRecordsTaken(t *testing.T) {
+	for _, r := range []struct{ name, text string }{
+		{"a mail exchanger without an address", "@ MX 10 later\n"},
+		{"below a service that does not steer", "a._sip._udp TXT x\n"},
+		{"as many records as there may be", "$GENERATE 1-10000 h$ A 198.18.0.1\n"},
+	} {
+		if _, err := ParseRecords(zone, "zone.db", []byte(r.text)); err != nil {
+			t.Errorf("%s: %v", r.name, err)
+		}
+	}
+}
+
+// No zone file brings in a loop: if one is there, an answer still ends.
+func TestLoopIsBounded(t *testing.T) {
+	s := listen(t, withRecords(t, "a CNAME b\n"))
+	s.current().records.nodes[key([]string{"a"})][dns.TypeCNAME][0].(*dns.CNAME).Target = "a.media.example."
+	m := exchange(t, s, pack(t, ask("a.media.example.", dns.TypeA)), berlin, overTCP)
+	if len(m.Answer) != 1+maxChain || m.Rcode != noerror {
+		t.Errorf("got %v, want the alias %d times", m, 1+maxChain)
 	}
 }
 

@@ -200,17 +200,43 @@ func TestDenial(t *testing.T) {
 
 // TestWhatIsRemembered: the names of strangers take no room from those that steer.
 func TestWhatIsRemembered(t *testing.T) {
-	s := listen(t, withRecords(t, zoneFile))
+	s := listen(t, withRecords(t, zoneFile+"*.calls CNAME ns\n"))
 	_, k := keys(t, false)
 	s.SetSigner(k)
 	for i := range 50 {
-		for _, name := range []string{"nope%d.media.example.", "x%d.apps.media.example."} {
-			exchange(t, s, pack(t, ask(fmt.Sprintf(name, i), dns.TypeA, do)), berlin, overUDP)
-			exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA, do)), berlin, overUDP)
+		for _, name := range []string{"nope%d.media.example.", "x%d.apps.media.example.", "x%d.calls.media.example."} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeTXT} {
+				exchange(t, s, pack(t, ask(fmt.Sprintf(name, i), qtype, do)), berlin, overUDP)
+				exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA, do)), berlin, overUDP)
+			}
 		}
 	}
-	if a, d := s.signatures.Len(), s.denials.Len(); a != 2 || d != 100 { // join's, the SOA's
-		t.Errorf("%d answers and %d denials are remembered, want 2 and 100", a, d)
+	// Of answers: join's, the SOA's, and that ns has no TXT. Of strangers' names: nope's
+	// denial, the wildcard's address and its denial, the alias; and beside it ns's address.
+	if a, d := s.signatures.Len(), s.denials.Len(); a != 3 || d != 4*50+1 {
+		t.Errorf("%d answers and %d of strangers' names are remembered, want 3 and %d", a, d, 4*50+1)
+	}
+}
+
+// Who is over the rate costs no signature.
+func TestSlippedIsNotSigned(t *testing.T) {
+	s := listen(t, func(c *Config) { c.Rate = 1 })
+	s.now = func() time.Time { return now }
+	_, k := keys(t, false)
+	s.SetSigner(k)
+	slipped := 0
+	for i := range 100 {
+		before := s.denials.Len()
+		m := exchange(t, s, pack(t, ask(fmt.Sprintf("nope%d.media.example.", i), dns.TypeA, do)), berlin, overUDP)
+		if m == nil || !m.Truncated {
+			continue
+		}
+		if slipped++; s.denials.Len() != before {
+			t.Fatalf("number %d: signed for an answer that is withheld: %v", i, m)
+		}
+	}
+	if slipped == 0 {
+		t.Error("none of 100 was withheld: the test proves nothing")
 	}
 }
 
