@@ -49,8 +49,8 @@ func ParseRecords(apex, file string, data []byte) (*Records, error) {
 	}
 	list := r.read(slices.Clone(data))
 	if r.faults == nil {
-		for _, rec := range list {
-			r.add(rec)
+		for i := range list {
+			r.add(&list[i])
 		}
 		r.judge(list)
 	}
@@ -212,8 +212,13 @@ func blank(data []byte, from, to int) {
 	}
 }
 
-// add puts one record where it belongs, if it may be there at all.
-func (r *zoneReader) add(rec zoneRecord) {
+// add puts one record where it belongs, if it may be there at all. It is then as a packet
+// has it: an escape is the letter that it stands for, so that names can be compared.
+func (r *zoneReader) add(rec *zoneRecord) {
+	sent, unsent := r.sent(rec.RR)
+	if unsent == nil {
+		rec.RR = sent
+	}
 	h := rec.Header()
 	name := dns.CanonicalName(h.Name)
 	what := fmt.Sprintf("%.128s %s", h.Name, dns.Type(h.Rrtype))
@@ -230,8 +235,8 @@ func (r *zoneReader) add(rec zoneRecord) {
 		r.fault(rec.line, "%s: obsolete, and no signer makes its canonical form (RFC 4034 section 6.2): remove it", what)
 	case h.Rrtype == dns.TypeNone, h.Rrtype == dns.TypeOPT, 128 <= h.Rrtype && h.Rrtype <= 255: // RFC 6895 section 3.1
 		r.fault(rec.line, "%s: a type that no zone holds: remove it", what)
-	case r.packs(rec.RR) != nil:
-		r.fault(rec.line, "%s: no packet can hold its data: %v", what, r.packs(rec.RR))
+	case unsent != nil:
+		r.fault(rec.line, "%s: no packet can hold its data: %v", what, unsent)
 	case h.Ttl > 1<<31-1:
 		r.fault(rec.line, "%s: TTL %d: want at most 2147483647 (RFC 2181 section 8)", what, h.Ttl)
 	case h.Rrtype == dns.TypeSOA && !apex:
@@ -245,19 +250,19 @@ func (r *zoneReader) add(rec zoneRecord) {
 	case apex && h.Rrtype == dns.TypeNAPTR, r.steers(labels):
 		r.fault(rec.line, "%s: the server answers for this name itself: remove it", what)
 	default:
-		r.put(rec, what, labels)
+		r.put(*rec, what, labels)
 	}
 }
 
-// packs tells whether a record can be sent, and read again: the library's text
-// reader takes data that its wire writer does not.
-func (r *zoneReader) packs(rr dns.RR) error {
+// sent is a record that was sent and read again: the library's text reader takes data
+// that its wire writer does not.
+func (r *zoneReader) sent(rr dns.RR) (dns.RR, error) {
 	n, err := dns.PackRR(rr, r.packet[:], 0, nil, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, _, err = dns.UnpackRR(r.packet[:n], 0)
-	return err
+	rr, _, err = dns.UnpackRR(r.packet[:n], 0)
+	return rr, err
 }
 
 // steers tells whether the name of these labels, or one above it, is the server's.
