@@ -46,20 +46,46 @@ func TestRunOfGoodNodes(t *testing.T) {
 	ending := nodetest.Start(t, func(c *geodns.Config) { c.DoT, c.TLS = netip.MustParseAddrPort("127.0.0.1:0"), soon })
 	for _, r := range []struct {
 		name, tlsName string
-		server        *geodns.Server
+		at            netip.AddrPort
 		roots         *x509.CertPool
 		want          []string
 	}{
-		{"as it should be", "", a, roots, nil},
-		{"another name", "ns2.media.example", a, roots, []string{"tls"}},
-		{"a stranger's certificate", "", a, nil, []string{"tls"}},
-		{"a certificate that ends soon", "", ending, soonRoots, []string{"tls"}},
+		{"as it should be", "", a.DoT(), roots, nil},
+		{"another name", "ns2.media.example", a.DoT(), roots, []string{"tls"}},
+		{"a stranger's certificate", "", a.DoT(), nil, []string{"tls"}},
+		{"a certificate that ends soon", "", ending.DoT(), soonRoots, []string{"tls"}},
+		{"no padding", "", unpadded(t, config), roots, []string{"tls"}},
 	} {
-		z := asked(t, r.server.Addr())
-		z.DoT, z.TLSName, z.Roots = r.server.DoT().Port(), r.tlsName, r.roots
+		z := asked(t, a.Addr())
+		z.DoT, z.TLSName, z.Roots = r.at.Port(), r.tlsName, r.roots
 		rows := z.Run(t.Context())
 		if got := failed(rows); !slices.Equal(got, r.want) || rows[len(rows)-1].Check != "tls" {
 			t.Errorf("over TLS: %s: failed %v, want %v: %v", r.name, got, r.want, rows)
+		}
+	}
+}
+
+// TestRunOfExampleNetworks: that a guessed network has no edge is no fault if the node
+// says why; that it says nothing is one.
+func TestRunOfExampleNetworks(t *testing.T) {
+	good := nodetest.Start(t).Addr().String()
+	for _, r := range []struct {
+		name    string
+		options []dns.EDNS0 // of an answer without records, beside ECS
+		want    []string
+	}{
+		{"a reason", []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeProhibited}}, nil},
+		{"no reason", nil, []string{"join 192.0.2.0/27", "join 198.51.100.0/27"}},
+	} {
+		z := asked(t, meddler(t, good, func(_ string, q, m *dns.Msg) *dns.Msg {
+			if o := m.IsEdns0(); o != nil && len(q.Question) == 1 && q.Question[0].Name == "join.media.example." {
+				m.Answer, o.Option = nil, append(o.Option, r.options...)
+			}
+			return m
+		}))
+		z.Guessed = true
+		if got := failed(z.Run(t.Context())); !slices.Equal(got, r.want) {
+			t.Errorf("%s: failed %v, want %v", r.name, got, r.want)
 		}
 	}
 }
@@ -226,6 +252,13 @@ func TestRunOfTheParent(t *testing.T) {
 		want   []string
 	}{
 		{"as it should be", delegation([]string{ns1}, "127.0.0.1", ds(set)), nil},
+		{"the parent's own name servers too", func(network string, q, r *dns.Msg) *dns.Msg {
+			r = delegation([]string{ns1}, "127.0.0.1", ds(set))(network, q, r)
+			if q.Question[0].Qtype == dns.TypeNS {
+				r.Ns = append(r.Ns, &dns.NS{Hdr: dns.RR_Header{Name: "example.", Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: 60}, Ns: "a.nic.example."})
+			}
+			return r
+		}, nil},
 		{"no delegation", delegation(nil, "", ds(set)), []string{"delegation"}},
 		{"another name server", delegation([]string{ns1, "ns2.media.example."}, "127.0.0.1", ds(set)), []string{"delegation"}},
 		{"no glue", delegation([]string{ns1}, "", ds(set)), []string{"delegation"}},
@@ -237,6 +270,11 @@ func TestRunOfTheParent(t *testing.T) {
 		if got := failed(under(t, s, meddler(t, "", r.parent)).Run(t.Context())); !slices.Equal(got, r.want) {
 			t.Errorf("%s: failed %v, want %v", r.name, got, r.want)
 		}
+	}
+	anywhere := under(t, s, meddler(t, "", delegation([]string{ns1}, "", ds(set))))
+	anywhere.NS["ns1.media.example"] = nil
+	if got := failed(anywhere.Run(t.Context())); !slices.Equal(got, []string{"delegation"}) {
+		t.Errorf("no glue, and its address may be any: failed %v, want delegation", got)
 	}
 	unsigned := nodetest.Start(t)
 	parent := meddler(t, "", delegation([]string{ns1}, "127.0.0.1", ds(set)))

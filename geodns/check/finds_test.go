@@ -93,6 +93,26 @@ func TestRunFinds(t *testing.T) {
 			}
 			return r
 		}, []string{"rfc8906 8.2.2", "rfc8906 8.2.5", "rfc8906 8.2.6", "rfc8906 8.2.9"}},
+		{"EDNS version 1 in the answer", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if r.Rcode == dns.RcodeBadVers {
+				r.IsEdns0().SetVersion(1)
+			}
+			return r
+		}, []string{"rfc8906 8.2.2", "rfc8906 8.2.5", "rfc8906 8.2.6", "rfc8906 8.2.9"}},
+		{"records beside an error", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if r.Rcode == dns.RcodeBadVers {
+				r.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: "media.example.", Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{"x"}}}
+			}
+			return r
+		}, []string{"rfc8906 8.2.2", "rfc8906 8.2.5", "rfc8906 8.2.6", "rfc8906 8.2.9"}},
+		{"another opcode in the answer", func(_ string, q, r *dns.Msg) *dns.Msg {
+			r.Opcode = 0
+			return r
+		}, []string{"rfc8906 8.1.4"}},
+		{"RD not copied", func(_ string, q, r *dns.Msg) *dns.Msg {
+			r.RecursionDesired = false
+			return r
+		}, []string{"rfc8906 8.1.3.4"}},
 		{"unknown options echoed", func(_ string, q, r *dns.Msg) *dns.Msg {
 			if o := q.IsEdns0(); o != nil && r.Rcode == 0 {
 				for _, e := range o.Option {
@@ -125,6 +145,28 @@ func TestRunFinds(t *testing.T) {
 			}
 			return r
 		}, []string{"rfc8906 8.1.2"}},
+		{"an answer of no authority for a pinned name", func(_ string, q, r *dns.Msg) *dns.Msg {
+			r.Authoritative = r.Authoritative && !is(q, "de.join.media.example.", dns.TypeA)
+			return r
+		}, []string{"served"}},
+		{"cut over UDP, whole over TCP", func(n string, q, r *dns.Msg) *dns.Msg {
+			if n == "udp" && is(q, "de.join.media.example.", dns.TypeA) {
+				r.Truncated, r.Answer = true, nil
+			}
+			return r
+		}, nil},
+		{"cut over UDP, and nothing over TCP", func(n string, q, r *dns.Msg) *dns.Msg {
+			if is(q, "_why.join.media.example.", dns.TypeTXT) {
+				r.Truncated, r.Answer = n == "udp", nil
+			}
+			return r
+		}, []string{"sizes"}},
+		{"DO not copied", func(_ string, q, r *dns.Msg) *dns.Msg {
+			if o := r.IsEdns0(); o != nil {
+				o.SetDo(false)
+			}
+			return r
+		}, []string{"rfc8906 8.2.7", "rfc8906 8.2.8"}},
 		{"a server that takes fragments", func(_ string, q, r *dns.Msg) *dns.Msg {
 			if o := r.IsEdns0(); o != nil && is(q, "join.media.example.", dns.TypeHTTPS) {
 				o.SetUDPSize(4096)
@@ -171,6 +213,18 @@ func TestRunFinds(t *testing.T) {
 				}
 				return e
 			})
+			return r
+		}, []string{"cookies"}},
+		{"cookies of another client, taken by all", func(_ string, q, r *dns.Msg) *dns.Msg {
+			options(r, func(e dns.EDNS0) dns.EDNS0 {
+				if e, ok := e.(*dns.EDNS0_COOKIE); ok {
+					e.Cookie = strings.Repeat("f", 16) + e.Cookie[16:]
+				}
+				return e
+			})
+			if q.Opcode == 0 && len(q.Question) == 0 {
+				r.Rcode = dns.RcodeSuccess
+			}
 			return r
 		}, []string{"cookies"}},
 		{"cookies given and not taken", func(_ string, q, r *dns.Msg) *dns.Msg {

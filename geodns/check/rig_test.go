@@ -88,6 +88,24 @@ func certificate(t testing.TB, name string, until time.Time) (*tls.Config, *x509
 	return &tls.Config{Certificates: []tls.Certificate{pair.Certificate}, NextProtos: []string{"dot"}}, pair.Roots()
 }
 
+// unpadded is a server over TLS that has the SOA and pads nothing.
+func unpadded(t testing.TB, config *tls.Config) netip.AddrPort {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dns.Server{Listener: l, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		r := new(dns.Msg).SetReply(q).SetEdns0(1232, false)
+		r.Answer = []dns.RR{&dns.SOA{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: ".", Mbox: "."}}
+		w.WriteMsg(r)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); s.ActivateAndServe() }()
+	t.Cleanup(func() { l.Close(); <-done })
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
 // failed are the names of the checks that failed, once each.
 func failed(rows []Row) (names []string) {
 	for _, r := range rows {
