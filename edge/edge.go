@@ -61,8 +61,8 @@ type Config struct {
 	Public netip.Addr
 	// Host is the base URL that join links carry; empty makes it from the HTTP
 	// address, with TLS from the edge's name in the zone and the HTTP port.
-	Host  string
-	Seats int // consults admitted
+	Host   string
+	Admits int // consults at most
 	// Linger is how long a stopping edge waits for its rooms to move away.
 	Linger time.Duration
 
@@ -155,7 +155,7 @@ func (e *Edge) listen() (err error) {
 	if err != nil {
 		return err
 	}
-	e.self = steer.Edge{ID: cfg.ID, Host: cfg.Host, Media: media, Turn: netip.AddrPortFrom(cfg.Public, e.turn.Addr().Port()), Seats: cfg.Seats}
+	e.self = steer.Edge{ID: cfg.ID, Host: cfg.Host, Media: media, Turn: netip.AddrPortFrom(cfg.Public, e.turn.Addr().Port()), Admits: cfg.Admits}
 	if at := e.turn.TLSAddr(); at.IsValid() {
 		e.self.Turns = netip.AddrPortFrom(cfg.Public, at.Port())
 	}
@@ -255,20 +255,20 @@ func (e *Edge) announce(ctx, alive context.Context) {
 	defer t.Stop()
 	for ctx.Err() == nil && alive.Err() == nil {
 		self := e.self
-		self.Used = e.rooms.count()
+		self.Load.Consults = e.rooms.count()
 		in := world.Instance(&self, e.cfg.Region, e.registered())
 		var err error
 		switch {
 		case lease == nil:
 			lease, err = e.cfg.Store.Register(ctx, in, leaseTTL)
-		case used != self.Used:
+		case used != self.Load.Consults:
 			err = lease.Update(ctx, in)
 		default:
 			err = lease.Renew(ctx)
 		}
 		switch {
 		case err == nil:
-			used, failing = self.Used, false
+			used, failing = self.Load.Consults, false
 		case ctx.Err() == nil && !failing: // once an outage, not once a try
 			failing = true
 			e.cfg.Log.Error("registration not renewed: trying on", "err", err)

@@ -78,7 +78,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 	any := netip.MustParseAddrPort("127.0.0.1:0")
 	metrics := prometheus.NewRegistry()
 	for _, id := range regions {
-		cfg := Config{ID: region.EdgeID(id + "-1"), Region: id, HTTP: any, Media: any, Turn: any, Seats: seats, Linger: time.Second, World: f.world,
+		cfg := Config{ID: region.EdgeID(id + "-1"), Region: id, HTTP: any, Media: any, Turn: any, Admits: seats, Linger: time.Second, World: f.world,
 			Store: f.st, APIKeys: []string{"dev"}, Log: log, Metrics: metrics}
 		change(&cfg)
 		e, err := New(cfg)

@@ -66,7 +66,7 @@ func (r *rooms) open(t *consult.Token) (*room, bool) {
 	if rm := r.byID[t.Consult]; rm != nil {
 		return rm, true
 	}
-	if r.edge.cfg.Seats > 0 && len(r.byID) >= r.edge.cfg.Seats || r.ctx.Err() != nil {
+	if r.edge.cfg.Admits > 0 && len(r.byID) >= r.edge.cfg.Admits || r.ctx.Err() != nil {
 		return nil, false
 	}
 	rm := &room{id: t.Consult, edge: t.Edge, epoch: t.Epoch, token: *t, seats: map[consult.ParticipantID]*seat{}}

@@ -52,7 +52,7 @@ func demo() *steer.World {
 	for i := range m.Regions {
 		r := steer.Region{Region: &m.Regions[i], Hop: m.Hop(&m.Regions[i])}
 		for k := 1; k <= 2; k++ {
-			e := steer.Edge{ID: region.EdgeID(fmt.Sprintf("%s-%d", r.ID, k)), Health: steer.Up, Seats: 100, Used: 10 * k,
+			e := steer.Edge{ID: region.EdgeID(fmt.Sprintf("%s-%d", r.ID, k)), Health: steer.Up, Admits: 100, Load: steer.Load{Consults: 10 * k},
 				Addr4: netip.AddrFrom4([4]byte{198, 18, byte(i), byte(k)})}
 			e.Turn, e.Host = netip.AddrPortFrom(e.Addr4, 3478), "http://"+e.Addr4.String()+":8080"
 			switch r.ID {

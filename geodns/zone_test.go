@@ -172,7 +172,7 @@ func TestRefusals(t *testing.T) {
 		{"no edge registered", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Edges = nil }), 22, []string{"region_unhealthy"}},
 		{"all full", "join.media.example.", berlin, all(demo(), func(r *steer.Region) {
 			for k := range r.Edges {
-				r.Edges[k].Used = r.Edges[k].Seats
+				r.Edges[k].Load.Consults = r.Edges[k].Admits
 			}
 		}), 22, []string{"region_full"}},
 		{"no region", "join.media.example.", berlin, empty, 22, []string{"no_region"}},
@@ -280,7 +280,7 @@ func TestEqualEdgesShareAPlace(t *testing.T) {
 	third := ber.Edges[0]
 	third.ID, third.Addr4 = "de-ber-3", netip.MustParseAddr("198.18.3.3")
 	ber.Edges = append(ber.Edges, third)
-	ber.Edges[1].Used = ber.Edges[0].Used
+	ber.Edges[1].Load.Consults = ber.Edges[0].Load.Consults
 	ber.Edges[0].Addr6, ber.Edges[1].Addr6 = netip.Addr{}, netip.Addr{} // for AAAA the third is kept beside them
 	var networks []region.Override
 	for i := range 64 { // of one place, and never beside each other

@@ -22,7 +22,8 @@ type Client struct {
 	E2EE    bool
 	Tenant  *residency.Tenant // nil: the map's default
 	Tags    []string
-	Key     uint64 // breaks the last ties: a stable hash of the consult or prefix
+	Without []region.EdgeID // edges that do not count, as if they were not there
+	Key     uint64          // breaks the last ties: a stable hash of the consult or prefix
 }
 
 // Candidate is one edge that may serve the client, as indices into the World.
@@ -200,12 +201,21 @@ func (d *Decision) allDown() bool {
 	any := false
 	for _, l := range d.lawful {
 		for k := range d.World.Regions[l.Region].Edges {
-			if any = true; d.World.Regions[l.Region].Edges[k].Health != Unhealthy {
+			e := &d.World.Regions[l.Region].Edges[k]
+			if !d.counts(e) {
+				continue
+			}
+			if any = true; e.Health != Unhealthy {
 				return false
 			}
 		}
 	}
 	return any
+}
+
+// counts tells whether an edge may take anything new, were it well: nobody took it out.
+func (d *Decision) counts(e *Edge) bool {
+	return e.Mode == Serving && !slices.Contains(d.Client.Without, e.ID)
 }
 
 // byEdge turns the remaining regions into candidates, an edge each.
@@ -215,7 +225,7 @@ func (d *Decision) byEdge() {
 		found := false
 		for k := range d.World.Regions[l.Region].Edges {
 			e := &d.World.Regions[l.Region].Edges[k]
-			if e.Health == Unhealthy && !d.Panic {
+			if !d.counts(e) || e.Health == Unhealthy && !d.Panic {
 				continue
 			}
 			if e.full() {
@@ -223,8 +233,8 @@ func (d *Decision) byEdge() {
 				continue
 			}
 			load := 0
-			if e.Seats > 0 {
-				load = e.Used * 10 / e.Seats
+			if e.Admits > 0 {
+				load = e.Load.Consults * 10 / e.Admits
 			}
 			d.Candidates = append(d.Candidates, Candidate{Region: l.Region, Edge: k, Km: l.Km, others: l.others,
 				hash: l.hash, load: load})

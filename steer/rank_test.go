@@ -48,7 +48,7 @@ func newWorld(regions ...region.Region) *World {
 	for i := range m.Regions {
 		r := Region{Region: &m.Regions[i], Hop: m.Hop(&m.Regions[i])}
 		for _, e := range m.Regions[i].Edges {
-			r.Edges = append(r.Edges, Edge{ID: e.ID, Addr4: netip.MustParseAddr("192.0.2.1"), Health: Up, Seats: 100})
+			r.Edges = append(r.Edges, Edge{ID: e.ID, Addr4: netip.MustParseAddr("192.0.2.1"), Health: Up, Admits: 100})
 		}
 		w.Regions = append(w.Regions, r)
 	}
@@ -104,7 +104,7 @@ var (
 	down  = func(r *Region) { r.Mode = Down }
 	drain = func(r *Region) { r.Mode = Draining }
 	sick  = edges(func(e *Edge) { e.Health = Unhealthy })
-	full  = edges(func(e *Edge) { e.Used = e.Seats })
+	full  = edges(func(e *Edge) { e.Load.Consults = e.Admits })
 	empty = func(r *Region) { r.Edges = nil }
 )
 
@@ -208,7 +208,7 @@ func randomWorld(rnd *rand.Rand) *World {
 		w.Regions[i].Mode = Mode(rnd.IntN(3))
 		for k := range w.Regions[i].Edges {
 			e := &w.Regions[i].Edges[k]
-			e.Health, e.Used = Health(rnd.IntN(3)), rnd.IntN(101)
+			e.Health, e.Load.Consults = Health(rnd.IntN(3)), rnd.IntN(101)
 		}
 		if rnd.IntN(3) == 0 { // some providers hold no paper at all
 			w.Regions[i].Hop.Provider = nil

@@ -36,8 +36,12 @@ type Region struct {
 	*region.Region
 	Hop    residency.Hop
 	Mode   Mode
-	Reason string // the operator's, for the mode
-	Edges  []Edge // ordered by ID
+	Reason string    // the operator's, for the mode
+	Actor  string    // who set it
+	Drill  string    // the drill that set it; empty: none
+	Until  time.Time // when it goes back to serving by itself; zero: when changed
+	Rev    uint64    // the store's revision of that word; 0: none was ever given
+	Edges  []Edge    // ordered by ID
 }
 
 // Edge is one media edge as it is now.
@@ -50,8 +54,16 @@ type Edge struct {
 	Turn   netip.AddrPort
 	Turns  netip.AddrPort // TURN over TLS; invalid where the edge has none
 	Health Health
-	Seats  int // consults it admits
-	Used   int // consults it holds
+	Mode   Mode // the word on this edge alone: Draining while it stops or is in maintenance
+	Admits int  // consults at most; 0: no limit
+	Load   Load
+}
+
+// Load is what an edge holds. Only Consults count against Admits: a full standby must
+// not refuse the failover that it is for.
+type Load struct {
+	Consults int // with somebody in their seat
+	Parked   int // rooms that only wait for a failover
 }
 
 // JoinKey is one edge's public half for join tokens.
@@ -86,7 +98,7 @@ func (h Health) String() string { return [...]string{"unknown", "up", "down"}[h]
 // gets nothing new.
 const fullPercent = 95
 
-func (e *Edge) full() bool { return e.Seats > 0 && e.Used*100 >= e.Seats*fullPercent }
+func (e *Edge) full() bool { return e.Admits > 0 && e.Load.Consults*100 >= e.Admits*fullPercent }
 
 // RegionIndex is the index of id in w.Regions, or -1.
 func (w *World) RegionIndex(id region.ID) int {
@@ -115,5 +127,5 @@ func (w *World) Edge(id region.EdgeID) (*Region, *Edge) {
 // other edges look no better; that is [Rank]'s panic rule.
 func (w *World) Usable(id region.EdgeID) bool {
 	r, e := w.Edge(id)
-	return e != nil && r.Mode == Serving && e.Health != Unhealthy
+	return e != nil && r.Mode == Serving && e.Mode == Serving && e.Health != Unhealthy
 }

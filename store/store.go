@@ -37,6 +37,9 @@ type Entry struct {
 
 // Snapshot is every entry under a prefix at one instant, ordered by key.
 type Snapshot struct {
+	// Rev is the store's: every write under the prefix whose revision is no larger is in
+	// the snapshot, deletions too. Revisions of different stores do not compare.
+	Rev     uint64
 	Entries []Entry
 }
 

@@ -136,7 +136,7 @@ func loadWorld() (*steer.World, error) {
 	for i := range m.Regions {
 		r := &m.Regions[i]
 		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{
-			ID: region.EdgeID(string(r.ID) + "-1"), Health: steer.Up, Seats: r.Capacity.Admission, Addr4: edgeAddr(i)}}})
+			ID: region.EdgeID(string(r.ID) + "-1"), Health: steer.Up, Admits: r.Capacity.Admission, Addr4: edgeAddr(i)}}})
 	}
 	return w, nil
 }

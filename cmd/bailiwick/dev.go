@@ -162,7 +162,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }
 	for i, r := range m.Regions {
 		cfg := edge.Config{ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
-			Turn: at.edges[i].turn, Seats: r.Capacity.Admission, World: n.world, Store: n.store, APIKeys: []string{devKey}, Locate: locate,
+			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Store: n.store, APIKeys: []string{devKey}, Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err

@@ -49,7 +49,7 @@ func testWorld() *steer.World {
 	w := &steer.World{Generation: 7, At: time.Now(), Law: residency.Shipped(), Map: m}
 	for i := range m.Regions {
 		r := &m.Regions[i]
-		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{ID: region.EdgeID(r.ID + "-1"), Host: "http://" + string(r.ID), Health: steer.Up, Seats: 10}}})
+		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{ID: region.EdgeID(r.ID + "-1"), Host: "http://" + string(r.ID), Health: steer.Up, Admits: 10}}})
 	}
 	return w
 }

@@ -34,7 +34,7 @@ func World(t testing.TB) *steer.World {
 	for i := range m.Regions {
 		r := &m.Regions[i]
 		a := netip.AddrFrom4([4]byte{198, 18, byte(i), 1})
-		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{ID: region.EdgeID(string(r.ID) + "-1"), Addr4: a, Health: steer.Up, Seats: 100}}})
+		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{ID: region.EdgeID(string(r.ID) + "-1"), Addr4: a, Health: steer.Up, Admits: 100}}})
 	}
 	return w
 }

@@ -17,7 +17,7 @@ const Service = "bailiwick-edge"
 func Instance(e *steer.Edge, reg region.ID, listen netip.AddrPort) store.Instance {
 	meta := map[string]string{"region": string(reg), "host": e.Host,
 		"media": e.Media.String(), "turn": e.Turn.String(),
-		"seats": strconv.Itoa(e.Seats), "used": strconv.Itoa(e.Used)}
+		"seats": strconv.Itoa(e.Admits), "used": strconv.Itoa(e.Load.Consults)}
 	if e.Addr4.IsValid() {
 		meta["addr4"] = e.Addr4.String()
 	}
@@ -65,7 +65,7 @@ func ParseInstance(in store.Instance) (region.ID, steer.Edge, error) {
 			return fail("turns", err)
 		}
 	}
-	for field, to := range map[string]*int{"seats": &e.Seats, "used": &e.Used} {
+	for field, to := range map[string]*int{"seats": &e.Admits, "used": &e.Load.Consults} {
 		if *to, err = strconv.Atoi(in.Meta[field]); err != nil || *to < 0 {
 			return fail(field, fmt.Errorf("%q is not a count", in.Meta[field]))
 		}

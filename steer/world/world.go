@@ -279,7 +279,7 @@ func (w *Writer) edgesLocked(r *region.Region, snap health.Snapshot) []steer.Edg
 			continue
 		}
 		e := steer.Edge{ID: static.ID, Host: "https://" + string(static.ID) + ".edge." + w.in.deployment.Zone,
-			Seats: r.Capacity.Admission, Health: healthOf(snap, static.ID)}
+			Admits: r.Capacity.Admission, Health: healthOf(snap, static.ID)}
 		for _, a := range static.Addrs {
 			if a.Is4() {
 				e.Addr4 = a

@@ -100,7 +100,7 @@ func start(t *testing.T, path string, ids ...region.ID) *fixture {
 func (f *fixture) register(t *testing.T, id region.EdgeID, reg region.ID) store.Lease {
 	t.Helper()
 	e := &steer.Edge{ID: id, Host: "http://127.0.0.1:1", Media: netip.MustParseAddrPort("127.0.0.1:2"), Turn: netip.MustParseAddrPort("127.0.0.1:3"),
-		Addr4: netip.MustParseAddr("127.0.0.1"), Seats: 10}
+		Addr4: netip.MustParseAddr("127.0.0.1"), Admits: 10}
 	l, err := f.st.Register(t.Context(), Instance(e, reg, netip.MustParseAddrPort("127.0.0.1:1")), time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestEdgesComeAndGo(t *testing.T) {
 		f := start(t, "", "de-fra", "de-ber")
 		l := f.register(t, "de-fra-1", "de-fra")
 		r, e := f.Current().Edge("de-fra-1")
-		if e == nil || r.ID != "de-fra" || e.Health != steer.Up || e.Seats != 10 {
+		if e == nil || r.ID != "de-fra" || e.Health != steer.Up || e.Admits != 10 {
 			t.Fatalf("registered edge is %+v in %v", e, r)
 		}
 		if err := l.Close(t.Context()); err != nil {
@@ -381,7 +381,7 @@ func TestModesAreAcknowledged(t *testing.T) {
 }
 
 func TestInstanceIsReadBack(t *testing.T) {
-	plain := steer.Edge{ID: "e", Addr4: netip.MustParseAddr("192.0.2.1"), Host: "http://x", Media: netip.MustParseAddrPort("192.0.2.1:2"), Turn: netip.MustParseAddrPort("192.0.2.1:3"), Seats: 4, Used: 1}
+	plain := steer.Edge{ID: "e", Addr4: netip.MustParseAddr("192.0.2.1"), Host: "http://x", Media: netip.MustParseAddrPort("192.0.2.1:2"), Turn: netip.MustParseAddrPort("192.0.2.1:3"), Admits: 4, Load: steer.Load{Consults: 1}}
 	secure := plain
 	secure.Host, secure.Turns = "https://x", netip.MustParseAddrPort("192.0.2.1:5349")
 	for name, want := range map[string]steer.Edge{"plain": plain, "TLS": secure} {
