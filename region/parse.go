@@ -61,7 +61,7 @@ func (r *reader) deployment(root *yaml.Node, m *Map) {
 	m.Refused = r.refused(s.get("refused"))
 	m.Tenants = r.tenants(s.get("tenants"))
 	m.Geo = r.overrides(s.get("geo"))
-	m.Flags = r.flags(s.get("law"))
+	m.Flags, m.WithdrawalGrace = r.law(s.get("law"))
 }
 
 // zone is the apex.

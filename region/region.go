@@ -34,6 +34,8 @@ type Map struct {
 	Refused   map[residency.Jurisdiction]string // explicit refusals, with the operator's reason
 	Geo       []Override                        // CIDR → place, before any database
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
+	// WithdrawalGrace is how long a running consult goes on that no lawful place is left for.
+	WithdrawalGrace time.Duration
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand
