@@ -21,14 +21,14 @@ import (
 var core = []string{"region", "residency", "health", "steer", "consult", "edge/signal"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "problem", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
 var within = map[string][]string{
 	"store/consul":   {"store"},
 	"steer/world":    {"store"},
-	"consult/router": {"store"},
+	"consult/router": {"problem", "store"},
 	"geodns":         {"geodns/geo", "geodns/batch", "geodns/dnssec"},
 	"geodns/dnssec":  {"store"},
 	"geodns/check":   {"geodns/dnssec"},
