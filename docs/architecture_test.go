@@ -20,15 +20,18 @@ import (
 // core packages are pure: no socket, file, clock, logger or goroutine.
 var core = []string{"region", "residency", "health", "steer", "consult", "edge/signal"}
 
+// assemblies connect wires; the verbs alone run them.
+var assemblies = []string{"edge", "nameserver"}
+
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "problem", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
 var within = map[string][]string{
 	"store/consul":   {"store"},
 	"steer/world":    {"store"},
-	"consult/router": {"store"},
+	"consult/router": {"problem", "store"},
 	"geodns":         {"geodns/geo", "geodns/batch", "geodns/dnssec"},
 	"geodns/dnssec":  {"store"},
 	"geodns/check":   {"geodns/dnssec"},
@@ -138,6 +141,22 @@ func TestWiresDoNotImportWires(t *testing.T) {
 				continue
 			}
 			t.Errorf("wire %s imports %s: edge and cmd connect wires", name, dep)
+		}
+	}
+}
+
+// TestAssembliesStandBesideEachOther: what two of them need is a wire's or the core's.
+func TestAssembliesStandBesideEachOther(t *testing.T) {
+	all := packages(t)
+	for _, name := range assemblies {
+		p, ok := all[name]
+		if !ok {
+			t.Errorf("assembly %s is gone", name)
+		}
+		for _, imp := range p.Imports {
+			if dep, ours := house(imp); ours && !slices.Contains(core, dep) && !slices.Contains(wires, dep) {
+				t.Errorf("assembly %s imports %s, which is neither wire nor core", name, dep)
+			}
 		}
 	}
 }

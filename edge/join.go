@@ -15,6 +15,7 @@ import (
 	"bailiwick/consult/router"
 	"bailiwick/edge/sfu"
 	"bailiwick/edge/signal"
+	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/turn"
@@ -81,25 +82,25 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 	time.AfterFunc(resumeGrace, func() { e.rooms.leaveSeat(room, token.Participant, session) })
 }
 
-func readHello(ctx context.Context, conn *websocket.Conn) (*signal.Hello, *router.Problem) {
+func readHello(ctx context.Context, conn *websocket.Conn) (*signal.Hello, *problem.Document) {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	_, frame, err := conn.Read(ctx)
 	if err != nil {
-		return nil, router.NewProblem("bad_request", "no hello within 10 s")
+		return nil, problem.New("bad_request", "no hello within 10 s")
 	}
 	m, err := signal.Decode(frame)
 	if err != nil {
-		return nil, router.NewProblem("bad_request", err.Error())
+		return nil, problem.New("bad_request", err.Error())
 	}
 	if m.Type != signal.TypeHello {
-		return nil, router.NewProblem("bad_request", "the first message must be hello")
+		return nil, problem.New("bad_request", "the first message must be hello")
 	}
 	return m.Hello, nil
 }
 
 // admit judges the token: signature, time, edge, and the law for this hop.
-func (e *Edge) admit(jwt string) (consult.Token, *router.Problem) {
+func (e *Edge) admit(jwt string) (consult.Token, *problem.Document) {
 	w := e.cfg.World.Current()
 	token, err := consult.Verify(jwt, time.Now(), func(kid string) ed25519.PublicKey {
 		if kid == e.router.Signer.KID {
@@ -109,36 +110,36 @@ func (e *Edge) admit(jwt string) (consult.Token, *router.Problem) {
 	})
 	switch {
 	case errors.Is(err, consult.ErrTokenExpired):
-		return token, router.NewProblem("token_expired", err.Error())
+		return token, problem.New("token_expired", err.Error())
 	case err != nil:
-		return token, router.NewProblem("token_invalid", err.Error())
+		return token, problem.New("token_invalid", err.Error())
 	case !token.Names(e.cfg.ID):
-		return token, router.NewProblem("wrong_edge", "this is "+string(e.cfg.ID)+", the token is for "+string(token.Edge))
+		return token, problem.New("wrong_edge", "this is "+string(e.cfg.ID)+", the token is for "+string(token.Edge))
 	}
 	i := w.RegionIndex(e.cfg.Region)
 	if i < 0 {
-		return token, router.NewProblem("internal", "region "+string(e.cfg.Region)+" is not in the map")
+		return token, problem.New("internal", "region "+string(e.cfg.Region)+" is not in the map")
 	}
 	if v := steer.Permits(w, &w.Regions[i], token.Placement().Client(w.Map)); !v.Permitted() {
-		return token, router.Unlawful(w, v)
+		return token, problem.Unlawful(w, v)
 	}
 	return token, nil
 }
 
 // seat opens the room where needed and takes the participant's place in it.
-func (e *Edge) seat(token *consult.Token, hello *signal.Hello, out *outbox) (*room, *sfu.Session, *router.Problem) {
+func (e *Edge) seat(token *consult.Token, hello *signal.Hello, out *outbox) (*room, *sfu.Session, *problem.Document) {
 	room, ok := e.rooms.open(token)
 	if !ok {
-		return nil, nil, router.NewProblem("region_full", "this edge is at its admission limit")
+		return nil, nil, problem.New("region_full", "this edge is at its admission limit")
 	}
 	session, err := e.sfu.Join(string(token.Consult), sfu.Seat{Participant: string(token.Participant), Role: string(token.Role),
 		Parked: hello.Park}, hello.Session, out.put)
 	if err != nil {
 		e.rooms.closeIfEmpty(room)
 		if errors.Is(err, sfu.ErrRoomFull) {
-			return nil, nil, router.NewProblem("room_full", "a consult takes at most 6 participants")
+			return nil, nil, problem.New("room_full", "a consult takes at most 6 participants")
 		}
-		p := router.NewProblem("internal", "")
+		p := problem.New("internal", "")
 		e.cfg.Log.Error("join failed", "consult", token.Consult, "err", err, "problem", p.ID)
 		return nil, nil, p
 	}
@@ -173,7 +174,7 @@ func (e *Edge) welcome(t *consult.Token, session string) signal.Welcome {
 // listenTo reads the client until it leaves, the socket ends or it breaks the
 // protocol; only the last is a problem. Who was told to move and closes the socket has
 // left: the media are there. A socket that was cut says nothing.
-func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, s *sfu.Session, out *outbox) (left bool, bad *router.Problem) {
+func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, s *sfu.Session, out *outbox) (left bool, bad *problem.Document) {
 	for {
 		_, frame, err := conn.Read(ctx)
 		if err != nil {
@@ -181,12 +182,12 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, s *sfu.Sessio
 		}
 		m, err := signal.Decode(frame)
 		if err != nil {
-			return false, router.NewProblem("bad_request", err.Error())
+			return false, problem.New("bad_request", err.Error())
 		}
 		switch m.Type {
 		case signal.TypeAnswer:
 			if err := s.Answer(*m.Answer); err != nil {
-				return false, router.NewProblem("bad_request", "answer: "+err.Error())
+				return false, problem.New("bad_request", "answer: "+err.Error())
 			}
 		case signal.TypeState:
 			s.State(*m.State)
@@ -195,7 +196,7 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, s *sfu.Sessio
 		case signal.TypeLeave:
 			return true, nil
 		default:
-			return false, router.NewProblem("bad_request", "hello comes once")
+			return false, problem.New("bad_request", "hello comes once")
 		}
 	}
 }
@@ -221,7 +222,7 @@ func keepAlive(ctx context.Context, conn *websocket.Conn, cancel context.CancelF
 	}
 }
 
-func refuse(ctx context.Context, conn *websocket.Conn, p *router.Problem) {
+func refuse(ctx context.Context, conn *websocket.Conn, p *problem.Document) {
 	b, _ := json.Marshal(signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
 		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID})
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -223,6 +224,7 @@ func pages(connect ...string) http.Handler { return web.Handler(connect) }
 // listenError words a failure to open a port so that the next step is plain.
 func listenError(err error, wayOut string) error {
 	switch {
+	case !errors.As(err, new(*net.OpError)): // no port at all
 	case edge.ErrPortInUse(err):
 		return misuse{fmt.Errorf("%w: stop the process that holds it, or %s", err, wayOut)}
 	case errors.Is(err, fs.ErrPermission):

@@ -66,13 +66,3 @@ func TestNodesOnAllAddressesRegister(t *testing.T) {
 		})
 	}
 }
-
-func TestRegisteredAddress(t *testing.T) {
-	one := netip.MustParseAddrPort("192.0.2.53:53")
-	if got := registered(one, []netip.Addr{netip.MustParseAddr("192.0.2.1")}); got != one {
-		t.Errorf("got %v, want the address that it listens on", got)
-	}
-	if got := registered(netip.MustParseAddrPort("[::]:53"), nil); !got.IsValid() || got.Addr().IsUnspecified() || got.Port() != 53 {
-		t.Errorf("without --ns: got %v", got)
-	}
-}

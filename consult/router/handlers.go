@@ -4,30 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
 	"bailiwick/consult"
+	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/store"
 )
-
-// maxBody is the largest request body in bytes.
-const maxBody = 64 << 10
-
-// ReadBody reads a bounded body; a fault is a *Problem.
-func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Problem) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, NewProblem("body_too_large", "send at most 65536 bytes")
-	case err != nil:
-		return nil, NewProblem("bad_request", "body: "+err.Error())
-	}
-	return b, nil
-}
 
 // reply is a consult as the API shows it.
 type reply struct {
@@ -66,7 +50,7 @@ func replyOf(p *consult.Placement) reply {
 }
 
 func (r *Router) create(w http.ResponseWriter, q *http.Request) {
-	body, bad := ReadBody(w, q)
+	body, bad := problem.ReadBody(w, q)
 	if bad != nil {
 		bad.Write(w)
 		return
@@ -74,7 +58,7 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 	world := r.World()
 	p, err := consult.ParseRequest(body, world.Map)
 	if err != nil {
-		NewProblem("bad_request", err.Error()).Write(w)
+		problem.New("bad_request", err.Error()).Write(w)
 		return
 	}
 	now := time.Now().UTC().Truncate(time.Second)
@@ -154,10 +138,10 @@ func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
 
 // fail answers an error of the store or of this process; only the log has the cause.
 func (r *Router) fail(w http.ResponseWriter, what string, err error) {
-	p := NewProblem("store_unavailable", "try again; running calls are not affected")
+	p := problem.New("store_unavailable", "try again; running calls are not affected")
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		p = NewProblem("not_found", "no consult of that id is on record: it was never made, or it has expired")
+		p = problem.New("not_found", "no consult of that id is on record: it was never made, or it has expired")
 		p.Write(w)
 		return
 	}

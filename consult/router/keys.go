@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"bailiwick/consult"
@@ -72,3 +73,6 @@ func (s *Signer) Publish(ctx context.Context, st store.Store, node string, now t
 // Public is the key itself, for a process that verifies its own tokens before
 // the store has told it.
 func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
+
+// newID is a random name of 80 bits, in lower-case letters and digits.
+func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:16]) }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"bailiwick/consult"
+	"bailiwick/problem"
 	"bailiwick/steer"
 	"bailiwick/store"
 )
@@ -68,7 +69,7 @@ func (r *Router) Authorized(q *http.Request) bool {
 func (r *Router) RequireKey(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
 		if !r.Authorized(q) {
-			NewProblem("unauthorized", "send Authorization: Bearer KEY, with a key this deployment was started with").Write(w)
+			problem.New("unauthorized", "send Authorization: Bearer KEY, with a key this deployment was started with").Write(w)
 			return
 		}
 		h(w, q)
@@ -84,14 +85,14 @@ func (r *Router) Register(mux *http.ServeMux) {
 }
 
 // Place ranks the consult and writes its choice into p with the next epoch; it
-// does not touch the store. A refusal is a *Problem, never nil and never both.
-func (r *Router) Place(p *consult.Placement) *Problem {
+// does not touch the store. A refusal is a *problem.Document, never nil and never both.
+func (r *Router) Place(p *consult.Placement) *problem.Document {
 	w := r.World()
 	d := r.decisions.Get().(*steer.Decision)
 	defer r.decisions.Put(d)
 	steer.Rank(w, p.Client(w.Map), d)
 	if len(d.Candidates) == 0 {
-		return Refusal(d)
+		return problem.Refusal(d)
 	}
 	p.Place(d)
 	return nil

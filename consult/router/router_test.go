@@ -18,6 +18,7 @@ import (
 	"crypto/ed25519"
 
 	"bailiwick/consult"
+	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -155,7 +156,7 @@ func TestProblems(t *testing.T) {
 		{"no key", "POST", "/v1/consults", "", two("DE", "DE"), 401, "unauthorized"},
 		{"wrong key", "POST", "/v1/consults", "guess", two("DE", "DE"), 401, "unauthorized"},
 		{"not json", "POST", "/v1/consults", "secret", "hello", 400, "bad_request"},
-		{"too large", "POST", "/v1/consults", "secret", `{"tenant":"` + strings.Repeat("x", maxBody) + `"}`, 413, "body_too_large"},
+		{"too large", "POST", "/v1/consults", "secret", `{"tenant":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "body_too_large"},
 		{"home-only law", "POST", "/v1/consults", "secret", two("AE", "AE"), 422, "home_only"},
 		{"unknown country", "POST", "/v1/consults", "secret", two("ZZ", "DE"), 422, "policy_missing"},
 		{"no such consult", "GET", "/v1/consults/cnope", "secret", "", 404, "not_found"},
@@ -166,7 +167,7 @@ func TestProblems(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var p Problem
+			var p problem.Document
 			if status := f.call(t, tt.method, tt.path, tt.key, tt.body, &p); status != tt.status || p.Status != tt.status || p.Code != tt.code {
 				t.Errorf("got %d %+v, want %d %s", status, p, tt.status, tt.code)
 			}
@@ -179,7 +180,7 @@ func TestProblems(t *testing.T) {
 
 func TestRefusalNamesRuleAndCitation(t *testing.T) {
 	f := start(t, store.NewMemory())
-	var p Problem
+	var p problem.Document
 	f.call(t, "POST", "/v1/consults", "secret", two("AE", "DE"), &p)
 	if p.Jurisdiction != "AE" || len(p.Citation) == 0 || !strings.Contains(p.Citation[0], "Federal Law 2/2019") || p.AsOf != residency.Shipped().AsOf() {
 		t.Errorf("problem %+v does not cite the law of AE", p)
@@ -278,7 +279,7 @@ func (gone) Get(context.Context, string) (store.Entry, error) { return store.Ent
 func TestStoreGoneIsSaidAndNothingIsPlaced(t *testing.T) {
 	f := start(t, gone{store.NewMemory()})
 	for _, q := range []struct{ method, path, body string }{{"POST", "/v1/consults", two("DE", "DE")}, {"GET", "/v1/consults/c1", ""}, {"DELETE", "/v1/consults/c1", ""}} {
-		var p Problem
+		var p problem.Document
 		if code := f.call(t, q.method, q.path, "secret", q.body, &p); code != 503 || p.Code != "store_unavailable" {
 			t.Errorf("%s: %d %s", q.method, code, p.Code)
 		}

@@ -1,4 +1,4 @@
-package main
+package nameserver
 
 import (
 	"context"
@@ -187,11 +187,11 @@ func (z *parentZone) trusts(child netip.AddrPort, cds []dns.RR) error {
 }
 
 // follow polls until ctx ends.
-func (z *parentZone) follow(ctx context.Context) {
+func (z *parentZone) follow(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-time.After(100 * time.Millisecond):
 			if err := z.poll(); err != nil && ctx.Err() == nil {
 				z.t.Errorf("parent: %v", err)

@@ -1,4 +1,4 @@
-package main
+package nameserver
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,11 +24,11 @@ var faultsEpoch = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 // switched is a store that can be cut off.
 type switched struct {
 	store.Store
-	gone bool
+	gone atomic.Bool
 }
 
 func (s *switched) Get(ctx context.Context, key string) (store.Entry, error) {
-	if s.gone {
+	if s.gone.Load() {
 		return store.Entry{}, errors.New("unreachable")
 	}
 	return s.Store.Get(ctx, key)
@@ -36,7 +37,7 @@ func (s *switched) Get(ctx context.Context, key string) (store.Entry, error) {
 // faulty is a node in a time of its own, which looks each simulated minute and answers
 // what the server would.
 type faulty struct {
-	*signing
+	*keeper
 	t       *testing.T
 	store   *switched
 	parent  *dnssec.Parent
@@ -48,17 +49,21 @@ type faulty struct {
 	metrics *prometheus.Registry
 }
 
+// testSigning signs with one key of Ed25519, and knows no parent.
+func testSigning() *Signing {
+	return &Signing{Policy: dnssec.DefaultPolicy(), Algorithm: dnssec.Ed25519}
+}
+
 func newFaulty(t *testing.T, st store.Store, path string) *faulty {
 	f := &faulty{t: t, store: &switched{Store: st}, parent: &dnssec.Parent{TTL: time.Hour, By: "parent"}, cache: dnssec.NewSignatures(100), metrics: prometheus.NewRegistry()}
-	config := signingConfig{policy: dnssec.DefaultPolicy(), algorithm: dnssec.Ed25519,
-		parent: func(context.Context, time.Time) (*dnssec.Parent, error) {
-			if f.unheard != nil {
-				return nil, f.unheard
-			}
-			return f.parent, nil
-		}}
-	f.signing = newSigning(config, f.store, slog.New(slog.NewTextHandler(&f.log, nil)))
-	f.zone, f.path, f.swap = "media.example", path, func(*dnssec.Signer) {}
+	f.keeper = newKeeper(*testSigning(), "media.example", f.store, slog.New(slog.NewTextHandler(&f.log, nil)))
+	f.path, f.swap = path, func(*dnssec.Signer) {}
+	f.keeper.parent = func(context.Context, time.Time) (*dnssec.Parent, error) {
+		if f.unheard != nil {
+			return nil, f.unheard
+		}
+		return f.parent, nil
+	}
 	f.clock = func() (time.Time, time.Duration) { return f.now(), f.running }
 	if err := f.register(f.metrics, f.cache.Expires); err != nil {
 		t.Fatal(err)
@@ -98,7 +103,7 @@ func (f *faulty) answers() {
 		for _, rr := range sigs {
 			sig := rr.(*dns.RRSIG)
 			begins, ends := time.Unix(int64(sig.Inception), 0), time.Unix(int64(sig.Expiration), 0)
-			if begins.After(now.Add(-time.Hour)) || ends.Sub(now) < f.policy.Margin() {
+			if begins.After(now.Add(-time.Hour)) || ends.Sub(now) < f.Policy.Margin() {
 				f.t.Fatalf("at %s: %s is valid from %s to %s", now, set[0], begins, ends)
 			}
 		}
@@ -178,7 +183,7 @@ func TestStoreLost(t *testing.T) {
 	f := delegated(t, store.NewMemory(), "")
 	f.roll()
 	f.pass(time.Hour)
-	f.store.gone = true
+	f.store.gone.Store(true)
 	f.pass(time.Hour)
 	f.findings(1, "unreachable")
 	f.pass(30 * 24 * time.Hour)
@@ -186,7 +191,7 @@ func TestStoreLost(t *testing.T) {
 	if n := strings.Count(f.log.String(), "unreachable"); n != 1 {
 		t.Errorf("said %d times, want once", n)
 	}
-	f.store.gone = false
+	f.store.gone.Store(false)
 	f.pass(10 * time.Minute)
 	if f.findings(0); states(f.set) != "csk/15 active, csk/15 ready" {
 		t.Error(f.set.Keys)
@@ -331,7 +336,7 @@ func TestNoNewKeysUnderADS(t *testing.T) {
 // TestWaitsForKeys: a start without store and file waits, and ends when the store is back.
 func TestWaitsForKeys(t *testing.T) {
 	f := newFaulty(t, store.NewMemory(), "")
-	f.store.gone = true
+	f.store.gone.Store(true)
 	f.start(context.Background())
 	if f.signed() {
 		t.Fatal("keys from nowhere")
@@ -341,7 +346,7 @@ func TestWaitsForKeys(t *testing.T) {
 	if err := f.await(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
-	f.store.gone = false
+	f.store.gone.Store(false)
 	if err := f.await(context.Background()); err != nil || !f.signed() {
 		t.Errorf("got %v, signed %t", err, f.signed())
 	}
@@ -357,7 +362,7 @@ func TestSigningMetrics(t *testing.T) {
 	f.look(context.Background())
 	f.pass(3 * time.Hour)
 	first := f.value(expires)[0] - float64(f.now().Unix())
-	if p := f.policy; first < p.Refresh.Seconds() || first > p.Validity.Seconds() {
+	if p := f.Policy; first < p.Refresh.Seconds() || first > p.Validity.Seconds() {
 		t.Errorf("signatures end in %v s, want %s to %s", first, p.Refresh, p.Validity)
 	}
 	if got := fmt.Sprint(f.value("bailiwick_dnssec_keys")); got != "[0 0 1 0 0]" { // active published ready retired signing

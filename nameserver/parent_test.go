@@ -1,8 +1,9 @@
-package main
+package nameserver
 
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +15,9 @@ import (
 )
 
 // answering runs a server that gives these records, over UDP and TCP.
-func answering(t *testing.T, change func(m *dns.Msg, udp bool)) serverAddr {
+func answering(t *testing.T, change func(m *dns.Msg, udp bool)) netip.AddrPort {
 	t.Helper()
-	return serverAddr{dnstest.Serve(t, "127.0.0.1:0", func(w dns.ResponseWriter, q *dns.Msg) {
+	return dnstest.Serve(t, "127.0.0.1:0", func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
 		m.Authoritative = true
 		if q.RecursionDesired || q.IsEdns0() == nil || !q.IsEdns0().Do() || q.Question[0].Qtype != dns.TypeDS {
@@ -25,7 +26,7 @@ func answering(t *testing.T, change func(m *dns.Msg, udp bool)) serverAddr {
 			change(m, w.LocalAddr().Network() == "udp")
 		}
 		w.WriteMsg(m)
-	})}
+	})
 }
 
 // TestAskParent: only authoritative servers of the parent that agree, at the right time,
@@ -79,7 +80,7 @@ func TestAskParent(t *testing.T) {
 		{"DS of another name", []func(*dns.Msg, bool){answer("other.example. 3600 DS 1 13 2 AA55", soa)}, 0, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var servers []serverAddr
+			var servers []netip.AddrPort
 			for _, f := range c.servers {
 				servers = append(servers, answering(t, f))
 			}
@@ -99,8 +100,8 @@ func TestAskParent(t *testing.T) {
 		})
 	}
 	t.Run("silent", func(t *testing.T) {
-		at := serverAddr{nettest.Closed(t)}
-		if p, err := askParent(context.Background(), "media.example", []serverAddr{at}, now); err == nil || !strings.Contains(err.Error(), at.String()) {
+		at := nettest.Closed(t)
+		if p, err := askParent(context.Background(), "media.example", []netip.AddrPort{at}, now); err == nil || !strings.Contains(err.Error(), at.String()) {
 			t.Errorf("got %v, %v", p, err)
 		}
 	})

@@ -1,9 +1,10 @@
-package main
+package nameserver
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ var errWrongClock = errors.New("is this node's clock right? It takes no step of 
 // authoritative, agree, and have signatures that are valid now, which shows a wrong
 // clock. It validates nothing else: who could forge every answer for as long as a roll
 // waits could make it end early, and nothing beyond.
-func askParent(ctx context.Context, zone string, servers []serverAddr, now time.Time) (*dnssec.Parent, error) {
+func askParent(ctx context.Context, zone string, servers []netip.AddrPort, now time.Time) (*dnssec.Parent, error) {
 	p := &dnssec.Parent{By: "parent"}
 	var before []string
 	for i, at := range servers {

@@ -1,4 +1,4 @@
-package main
+package nameserver
 
 import (
 	"time"
@@ -12,16 +12,16 @@ import (
 // keyStates are the label values of bailiwick_dnssec_keys.
 var keyStates = []dnssec.State{dnssec.Signing, dnssec.Published, dnssec.Ready, dnssec.Active, dnssec.Retired}
 
-// signingMetrics is what a node says of its keys.
-type signingMetrics struct {
+// metrics is what a node says of its keys.
+type metrics struct {
 	keys     *prometheus.GaugeVec
 	findings prometheus.Gauge
 }
 
 // register makes the metrics of k; served is when the first of the signatures in
 // answers ends, zero when none was served.
-func (k *signing) register(reg prometheus.Registerer, served func(now time.Time) time.Time) error {
-	m := &signingMetrics{
+func (k *keeper) register(reg prometheus.Registerer, served func(now time.Time) time.Time) error {
+	m := &metrics{
 		keys: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "bailiwick_dnssec_keys",
 			Help: "Keys of the zone by where they are in their life."}, []string{"state"}),
 		findings: prometheus.NewGauge(prometheus.GaugeOpts{Name: "bailiwick_dnssec_findings",
@@ -51,7 +51,7 @@ func (k *signing) register(reg prometheus.Registerer, served func(now time.Time)
 }
 
 // expires is the end of the signatures of the key records, which every node serves.
-func (k *signing) expires(now time.Time) (first time.Time) {
+func (k *keeper) expires(now time.Time) (first time.Time) {
 	s := k.signer.Load()
 	if s == nil {
 		return time.Time{}
@@ -72,7 +72,7 @@ func (k *signing) expires(now time.Time) (first time.Time) {
 	return first
 }
 
-func (m *signingMetrics) observe(set dnssec.Set, findings int) {
+func (m *metrics) observe(set dnssec.Set, findings int) {
 	if m == nil {
 		return
 	}

@@ -1,4 +1,4 @@
-package main
+package nameserver
 
 import (
 	"context"
@@ -14,12 +14,12 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/sync/errgroup"
 
-	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/dnstest"
 	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/steer/world"
+	"bailiwick/store"
 	"bailiwick/tools/exectest"
 	"bailiwick/tools/logtest"
 	"bailiwick/tools/nettest"
@@ -64,65 +64,67 @@ func (p *pausable) during(f func()) {
 	p.mu.Unlock()
 }
 
-// rollover is a whole deployment with a second DNS node, a parent and a validator.
+// rollover is two DNS nodes of one zone, a parent and a validator.
 type rollover struct {
 	t       *testing.T
-	dev     *dev
+	nodes   []*Server
+	store   store.Store
 	parent  *parentZone
 	unbound netip.AddrPort
 	clock   *pausable
-	swap    []func(*dnssec.Signer) // puts keys into force at each node
-	secure  int                    // answers that were authenticated
+	secure  int // answers that were authenticated
 }
 
 // startRollover starts all of it on loopback addresses that begin with net; first
 // changes how the first keys are made.
-func startRollover(t *testing.T, net string, first func(*signingConfig)) *rollover {
+func startRollover(t *testing.T, net string, first func(*Signing)) *rollover {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	log := new(logtest.Buffer)
-	e := &env{ctx: ctx, stdout: new(strings.Builder), log: slog.New(slog.NewTextHandler(log, nil))}
-	d, err := (&devCmd{mapFlags: mapFlags{Map: "../../regions.yaml"}, Net: net, DNSSEC: true}).open(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rollover{t: t, dev: d, parent: newParent(t, net+".0.2"), clock: &pausable{start: time.Now()}}
-	config := signingConfig{policy: quick(), algorithm: dnssec.ECDSAP256, every: 50 * time.Millisecond,
-		parent: func(ctx context.Context, now time.Time) (*dnssec.Parent, error) {
-			return askParent(ctx, "media.example", []serverAddr{{r.parent.addr}}, now)
-		}}
-	if first != nil {
-		first(&config)
-	}
-	d.keys.signingConfig, d.keys.clock = config, r.clock.read
-	second, err := geodns.Listen(geodns.Config{Addr: netip.MustParseAddrPort(net + ".0.3:0"), Zone: "media.example", World: d.node.world.Current, Geo: d.geo.Load()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := newSigning(config, d.node.store, e.log)
-	keys.zone, keys.swap, keys.clock = "media.example", second.SetSigner, r.clock.read
-	keys.start(ctx)
-	r.swap = []func(*dnssec.Signer){d.dns.SetSigner, second.SetSigner}
-	r.parent.children = []netip.AddrPort{d.dns.Addr(), second.Addr()}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := d.run(e); err != nil {
-			t.Errorf("dev: %v", err)
-		}
-	})
-	wg.Go(func() { second.Serve(ctx) })
-	wg.Go(func() { keys.run(ctx) })
-	wg.Go(func() { r.parent.follow(ctx) })
+	buf := new(logtest.Buffer)
 	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-		d.close()
 		if t.Failed() {
-			t.Log(log.String())
+			t.Log(buf.String())
 		}
 	})
+	log := slog.New(slog.NewTextHandler(buf, nil))
+	r := &rollover{t: t, store: store.NewMemory(), parent: newParent(t, net+".0.2"), clock: &pausable{start: time.Now()}}
+	w := newWorld(t, r.store, log)
+	how := Signing{Policy: quick(), Algorithm: dnssec.ECDSAP256, Parent: []netip.AddrPort{r.parent.addr}}
+	if first != nil {
+		first(&how)
+	}
+	for _, ip := range []string{net + ".0.1", net + ".0.3"} {
+		c := config(t, w, r.store, ip, log)
+		c.Node, c.DNSSEC = "dns-"+ip, &how
+		s, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.keys.every, s.keys.clock = 50*time.Millisecond, r.clock.read
+		r.nodes = append(r.nodes, s)
+		r.parent.children = append(r.parent.children, s.Addr())
+	}
+	register(t, r.store, w)
+	run(t, w.Run)
+	for _, s := range r.nodes {
+		run(t, s.Run)
+		<-s.Ready()
+	}
+	run(t, r.parent.follow)
 	r.unbound = validator(t, net+".0.4", r.parent)
 	return r
+}
+
+// register puts an edge a region into the store. They are addresses in answers, no more.
+func register(t *testing.T, st store.Store, w *world.Writer) {
+	t.Helper()
+	for i, reg := range w.Current().Map.Regions {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i), 1}), 443)
+		e := steer.Edge{ID: region.EdgeID(string(reg.ID) + "-1"), Host: "https://" + string(reg.ID) + "-1.edge.media.example", Addr4: at.Addr(),
+			Media: at, Turn: at, Turns: at, Admits: reg.Capacity.Admission}
+		if _, err := st.Register(t.Context(), world.Instance(&e, reg.ID, at), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // asked is every kind of answer: negative is a denial.
@@ -198,7 +200,7 @@ func (r *rollover) trusted() {
 
 func (r *rollover) set() dnssec.Set {
 	r.t.Helper()
-	s, err := dnssec.Load(context.Background(), r.dev.node.store, "media.example")
+	s, err := dnssec.Load(context.Background(), r.store, "media.example")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -220,7 +222,7 @@ func (r *rollover) until(secure bool, want string) {
 		}
 		if round%5 == 0 {
 			rec := steer.ModeRecord{Mode: modes[round/5%len(modes)], Reason: "test", Actor: "test"}
-			if err := world.SetMode(context.Background(), r.dev.node.store, region.ID("de-fra"), rec); err != nil {
+			if err := world.SetMode(context.Background(), r.store, region.ID("de-fra"), rec); err != nil {
 				r.t.Fatal(err)
 			}
 		}
@@ -288,7 +290,7 @@ func (r *rollover) delv(at string) {
 
 func (r *rollover) roll(a dnssec.Algorithm) {
 	r.t.Helper()
-	_, _, err := dnssec.Step(context.Background(), r.dev.node.store, "media.example", nil, func(s dnssec.Set) (dnssec.Set, []dnssec.Event, error) {
+	_, _, err := dnssec.Step(context.Background(), r.store, "media.example", nil, func(s dnssec.Set) (dnssec.Set, []dnssec.Event, error) {
 		now, _ := r.clock.read()
 		return dnssec.Roll(s, now, s.Entry(), a)
 	})
@@ -334,9 +336,9 @@ func TestLifetime(t *testing.T) {
 	}
 	t.Parallel()
 	exectest.Need(t, "delv", "bind9-dnsutils")
-	r := startRollover(t, nettest.Net(t), func(c *signingConfig) {
-		c.split, c.algorithm = true, dnssec.Ed25519
-		c.policy.Lifetime = 5 * time.Second
+	r := startRollover(t, nettest.Net(t), func(c *Signing) {
+		c.Split, c.Algorithm = true, dnssec.Ed25519
+		c.Policy.Lifetime = 5 * time.Second
 	})
 	r.until(false, "ksk/15 active, zsk/15 active")
 	r.clock.during(r.trusted)
@@ -361,8 +363,8 @@ func (r *rollover) refuses() {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		for _, swap := range r.swap {
-			swap(k)
+		for _, s := range r.nodes {
+			s.dns.SetSigner(k)
 		}
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()

@@ -1,11 +1,10 @@
-package main
+package nameserver
 
 import (
 	"context"
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,14 +23,14 @@ func (silent) Get(context.Context, string) (store.Entry, error) {
 
 // signed is a node, and the signer it has in force.
 type signed struct {
-	*signing
+	*keeper
 	signer *dnssec.Signer
 	swaps  int
 }
 
-func signingNode(st store.Store, path string) *signed {
-	n := &signed{signing: newSigning(signingConfig{policy: dnssec.DefaultPolicy(), algorithm: dnssec.ECDSAP256}, st, slog.New(slog.DiscardHandler))}
-	n.zone, n.path = "media.example", path
+func newSigned(st store.Store, path string) *signed {
+	n := &signed{keeper: newKeeper(Signing{Policy: dnssec.DefaultPolicy(), Algorithm: dnssec.ECDSAP256}, "media.example", st, slog.New(slog.DiscardHandler))}
+	n.path = path
 	n.swap = func(k *dnssec.Signer) { n.signer, n.swaps = k, n.swaps+1 }
 	return n
 }
@@ -53,7 +52,7 @@ func (n *signed) keys() (text string) {
 
 func TestNodesShareTheKeys(t *testing.T) {
 	st, at := store.NewMemory(), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	a, b := signingNode(st, ""), signingNode(st, "")
+	a, b := newSigned(st, ""), newSigned(st, "")
 	a.mustStep(t, at)
 	b.mustStep(t, at)
 	if a.keys() != b.keys() || len(a.set.Keys) != 1 || a.set.Keys[0].Algorithm != dnssec.ECDSAP256 || a.set.Keys[0].Role != dnssec.CSK {
@@ -73,7 +72,7 @@ func TestNodesShareTheKeys(t *testing.T) {
 func TestKeysWithoutTheStore(t *testing.T) {
 	st, at := store.NewMemory(), time.Now()
 	path := filepath.Join(t.TempDir(), "keys")
-	n := signingNode(st, path)
+	n := newSigned(st, path)
 	n.mustStep(t, at)
 	want := n.keys()
 
@@ -81,11 +80,11 @@ func TestKeysWithoutTheStore(t *testing.T) {
 	if err := n.step(context.Background(), at.Add(time.Hour), true); err == nil || n.keys() != want {
 		t.Errorf("store gone: got %v and %s, want an error and the keys before", err, n.keys())
 	}
-	cold := signingNode(silent{}, path)
+	cold := newSigned(silent{}, path)
 	if cold.start(context.Background()); cold.signer == nil || cold.keys() != want {
 		t.Error("a start without the store does not sign with the copy")
 	}
-	none := signingNode(silent{}, "")
+	none := newSigned(silent{}, "")
 	if none.start(context.Background()); none.signer != nil {
 		t.Error("signs with keys from nowhere")
 	}
@@ -93,7 +92,7 @@ func TestKeysWithoutTheStore(t *testing.T) {
 	fresh := store.NewMemory()
 	cold.store = fresh
 	cold.mustStep(t, at.Add(time.Hour))
-	other := signingNode(fresh, "")
+	other := newSigned(fresh, "")
 	if other.mustStep(t, at.Add(time.Hour)); other.keys() != want {
 		t.Errorf("after the store lost them: got %s, want %s", other.keys(), want)
 	}
@@ -101,53 +100,10 @@ func TestKeysWithoutTheStore(t *testing.T) {
 
 func TestKeysOfAnotherZone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")
-	signingNode(store.NewMemory(), path).mustStep(t, time.Now())
-	n := signingNode(silent{}, path)
+	newSigned(store.NewMemory(), path).mustStep(t, time.Now())
+	n := newSigned(silent{}, path)
 	n.zone = "other.example"
 	if n.start(context.Background()); n.signer != nil {
 		t.Error("signs with the keys of another zone")
-	}
-}
-
-func TestDSRecords(t *testing.T) {
-	st, at := store.NewMemory(), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	n := signingNode(st, "")
-	for _, r := range []struct {
-		name  string
-		after time.Duration
-		note  bool
-	}{{"while caches may hold unsigned answers", 0, true}, {"after", 3 * time.Hour, false}} {
-		n.mustStep(t, at.Add(r.after))
-		text, err := dsRecords(n.set)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.HasPrefix(text, "; not for the parent before 2026-11-24T1"); got != r.note {
-			t.Errorf("%s: got %q", r.name, text)
-		}
-		var digests []uint8
-		p := dns.NewZoneParser(strings.NewReader(text), ".", "")
-		for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-			ds := rr.(*dns.DS)
-			want := n.signer.Apex[dns.TypeDNSKEY][0].(*dns.DNSKEY).ToDS(ds.DigestType)
-			if ds.KeyTag != want.KeyTag || !strings.EqualFold(ds.Digest, want.Digest) || ds.Hdr.Name != "media.example." {
-				t.Errorf("%s: got %v, want %v", r.name, ds, want)
-			}
-			digests = append(digests, ds.DigestType)
-		}
-		if p.Err() != nil || len(digests) != 2 || digests[0] != dns.SHA256 || digests[1] != dns.SHA384 {
-			t.Errorf("%s: digests %v, error %v", r.name, digests, p.Err())
-		}
-	}
-}
-
-// TestDNSWithoutAVerb: the flags of a node need no "serve".
-func TestDNSWithoutAVerb(t *testing.T) {
-	for _, args := range [][]string{{"dns"}, {"dns", "serve"}} {
-		var stdout, stderr strings.Builder
-		args = append(args, "--map", "missing.yaml", "--listen", "127.0.0.1:0", "--rate", "5", "--dnssec")
-		if code := run(context.Background(), args, strings.NewReader(""), &stdout, &stderr); code != exitMisuse || !strings.Contains(stderr.String(), "missing.yaml") {
-			t.Errorf("%q: exit code %d, %q: want the flags taken and the map missed", args, code, stderr.String())
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package nameserver
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -31,27 +32,28 @@ const (
 	clockJump = time.Hour
 )
 
-// signingConfig is what the flags say of a signed zone.
-type signingConfig struct {
-	policy    dnssec.Policy
-	algorithm dnssec.Algorithm // of the first keys
-	split     bool             // the first keys are a KSK and a ZSK
-	every     time.Duration    // that the keys are looked at
-	// parent asks what the parent's servers say; nil: they are not known.
-	parent func(context.Context, time.Time) (*dnssec.Parent, error)
+// Signing is how a zone is signed.
+type Signing struct {
+	Policy    dnssec.Policy
+	Algorithm dnssec.Algorithm // of the first keys
+	Split     bool             // the first keys are a KSK and a ZSK
+	Parent    []netip.AddrPort // the parent's servers, asked for the DS; empty: they are not known
 }
 
-// signing keeps the keys of a DNS node's zone and gives each new set to the server.
+// keeper keeps the keys of a DNS node's zone and gives each new set to the server.
 // All nodes of a zone share the set through the store. One goroutine uses it.
-type signing struct {
-	signingConfig
+type keeper struct {
+	Signing
 	store   store.Store
 	zone    string
 	path    string // of a copy for a start without the store; empty: none
 	log     *slog.Logger
 	swap    func(*dnssec.Signer)
-	metrics *signingMetrics // may be nil
-	// clock is the time, and how long this process runs; nil: the system's.
+	metrics *metrics // may be nil
+	// parent asks what the parent's servers say; nil: they are not known.
+	parent func(context.Context, time.Time) (*dnssec.Parent, error)
+	every  time.Duration // that the keys are looked at
+	// clock is the time, and how long this process runs.
 	clock func() (now time.Time, running time.Duration)
 
 	set     dnssec.Set // in force; without keys: none yet
@@ -66,15 +68,21 @@ type signing struct {
 	unheard  error // why it was not heard
 }
 
-// newSigning is for a zone whose name and server follow.
-func newSigning(c signingConfig, st store.Store, log *slog.Logger) *signing {
+// newKeeper is of a zone whose server follows: path and swap are the caller's to set.
+func newKeeper(how Signing, zone string, st store.Store, log *slog.Logger) *keeper {
 	started := time.Now()
-	return &signing{signingConfig: c, store: st, log: log,
+	k := &keeper{Signing: how, zone: zone, store: st, log: log, every: keysEvery,
 		clock: func() (time.Time, time.Duration) { now := time.Now(); return now.Round(0), now.Sub(started) }}
+	if len(how.Parent) > 0 {
+		k.parent = func(ctx context.Context, now time.Time) (*dnssec.Parent, error) {
+			return askParent(ctx, zone, how.Parent, now)
+		}
+	}
+	return k
 }
 
-// signingPath is where a node keeps its copy of the keys; state may be empty.
-func signingPath(state, zone string) string {
+// keysPath is where a node keeps its copy of the keys; state may be empty.
+func keysPath(state, zone string) string {
 	if state == "" {
 		return ""
 	}
@@ -82,7 +90,7 @@ func signingPath(state, zone string) string {
 }
 
 // start has the keys, if they are to be had soon.
-func (k *signing) start(ctx context.Context) {
+func (k *keeper) start(ctx context.Context) {
 	if k.path != "" {
 		set, err := dnssec.ReadFile(k.path)
 		if err == nil && dnssec.StoreKey(set.Zone) != dnssec.StoreKey(k.zone) {
@@ -103,7 +111,7 @@ func (k *signing) start(ctx context.Context) {
 // await returns once there are keys, or with ctx's error. An unsigned answer would be
 // bogus once the parent has a DS; of a server that is silent resolvers turn to another.
 // Little is lost by it: a node that has neither the store nor its state knows no edge.
-func (k *signing) await(ctx context.Context) error {
+func (k *keeper) await(ctx context.Context) error {
 	for k.set.Keys == nil {
 		select {
 		case <-ctx.Done():
@@ -116,10 +124,10 @@ func (k *signing) await(ctx context.Context) error {
 }
 
 // signed tells whether there are keys. It may be called at any time.
-func (k *signing) signed() bool { return k.signer.Load() != nil }
+func (k *keeper) signed() bool { return k.signer.Load() != nil }
 
 // run follows the store until ctx ends.
-func (k *signing) run(ctx context.Context) error {
+func (k *keeper) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -131,7 +139,7 @@ func (k *signing) run(ctx context.Context) error {
 }
 
 // look takes a step and tells what is wrong, once for each change of it.
-func (k *signing) look(ctx context.Context) {
+func (k *keeper) look(ctx context.Context) {
 	now, running := k.clock()
 	jumped := k.jumped(now, running)
 	if jumped == nil {
@@ -148,7 +156,7 @@ func (k *signing) look(ctx context.Context) {
 		findings = append(findings, err)
 	}
 	if k.set.Keys != nil {
-		findings = append(findings, k.set.Check(now, k.policy))
+		findings = append(findings, k.set.Check(now, k.Policy))
 		if k.observed != nil {
 			findings = append(findings, k.set.CheckParent(k.observed))
 		}
@@ -184,7 +192,7 @@ func countErrors(err error) (n int, text string) {
 // jumped says when the clock moved otherwise than time did since the start. Such a node
 // serves and follows the others, and leaves the steps to them: a key could be removed
 // while caches still count on it.
-func (k *signing) jumped(now time.Time, running time.Duration) error {
+func (k *keeper) jumped(now time.Time, running time.Duration) error {
 	if k.began.IsZero() {
 		k.began, k.running = now, running
 	}
@@ -197,7 +205,7 @@ func (k *signing) jumped(now time.Time, running time.Duration) error {
 }
 
 // ask asks the parent: often while a key waits for its word, else seldom.
-func (k *signing) ask(ctx context.Context, now time.Time) {
+func (k *keeper) ask(ctx context.Context, now time.Time) {
 	if k.parent == nil {
 		return
 	}
@@ -215,7 +223,7 @@ func (k *signing) ask(ctx context.Context, now time.Time) {
 // step brings the stored keys a step on and takes them over; without roll it takes
 // them over only. A store that has lost the keys, or got older ones from a backup or
 // from a node that was away, gets those in force again.
-func (k *signing) step(ctx context.Context, now time.Time, roll bool) error {
+func (k *keeper) step(ctx context.Context, now time.Time, roll bool) error {
 	set, events, err := dnssec.Step(ctx, k.store, k.zone, func() (dnssec.Set, error) { return k.first(now, roll) },
 		func(s dnssec.Set) (dnssec.Set, []dnssec.Event, error) {
 			switch {
@@ -224,7 +232,7 @@ func (k *signing) step(ctx context.Context, now time.Time, roll bool) error {
 			case !roll:
 				return s, nil, nil
 			}
-			return dnssec.Next(s, now, k.policy, k.observed)
+			return dnssec.Next(s, now, k.Policy, k.observed)
 		})
 	if err != nil {
 		return err
@@ -236,7 +244,7 @@ func (k *signing) step(ctx context.Context, now time.Time, roll bool) error {
 }
 
 // first is the set for a store that has none.
-func (k *signing) first(now time.Time, roll bool) (dnssec.Set, error) {
+func (k *keeper) first(now time.Time, roll bool) (dnssec.Set, error) {
 	switch {
 	case k.set.Keys != nil:
 		return k.set, nil
@@ -245,16 +253,16 @@ func (k *signing) first(now time.Time, roll bool) (dnssec.Set, error) {
 	case k.unheard != nil || !roll:
 		return dnssec.Set{}, fmt.Errorf("dnssec %s: no keys are made before the parent says that it has no DS, by a clock that is right", k.zone)
 	}
-	return dnssec.NewSet(k.zone, k.algorithm, k.split, now)
+	return dnssec.NewSet(k.zone, k.Algorithm, k.Split, now)
 }
 
 // use puts a set in force.
-func (k *signing) use(set dnssec.Set) error {
+func (k *keeper) use(set dnssec.Set) error {
 	b, err := set.Encode()
 	if err != nil || bytes.Equal(b, k.encoded) {
 		return err
 	}
-	signer, err := dnssec.NewSigner(set, k.policy)
+	signer, err := dnssec.NewSigner(set, k.Policy)
 	if err != nil {
 		return err
 	}
@@ -270,14 +278,10 @@ func (k *signing) use(set dnssec.Set) error {
 	return nil
 }
 
-// anchor is a line for dev's summary: what validates the zone without a parent.
-func (k *signing) anchor() (string, error) {
+// anchor is what validates the zone without a parent; nil without keys.
+func (k *keeper) anchor() (*dns.DS, error) {
 	if k.set.Keys == nil {
-		return "", nil
+		return nil, nil
 	}
-	ds, err := k.set.DS(append(k.set.Wanted(), k.set.Keys[0])[0], dns.SHA256) // a first key is not wanted yet
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("  dnssec   trust anchor %s DS %d %d %d %s\n", ds.Hdr.Name, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest), nil
+	return k.set.DS(append(k.set.Wanted(), k.set.Keys[0])[0], dns.SHA256) // a first key is not wanted yet
 }
