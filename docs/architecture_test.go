@@ -18,7 +18,7 @@ import (
 )
 
 // core packages are pure: no socket, file, clock, logger or goroutine.
-var core = []string{"region", "residency", "health", "steer", "consult", "edge/signal"}
+var core = []string{"region", "residency", "health", "steer", "consult", "failover", "edge/signal"}
 
 // assemblies connect wires; the verbs alone run them.
 var assemblies = []string{"edge", "nameserver"}

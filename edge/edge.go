@@ -16,13 +16,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/consult"
 	"bailiwick/consult/router"
 	"bailiwick/edge/sfu"
 	"bailiwick/region"
@@ -68,6 +68,8 @@ type Config struct {
 
 	World   *world.Writer
 	Store   store.Store
+	Signer  *router.Signer // of join tokens; nil draws one
+	Record  consult.Record // takes decisions as evidence; nil: nobody does
 	APIKeys []string
 	Locate  router.Locator
 	Web     http.Handler // consult page and its files
@@ -77,23 +79,27 @@ type Config struct {
 
 // Edge is one media edge. Its listeners are open once New returns.
 type Edge struct {
-	cfg     Config
-	self    steer.Edge
-	router  *router.Router
-	rooms   *rooms
-	leaving atomic.Bool // stopping: rooms go elsewhere
-	sfu     *sfu.SFU
-	turn    *turn.Server
-	secret  []byte // of TURN credentials
-	http    net.Listener
-	api     *API
+	cfg    Config
+	self   steer.Edge
+	router *router.Router
+	rooms  *rooms
+	sfu    *sfu.SFU
+	turn   *turn.Server
+	secret []byte // of TURN credentials
+	http   net.Listener
+	api    *API
 }
 
 // New opens every listener; a port in use is an error that names it.
 func New(cfg Config) (*Edge, error) {
-	signer, err := router.NewSigner()
-	if err != nil {
-		return nil, err
+	if cfg.Signer == nil {
+		var err error
+		if cfg.Signer, err = router.NewSigner(); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Record == nil {
+		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
 	e := &Edge{cfg: cfg, secret: make([]byte, 32)}
@@ -102,9 +108,9 @@ func New(cfg Config) (*Edge, error) {
 		e.close()
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
-	e.router = router.New(router.Config{World: cfg.World.Current, Store: cfg.Store, Signer: signer, APIKeys: cfg.APIKeys,
-		Locate: cfg.Locate, Node: string(cfg.ID), Log: cfg.Log})
 	e.rooms = newRooms(e)
+	e.router = router.New(router.Config{World: cfg.World.Current, Stores: e.stores(), Signer: cfg.Signer, APIKeys: cfg.APIKeys,
+		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
 	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Store: cfg.Store, Web: cfg.Web, Log: cfg.Log,
 		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Room {
 			if id != cfg.ID {
@@ -114,7 +120,7 @@ func New(cfg Config) (*Edge, error) {
 		}}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(&collector{e}); err != nil {
-			e.close()
+			e.Close()
 			return nil, fmt.Errorf("edge %s: metrics: %w", cfg.ID, err)
 		}
 	}
@@ -179,6 +185,11 @@ func (e *Edge) close() {
 	}
 }
 
+// stores are those of the deployment by datacenter.
+func (e *Edge) stores() map[string]store.Store { return map[string]store.Store{"": e.cfg.Store} }
+
+func (e *Edge) record(d consult.Evidence) { e.cfg.Record(d) }
+
 // Self is the edge as it registers.
 func (e *Edge) Self() steer.Edge { return e.self }
 
@@ -204,6 +215,9 @@ func (e *Edge) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return e.router.Run(gctx) })
+	for _, st := range e.stores() {
+		g.Go(func() error { return e.notices(gctx, st) })
+	}
 	g.Go(func() error {
 		e.announce(ctx, gctx)
 		e.rooms.leave(gctx, e.cfg.Linger)
@@ -250,25 +264,25 @@ func (e *Edge) announce(ctx, alive context.Context) {
 		return
 	}
 	var lease store.Lease
-	used, failing := -1, false
+	held, failing := steer.Load{Consults: -1}, false
 	t := time.NewTicker(leaseTTL / 3)
 	defer t.Stop()
 	for ctx.Err() == nil && alive.Err() == nil {
 		self := e.self
-		self.Load.Consults = e.rooms.count()
+		self.Load.Consults, self.Load.Parked = e.rooms.count()
 		in := world.Instance(&self, e.cfg.Region, e.registered())
 		var err error
 		switch {
 		case lease == nil:
 			lease, err = e.cfg.Store.Register(ctx, in, leaseTTL)
-		case used != self.Load.Consults:
+		case held != self.Load:
 			err = lease.Update(ctx, in)
 		default:
 			err = lease.Renew(ctx)
 		}
 		switch {
 		case err == nil:
-			used, failing = self.Load.Consults, false
+			held, failing = self.Load, false
 		case ctx.Err() == nil && !failing: // once an outage, not once a try
 			failing = true
 			e.cfg.Log.Error("registration not renewed: trying on", "err", err)
@@ -290,7 +304,10 @@ func (e *Edge) announce(ctx, alive context.Context) {
 }
 
 // Close closes an edge that was never run.
-func (e *Edge) Close() { e.close() }
+func (e *Edge) Close() {
+	e.rooms.wait()
+	e.close()
+}
 
 // Rooms are the consults on this edge.
 func (e *Edge) Rooms() []Room {

@@ -327,3 +327,15 @@ func PrefixKey(p netip.Prefix) uint64 {
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	return (h ^ h>>27) >> 56
 }
+
+// StoredIn is the first region of the map where evidence of the client's consult may be
+// written; empty where there is none.
+func StoredIn(w *World, c *Client) region.ID {
+	s := subject(w, c)
+	for i := range w.Regions {
+		if w.Law.Permits(residency.Stored, &w.Regions[i].Hop, &s, w.At).Permitted() {
+			return w.Regions[i].ID
+		}
+	}
+	return ""
+}

@@ -100,6 +100,9 @@ const fullPercent = 95
 
 func (e *Edge) full() bool { return e.Admits > 0 && e.Load.Consults*100 >= e.Admits*fullPercent }
 
+// Reaches tells whether the store of that datacenter answers, as far as is known.
+func (w *World) Reaches(datacenter string) bool { return w.StoreUp }
+
 // RegionIndex is the index of id in w.Regions, or -1.
 func (w *World) RegionIndex(id region.ID) int {
 	for i := range w.Regions {

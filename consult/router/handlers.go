@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -19,6 +18,7 @@ type reply struct {
 	Placement    placed     `json:"placement"`
 	Priority     string     `json:"priority"`
 	Ended        bool       `json:"ended,omitempty"`
+	Recorded     bool       `json:"recorded"` // false: the store is away and is told later
 	Participants []seatOf   `json:"participants"`
 	Expires      time.Time  `json:"expires"`
 }
@@ -37,8 +37,8 @@ type seatOf struct {
 	Token string                `json:"token,omitempty"`
 }
 
-func replyOf(p *consult.Placement) reply {
-	r := reply{ID: p.ID, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
+func replyOf(p *consult.Placement, recorded bool) reply {
+	r := reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
 		Placement: placed{Region: p.Region, Edge: p.Edge, Standby: p.Standby, Epoch: p.Epoch}}
 	if r.Placement.Standby == nil {
 		r.Placement.Standby = []region.EdgeID{}
@@ -62,12 +62,12 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	p.ID = consult.ID(newID("c"))
+	p.Consult = consult.ID(newID("c"))
 	p.Created, p.Expires = now, now.Add(consult.Life)
 	for i := range p.Participants {
 		p.Participants[i].ID = consult.ParticipantID(newID("p"))
 	}
-	if refused := r.Place(p); refused != nil {
+	if refused := r.place(world, p, now); refused != nil {
 		r.Log.Info("consult refused", "code", refused.Code, "problem", refused.ID)
 		refused.Write(w)
 		return
@@ -77,19 +77,17 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		r.fail(w, "consult: mint tokens", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
-	defer cancel()
-	if err := r.save(ctx, p, 0); err != nil {
+	if out.Recorded, err = r.Records.Create(q.Context(), p); err != nil {
 		r.fail(w, "consult: write placement", err)
 		return
 	}
-	r.Log.Info("consult placed", "consult", p.ID, "region", p.Region, "to", p.Edge, "generation", world.Generation)
+	r.Log.Info("consult placed", "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", out.Recorded, "generation", world.Generation)
 	writeJSON(w, http.StatusCreated, out)
 }
 
 // mint signs one token a participant and words the reply.
 func (r *Router) mint(p *consult.Placement, now time.Time) (reply, error) {
-	out := replyOf(p)
+	out := replyOf(p, true)
 	_, edge := r.World().Edge(p.Edge)
 	for i := range p.Participants {
 		t := p.Token(i, now)
@@ -99,46 +97,54 @@ func (r *Router) mint(p *consult.Placement, now time.Time) (reply, error) {
 		}
 		out.Participants[i].Token = token
 		if edge != nil {
-			out.Participants[i].URL = JoinURL(edge.Host, p.ID, token)
+			out.Participants[i].URL = JoinURL(edge.Host, p.Consult, token)
 		}
 	}
 	return out, nil
 }
 
 func (r *Router) get(w http.ResponseWriter, q *http.Request) {
-	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
-	defer cancel()
-	p, _, err := r.load(ctx, consult.ID(q.PathValue("id")))
+	id := consult.ID(q.PathValue("id"))
+	p, recorded, err := r.Records.Read(q.Context(), id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && r.Hosted != nil {
+		if held := r.Hosted(id); held != nil {
+			p, err = held, nil
+		}
+	}
 	if err != nil {
 		r.fail(w, "consult: read placement", err)
 		return
 	}
-	writeJSON(w, http.StatusOK, replyOf(&p))
+	writeJSON(w, http.StatusOK, replyOf(p, recorded))
 }
 
 func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
-	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
-	defer cancel()
-	for {
-		p, rev, err := r.load(ctx, consult.ID(q.PathValue("id")))
-		if err == nil && !p.Ended {
-			p.Ended = true
-			if err = r.save(ctx, &p, rev); errors.Is(err, store.ErrConflict) {
-				continue
-			}
+	id, now := consult.ID(q.PathValue("id")), time.Now().UTC()
+	if r.Hosted != nil {
+		if held := r.Hosted(id); held != nil {
+			r.Records.Learn(held)
 		}
-		if err != nil {
-			r.fail(w, "consult: end", err)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
+	}
+	p, recorded, err := r.Records.End(q.Context(), id, now)
+	if err != nil {
+		r.fail(w, "consult: end", err)
 		return
 	}
+	if r.Hear != nil {
+		r.Hear(p.Notice())
+	}
+	r.record(consult.Evidence{At: now, By: r.Self, Did: consult.Ended, Consult: id, Epoch: p.Epoch, Edge: p.Edge, Reason: "done"})
+	r.Log.Info("consult ended", "consult", id, "recorded", recorded)
+	if !recorded {
+		writeJSON(w, http.StatusAccepted, replyOf(p, false))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // fail answers an error of the store or of this process; only the log has the cause.
 func (r *Router) fail(w http.ResponseWriter, what string, err error) {
-	p := problem.New("store_unavailable", "try again; running calls are not affected")
+	p := problem.New("store_unavailable", "try again, or ask the node that made the consult; running calls are not affected")
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		p = problem.New("not_found", "no consult of that id is on record: it was never made, or it has expired")
