@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/limit"
 )
 
 // body is an answer as in a packet, between the question and the OPT record: the same
@@ -69,7 +71,7 @@ func (s *Server) fast(out []byte, q *query) (b []byte, o observed, done bool) {
 	case q.do && !s.preparing.Load() && !v.fresh(s.at(q)): // a preparer looks at the clock itself
 		return out, o, false
 	}
-	if q.verdict = s.judge(q, a.class); q.verdict != pass {
+	if q.verdict = s.judge(q, a.class); q.verdict != limit.Pass {
 		return out, o, false
 	}
 	flags := byte(0x84) // QR, AA

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/cookie"
+	"bailiwick/geodns/limit"
 )
 
 const (
@@ -103,18 +106,18 @@ func (s *Server) slow(out []byte, q *query) ([]byte, observed) {
 	case q.rcode != dns.RcodeSuccess:
 	case q.asked:
 		a = s.answer(q)
-	case len(q.cookie) > clientCookie && !q.verified: // RFC 7873 section 5.4
+	case len(q.cookie) > cookie.Client && !q.verified: // RFC 7873 section 5.4
 		a.rcode = dns.RcodeBadCookie
 	}
 	class, o := class(q, &a), observed{kind: q.kindOf(!a.foreign && a.rcode == dns.RcodeSuccess), region: a.region, scope: a.scope}
-	if q.verdict == unjudged {
+	if q.verdict == 0 {
 		q.verdict = s.judge(q, class)
 	}
 	switch q.verdict {
-	case discard:
+	case limit.Discard:
 		s.metrics.limited[limitDropped].Inc()
 		return out, o
-	case slip:
+	case limit.Slip:
 		a, o.region, o.scope = q.withhold(&a), 0, 0
 		s.metrics.limited[limitSlipped].Inc()
 	}
@@ -150,12 +153,28 @@ func (s *Server) trusts(q *query) bool {
 	return q.via.stream() || q.verified || q.client.IsLoopback()
 }
 
-// judge counts an answer to a client whose address may be forged.
-func (s *Server) judge(q *query, class byte) verdict {
-	if s.limiter == nil || s.trusts(q) {
-		return pass
+// class is what answers are counted by. It is a closed set and holds no name:
+// invented names are one class, whether they exist by a wildcard or not.
+func class(q *query, a *answer) byte {
+	switch {
+	case a.rcode == dns.RcodeNameError:
+		return 1
+	case a.rcode != dns.RcodeSuccess:
+		return 2
+	case q.qtype == dns.TypeANY:
+		return 3
+	case len(a.rrs) == 0:
+		return 4
 	}
-	return s.limiter.take(q.client, class, s.at(q))
+	return 0
+}
+
+// judge counts an answer to a client whose address may be forged.
+func (s *Server) judge(q *query, class byte) limit.Verdict {
+	if s.limiter == nil || s.trusts(q) {
+		return limit.Pass
+	}
+	return s.limiter.Take(q.client, class, s.at(q))
 }
 
 // limit is how long the answer may be (RFC 6891 section 6.2.3).

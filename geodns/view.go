@@ -13,6 +13,7 @@ import (
 
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -52,7 +53,7 @@ const (
 // inputs are what a view is of, beside the World.
 type inputs struct {
 	table   *geo.Table
-	records *Records
+	records *zonefile.Records
 	signer  *dnssec.Signer // nil: the zone is unsigned
 }
 
