@@ -90,6 +90,20 @@ func (s *Server) see(q *query, v *view) {
 	q.steered = q.inZone && s.steers(q)
 }
 
+// steers tells whether the answer to q depends on the client's place, were its name
+// not an alias: it is lookup's word without the words.
+func (s *Server) steers(q *query) bool {
+	switch string(q.lower[:len(q.lower)-len(s.wire)]) {
+	case "\x04join":
+		return host.steers(q.qtype)
+	case "\x05_turn\x04_udp", "\x05_turn\x04_udp\x04join", "\x05_stun\x04_udp", "\x05_stun\x04_udp\x04join":
+		return relay.steers(q.qtype)
+	case "\x06_turns\x04_tcp", "\x06_turns\x04_tcp\x04join":
+		return turns.steers(q.qtype)
+	}
+	return false
+}
+
 // timed tells whether q is in the sample of those whose time is taken.
 func (q *query) timed() bool {
 	return len(q.packet) >= headerLen && binary.BigEndian.Uint16(q.packet)%timed == 0
