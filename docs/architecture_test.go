@@ -24,19 +24,22 @@ var core = []string{"region", "residency", "health", "steer", "consult", "failov
 var assemblies = []string{"edge", "nameserver"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "problem", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "problem", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
 var within = map[string][]string{
-	"store/consul":   {"store"},
-	"steer/world":    {"store"},
-	"consult/router": {"problem", "store"},
-	"geodns":         {"geodns/geo", "geodns/batch", "geodns/dnssec"},
-	"geodns/dnssec":  {"store"},
-	"geodns/check":   {"geodns/dnssec"},
-	"acme":           {"store"},
-	"edge/sfu":       {"edge/sfu/rtp"},
+	"store/consul":    {"store"},
+	"steer/world":     {"store"},
+	"consult/router":  {"problem", "store"},
+	"geodns":          {"geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/cookie", "geodns/limit", "geodns/zonefile"},
+	"geodns/cookie":   {"geodns/siphash"},
+	"geodns/limit":    {"geodns/siphash"},
+	"geodns/zonefile": {"geodns/dnssec"},
+	"geodns/dnssec":   {"store"},
+	"geodns/check":    {"geodns/dnssec"},
+	"acme":            {"store"},
+	"edge/sfu":        {"edge/sfu/rtp"},
 }
 
 // support is what tests share, and what it may import of the house. Nothing else does
@@ -48,7 +51,7 @@ var support = map[string][]string{
 	"acme/certtest":    nil,
 	"acme/pebbletest":  {"acme/certtest", "tools/exectest", "tools/nettest"},
 	"geodns/dnstest":   {"tools/exectest", "tools/nettest"},
-	"geodns/nodetest":  {"geodns", "geodns/geo", "region", "residency", "steer"},
+	"geodns/nodetest":  {"geodns", "geodns/cookie", "geodns/geo", "region", "residency", "steer"},
 	"store/consultest": {"tools/exectest", "tools/nettest"},
 	"store/storetest":  {"store"},
 	"web/webtest":      {"tools/exectest"},

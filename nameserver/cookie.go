@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"bailiwick/geodns"
+	"bailiwick/geodns/cookie"
 	"bailiwick/store"
 )
 
@@ -54,14 +54,14 @@ func parseRing(b []byte) (cookieRing, error) {
 
 // secrets are those in use at an instant: the one that makes cookies, then all
 // others that may be met.
-func (r cookieRing) secrets(at time.Time) (list geodns.Secrets) {
+func (r cookieRing) secrets(at time.Time) (list cookie.Secrets) {
 	maker := 0
 	for i, c := range r {
 		if !c.From.After(at) {
 			maker = i
 		}
 	}
-	list = geodns.Secrets{[16]byte(r[maker].Key)}
+	list = cookie.Secrets{[16]byte(r[maker].Key)}
 	for i, c := range r {
 		if i != maker && (i > maker || at.Before(r[i+1].From.Add(cookieGrace))) {
 			list = append(list, [16]byte(c.Key))
@@ -103,7 +103,7 @@ type cookies struct {
 	store store.Store
 	log   *slog.Logger
 	ring  atomic.Pointer[cookieRing]
-	now   atomic.Pointer[geodns.Secrets] // of the ring, recomputed as time passes
+	now   atomic.Pointer[cookie.Secrets] // of the ring, recomputed as time passes
 }
 
 func newCookies(st store.Store, log *slog.Logger, at time.Time) *cookies {
@@ -120,7 +120,7 @@ func (c *cookies) set(r cookieRing, at time.Time) {
 }
 
 // Secrets is what [geodns.Config] asks for.
-func (c *cookies) Secrets() geodns.Secrets { return *c.now.Load() }
+func (c *cookies) Secrets() cookie.Secrets { return *c.now.Load() }
 
 // run follows the store and rolls the secret; several nodes that do so at once
 // agree by compare-and-swap.

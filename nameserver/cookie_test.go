@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"bailiwick/geodns"
+	"bailiwick/geodns/cookie"
 	"bailiwick/store"
 )
 
@@ -22,7 +22,7 @@ func TestCookieSecrets(t *testing.T) {
 	if a.Secrets()[0] == b.Secrets()[0] {
 		t.Fatal("two nodes drew the same secret")
 	}
-	step := func(c *cookies, after time.Duration) geodns.Secrets {
+	step := func(c *cookies, after time.Duration) cookie.Secrets {
 		if err := c.step(ctx, at.Add(after)); err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,7 @@ import (
 	"bailiwick/acme"
 	"bailiwick/geodns"
 	"bailiwick/geodns/geo"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/steer/world"
 	"bailiwick/store"
 )
@@ -46,7 +47,7 @@ type Config struct {
 	DoT netip.AddrPort
 	TLS *tls.Config
 	// Records are the static ones, as ReadZone gave them from ZoneFile; both may be empty.
-	Records  *geodns.Records
+	Records  *zonefile.Records
 	ZoneFile string
 	Geo      *geo.Table
 	DNSSEC   *Signing // nil: the zone is unsigned

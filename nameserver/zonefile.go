@@ -3,13 +3,13 @@ package nameserver
 import (
 	"os"
 
-	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/zonefile"
 )
 
 // ReadZone reads and checks a zone file, which must fit a signed zone where it is one; nil
 // without a path.
-func ReadZone(path, zone string, signed bool) (*geodns.Records, error) {
+func ReadZone(path, zone string, signed bool) (*zonefile.Records, error) {
 	if path == "" {
 		return nil, nil
 	}
@@ -17,7 +17,7 @@ func ReadZone(path, zone string, signed bool) (*geodns.Records, error) {
 	if err != nil {
 		return nil, err
 	}
-	z, err := geodns.ParseRecords(zone, path, b)
+	z, err := zonefile.Parse(zone, path, b)
 	if err == nil && signed {
 		err = z.Signable(dnssec.DefaultPolicy().ZoneTTL)
 	}

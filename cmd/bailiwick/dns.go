@@ -13,6 +13,7 @@ import (
 
 	"bailiwick/acme"
 	"bailiwick/geodns"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/nameserver"
 	"bailiwick/region"
 	"bailiwick/store"
@@ -212,7 +213,7 @@ type zoneFlags struct {
 }
 
 // records reads and checks the zone file; nil without one.
-func (f *zoneFlags) records(zone string, signed bool) (*geodns.Records, error) {
+func (f *zoneFlags) records(zone string, signed bool) (*zonefile.Records, error) {
 	z, err := nameserver.ReadZone(f.ZoneFile, zone, signed)
 	if errors.As(err, new(*fs.PathError)) {
 		err = fmt.Errorf("--zone-file: %w", err)

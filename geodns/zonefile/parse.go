@@ -1,4 +1,4 @@
-package geodns
+package zonefile
 
 import (
 	"errors"
@@ -14,13 +14,16 @@ import (
 
 // Limits of a zone file, that no zone beside a steered one reaches.
 const (
-	maxZoneFile   = 1 << 20 // octets
-	maxRecords    = 10_000
-	maxOctets     = 4 << 20  // of all records: $GENERATE makes many of a few octets
-	maxNames      = 40_000   // with the empty ones above those that have records
-	maxSet        = 16 << 10 // octets of one set: an answer must hold it, signed
-	maxZoneFaults = 20
+	maxFile    = 1 << 20 // octets
+	maxRecords = 10_000
+	maxOctets  = 4 << 20  // of all records: $GENERATE makes many of a few octets
+	maxNames   = 40_000   // with the empty ones above those that have records
+	maxSet     = 16 << 10 // octets of one set: an answer must hold it, signed
+	maxFaults  = 20
 )
+
+// defaultTTL is of a file without $TTL.
+const defaultTTL = 3600
 
 // refusedTypes are the types that a zone file may not hold, and what to do.
 var refusedTypes = map[uint16]string{
@@ -35,16 +38,16 @@ var refusedTypes = map[uint16]string{
 	dns.TypeCDNSKEY:    "the signer makes it: remove it",
 }
 
-// ParseRecords reads a zone file (RFC 1035 section 5, with $ORIGIN, $TTL and
+// Parse reads a zone file (RFC 1035 section 5, with $ORIGIN, $TTL and
 // $GENERATE) of the zone apex; file is its name in messages. Errors are joined, each
 // file:line and what to do: syntax first, and then, if there is none, meaning.
 //
 // The file's SOA gives the zone its MNAME, RNAME and timers; serial and negative TTL
 // are the server's. NS records at the apex take the place of ns1.
-func ParseRecords(apex, file string, data []byte) (*Records, error) {
-	r := &zoneReader{apex: dns.CanonicalName(apex), file: file, z: newRecords(), sizes: map[string]int{}}
-	if len(data) > maxZoneFile {
-		r.fault(1, "%d octets: want at most %d", len(data), maxZoneFile)
+func Parse(apex, file string, data []byte) (*Records, error) {
+	r := &reader{file: file, z: newRecords(apex), sizes: map[string]int{}}
+	if len(data) > maxFile {
+		r.fault(1, "%d octets: want at most %d", len(data), maxFile)
 		return nil, errors.Join(r.faults...)
 	}
 	list := r.read(slices.Clone(data))
@@ -62,33 +65,33 @@ func ParseRecords(apex, file string, data []byte) (*Records, error) {
 	return r.z, nil
 }
 
-type zoneReader struct {
-	apex, file string
-	z          *Records
-	faults     []error
-	sizes      map[string]int // octets by set
-	packet     [dns.MaxMsgSize]byte
+type reader struct {
+	z      *Records
+	file   string
+	faults []error
+	sizes  map[string]int // octets by set
+	packet [dns.MaxMsgSize]byte
 }
 
-// zoneRecord is a record and the line on which it ends.
-type zoneRecord struct {
+// record is a record and the line on which it ends.
+type record struct {
 	dns.RR
 	line int
 }
 
-func (r *zoneReader) fault(line int, format string, args ...any) {
-	if len(r.faults) < maxZoneFaults {
+func (r *reader) fault(line int, format string, args ...any) {
+	if len(r.faults) < maxFaults {
 		r.faults = append(r.faults, fmt.Errorf("%s:%d: %s", r.file, line, fmt.Sprintf(format, args...)))
 	}
 }
 
 // read parses the text. The library stops at the first fault: the entry that has it
 // is then blanked and the text read again.
-func (r *zoneReader) read(data []byte) (list []zoneRecord) {
-	for len(r.faults) < maxZoneFaults {
+func (r *reader) read(data []byte) (list []record) {
+	for len(r.faults) < maxFaults {
 		src := &lineCounter{data: data}
-		p := dns.NewZoneParser(src, r.apex, "")
-		p.SetDefaultTTL(ttlStatic)
+		p := dns.NewZoneParser(src, r.z.apex, "")
+		p.SetDefaultTTL(defaultTTL)
 		list = list[:0]
 		last, octets := 0, 0 // the line on which the entry before ends
 		var err error
@@ -98,7 +101,7 @@ func (r *zoneReader) read(data []byte) (list []zoneRecord) {
 				break
 			}
 			last = src.line()
-			if list = append(list, zoneRecord{rr, last}); len(list) > maxRecords {
+			if list = append(list, record{rr, last}); len(list) > maxRecords {
 				r.fault(last, "more than %d records: serve so large a zone elsewhere", maxRecords)
 				return nil
 			}
@@ -214,7 +217,7 @@ func blank(data []byte, from, to int) {
 
 // add puts one record where it belongs, if it may be there at all. It is then as a packet
 // has it: an escape is the letter that it stands for, so that names can be compared.
-func (r *zoneReader) add(rec *zoneRecord) {
+func (r *reader) add(rec *record) {
 	sent, unsent := r.sent(rec.RR)
 	if unsent == nil {
 		rec.RR = sent
@@ -224,9 +227,9 @@ func (r *zoneReader) add(rec *zoneRecord) {
 	what := fmt.Sprintf("%.128s %s", h.Name, dns.Type(h.Rrtype))
 	advice, refused := refusedTypes[h.Rrtype]
 	labels := dns.SplitDomainName(name)
-	switch apex := name == r.apex; {
-	case !dns.IsSubDomain(r.apex, name):
-		r.fault(rec.line, "%s: outside of %s: remove it, or end the name without a dot", what, r.apex)
+	switch apex := name == r.z.apex; {
+	case !dns.IsSubDomain(r.z.apex, name):
+		r.fault(rec.line, "%s: outside of %s: remove it, or end the name without a dot", what, r.z.apex)
 	case h.Class != dns.ClassINET:
 		r.fault(rec.line, "%s: class %s: want IN", what, dns.Class(h.Class))
 	case refused:
@@ -240,13 +243,13 @@ func (r *zoneReader) add(rec *zoneRecord) {
 	case h.Ttl > 1<<31-1:
 		r.fault(rec.line, "%s: TTL %d: want at most 2147483647 (RFC 2181 section 8)", what, h.Ttl)
 	case h.Rrtype == dns.TypeSOA && !apex:
-		r.fault(rec.line, "%s: want SOA at %s only", what, r.apex)
+		r.fault(rec.line, "%s: want SOA at %s only", what, r.z.apex)
 	case h.Rrtype == dns.TypeSOA && r.z.soa != nil:
 		r.fault(rec.line, "%s: a second SOA: keep one", what)
 	case h.Rrtype == dns.TypeSOA:
 		r.z.soa = rec.RR.(*dns.SOA)
 	case h.Rrtype == dns.TypeNS && !apex:
-		r.fault(rec.line, "%s: a delegation, which this server does not serve: delegate from the parent of %s", what, r.apex)
+		r.fault(rec.line, "%s: a delegation, which this server does not serve: delegate from the parent of %s", what, r.z.apex)
 	case apex && h.Rrtype == dns.TypeNAPTR, r.steers(labels):
 		r.fault(rec.line, "%s: the server answers for this name itself: remove it", what)
 	default:
@@ -256,7 +259,7 @@ func (r *zoneReader) add(rec *zoneRecord) {
 
 // sent is a record that was sent and read again: the library's text reader takes data
 // that its wire writer does not.
-func (r *zoneReader) sent(rr dns.RR) (dns.RR, error) {
+func (r *reader) sent(rr dns.RR) (dns.RR, error) {
 	n, err := dns.PackRR(rr, r.packet[:], 0, nil, false)
 	if err != nil {
 		return nil, err
@@ -266,33 +269,30 @@ func (r *zoneReader) sent(rr dns.RR) (dns.RR, error) {
 }
 
 // steers tells whether the name of these labels, or one above it, is the server's.
-func (r *zoneReader) steers(labels []string) bool {
-	n := len(labels) - dns.CountLabel(r.apex)
-	if n == 0 {
-		return false
+func (r *reader) steers(labels []string) bool {
+	rel := labels[:len(labels)-dns.CountLabel(r.z.apex)]
+	for _, s := range steered {
+		if n := len(rel) - len(s); n >= 0 && slices.Equal(rel[n:], s) {
+			return true
+		}
 	}
-	top := labels[n-1]
-	if top == "join" || top == "edge" || n == 1 && (top == "_udp" || top == "_tcp") {
-		return true
-	}
-	k, _ := service(labels[max(0, n-2):n])
-	return n >= 2 && (k == relay || k == turns)
+	return slices.ContainsFunc(between, func(s []string) bool { return slices.Equal(rel, s) })
 }
 
-func (r *zoneReader) put(rec zoneRecord, what string, labels []string) {
-	at := relative(r.apex, rec.Header().Name)
+func (r *reader) put(rec record, what string, labels []string) {
+	at := relative(r.z.apex, rec.Header().Name)
 	n := r.z.nodes[at]
 	if n == nil {
 		if len(r.z.nodes) > maxNames {
 			r.fault(rec.line, "%s: more than %d names, with those above it: serve so large a zone elsewhere", what, maxNames)
 			return
 		}
-		n = node{}
+		n = Node{}
 		r.z.nodes[at] = n
-		for i := 1; i < len(labels)-dns.CountLabel(r.apex); i++ { // empty non-terminals
-			above := relative(r.apex, dns.Fqdn(strings.Join(labels[i:], ".")))
+		for i := 1; i < len(labels)-dns.CountLabel(r.z.apex); i++ { // empty non-terminals
+			above := relative(r.z.apex, dns.Fqdn(strings.Join(labels[i:], ".")))
 			if r.z.nodes[above] == nil {
-				r.z.nodes[above] = node{}
+				r.z.nodes[above] = Node{}
 			}
 		}
 	}
@@ -315,24 +315,24 @@ func (r *zoneReader) put(rec zoneRecord, what string, labels []string) {
 }
 
 // judge looks at what records say of each other.
-func (r *zoneReader) judge(list []zoneRecord) {
+func (r *reader) judge(list []record) {
 	hasNS := r.z.nodes[apexKey][dns.TypeNS] != nil
 	said := map[string]bool{}
 	for _, rec := range list {
 		h := rec.Header()
-		at := relative(r.apex, h.Name)
+		at := relative(r.z.apex, h.Name)
 		n := r.z.nodes[at]
 		if alias := n[dns.TypeCNAME]; alias != nil && !said[at] && (len(n) > 1 || len(alias) > 1 || at == apexKey) {
 			said[at] = true
 			r.fault(rec.line, "%.128s: a CNAME beside other records: keep the one or the others (RFC 2181 section 10.1)", h.Name)
 		}
 		if at == key([]string{"ns1"}) && !hasNS {
-			r.fault(rec.line, "%.128s: the server answers for this name itself: remove it, or name every name server with NS records at %s", h.Name, r.apex)
+			r.fault(rec.line, "%.128s: the server answers for this name itself: remove it, or name every name server with NS records at %s", h.Name, r.z.apex)
 		}
 		switch rr := rec.RR.(type) {
 		case *dns.CNAME:
 			if r.circular(rr) {
-				r.fault(rec.line, "%.128s CNAME: a loop, or more than %d in a row: point it at the last name", h.Name, maxChain)
+				r.fault(rec.line, "%.128s CNAME: a loop, or more than %d in a row: point it at the last name", h.Name, MaxChain)
 			}
 		case *dns.NS:
 			r.target(rec, rr.Ns, true)
@@ -344,12 +344,12 @@ func (r *zoneReader) judge(list []zoneRecord) {
 
 // target is a name that a record points at, which must be no alias (RFC 2181
 // section 10.3), and have an address if a name server's.
-func (r *zoneReader) target(rec zoneRecord, name string, server bool) {
-	if !dns.IsSubDomain(r.apex, dns.CanonicalName(name)) {
+func (r *reader) target(rec record, name string, server bool) {
+	if !dns.IsSubDomain(r.z.apex, dns.CanonicalName(name)) {
 		return
 	}
 	what := fmt.Sprintf("%.128s %s", rec.Header().Name, dns.Type(rec.Header().Rrtype))
-	switch n := r.z.nodes[relative(r.apex, name)]; {
+	switch n := r.z.nodes[relative(r.z.apex, name)]; {
 	case n[dns.TypeCNAME] != nil:
 		r.fault(rec.line, "%s: %.128s is a CNAME: name its target (RFC 2181 section 10.3)", what, name)
 	case server && n[dns.TypeA] == nil && n[dns.TypeAAAA] == nil:
@@ -357,12 +357,12 @@ func (r *zoneReader) target(rec zoneRecord, name string, server bool) {
 	}
 }
 
-func (r *zoneReader) circular(rr *dns.CNAME) bool {
-	for range maxChain {
-		if !dns.IsSubDomain(r.apex, dns.CanonicalName(rr.Target)) {
+func (r *reader) circular(rr *dns.CNAME) bool {
+	for range MaxChain {
+		if !dns.IsSubDomain(r.z.apex, dns.CanonicalName(rr.Target)) {
 			return false
 		}
-		n, _, _ := r.z.at([]byte(relative(r.apex, rr.Target)))
+		n, _, _ := r.z.Find([]byte(relative(r.z.apex, rr.Target)))
 		next := n[dns.TypeCNAME]
 		if next == nil {
 			return false

@@ -1,13 +1,16 @@
-package geodns
+package cookie
 
 import (
+	"bytes"
 	"encoding/hex"
 	"net/netip"
 	"testing"
 	"time"
-
-	"github.com/miekg/dns"
 )
+
+const berlin = "192.0.2.1"
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
@@ -18,39 +21,8 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// cookieOf is the COOKIE option of an answer in hexadecimal.
-func cookieOf(m *dns.Msg) string {
-	if o := m.IsEdns0(); o != nil {
-		for _, e := range o.Option {
-			if e, ok := e.(*dns.EDNS0_COOKIE); ok {
-				return e.Cookie
-			}
-		}
-	}
-	return ""
-}
-
-// TestSipHash has the vectors of the algorithm's authors: the key is 00..0f, the
-// message 00, 01, ….
-func TestSipHash(t *testing.T) {
-	var key [16]byte
-	var msg []byte
-	for i := range key {
-		key[i] = byte(i)
-	}
-	for i, want := range map[int]uint64{0: 0x726fdb47dd0e0e31, 1: 0x74f839c593dc67fd, 8: 0x93f5f5799a932462, 15: 0xa129ca6149be45e5} {
-		msg = msg[:0]
-		for k := range i {
-			msg = append(msg, byte(k))
-		}
-		if got := sipHash(&key, msg); got != want {
-			t.Errorf("%d octets: got %x, want %x", i, got, want)
-		}
-	}
-}
-
-// TestCookieVectors is RFC 9018 appendix A.
-func TestCookieVectors(t *testing.T) {
+// TestVectors is RFC 9018 appendix A.
+func TestVectors(t *testing.T) {
 	one, two, three := "e5e973e5a6b2a43f48e7dc849e37bfcf", "dd3bdf9344b678b185a6f5cb60fca715", "445536bcd2513298075a5d379663c962"
 	for _, r := range []struct {
 		name     string
@@ -71,27 +43,21 @@ func TestCookieVectors(t *testing.T) {
 		for _, k := range r.secrets {
 			secrets = append(secrets, [16]byte(unhex(t, k)))
 		}
-		s := listen(t, func(c *Config) { c.Secrets = func() Secrets { return secrets } })
-		q := query{cookie: unhex(t, r.query), began: time.Unix(r.at, 0)}
-		s.bake(&q, netip.MustParseAddr(r.client))
-		if got := hex.EncodeToString(q.baked[:]); got != r.want || q.verified != r.verified {
-			t.Errorf("%s: got %s, verified %v; want %s, %v", r.name, got, q.verified, r.want, r.verified)
+		baked, verified := secrets.Bake(unhex(t, r.query), netip.MustParseAddr(r.client), time.Unix(r.at, 0))
+		if got := hex.EncodeToString(baked[:]); got != r.want || verified != r.verified {
+			t.Errorf("%s: got %s, verified %v; want %s, %v", r.name, got, verified, r.want, r.verified)
 		}
 	}
 }
 
-func TestCookies(t *testing.T) {
+func TestBake(t *testing.T) {
 	old, current := [16]byte{1}, [16]byte{2}
 	secrets := Secrets{old}
 	at := now
-	s := listen(t, func(c *Config) { c.Secrets = func() Secrets { return secrets } })
-	s.now = func() time.Time { return at }
-	bake := func(cookie []byte, client string) query {
-		q := query{cookie: cookie}
-		s.bake(&q, netip.MustParseAddr(client))
-		return q
+	bake := func(cookie []byte, client string) (baked [Whole]byte, verified bool) {
+		return secrets.Bake(cookie, netip.MustParseAddr(client), at)
 	}
-	first := bake([]byte("8 octets"), berlin).baked
+	first, _ := bake([]byte("8 octets"), berlin)
 	for _, r := range []struct {
 		name     string
 		later    time.Duration
@@ -122,25 +88,62 @@ func TestCookies(t *testing.T) {
 		if r.flip >= 0 {
 			cookie[r.flip] ^= 1
 		}
-		q := bake(cookie, r.client)
-		if same := q.baked == first; q.verified != r.verified || same != r.same {
-			t.Errorf("%s: verified %v, the same %v; want %v, %v", r.name, q.verified, same, r.verified, r.same)
+		baked, verified := bake(cookie, r.client)
+		if same := baked == first; verified != r.verified || same != r.same {
+			t.Errorf("%s: verified %v, the same %v; want %v, %v", r.name, verified, same, r.verified, r.same)
 		}
-		if again := bake(q.baked[:], r.client); !again.verified {
+		if _, again := bake(baked[:], r.client); !again {
 			t.Errorf("%s: the cookie it gave is not taken back", r.name)
 		}
 	}
 	at, secrets = now, Secrets{old}
 	odd := first
-	odd[clientCookie] = 2
-	h := cookieHash(&old, odd[:16], netip.MustParseAddr(berlin))
+	odd[Client] = 2
+	h := sum(&old, odd[:16], netip.MustParseAddr(berlin))
 	copy(odd[16:], h[:])
-	if q := bake(odd[:], berlin); q.verified {
+	if _, verified := bake(odd[:], berlin); verified {
 		t.Error("another version, with a hash that fits: verified")
 	}
 	at = time.Unix(1<<32-10, 0)
-	last := bake([]byte("8 octets"), berlin).baked
-	if at = at.Add(time.Minute); !bake(last[:], berlin).verified {
+	last, _ := bake([]byte("8 octets"), berlin)
+	at = at.Add(time.Minute)
+	if _, verified := bake(last[:], berlin); !verified {
 		t.Error("after the 32 bits of time have wrapped: not verified (RFC 1982)")
 	}
+}
+
+// FuzzBake: whatever is shown, the answer's cookie is the client's own, and is taken back
+// from that client alone. None is verified that was not made.
+func FuzzBake(f *testing.F) {
+	secrets, client := Secrets{{1}, {2}}, netip.MustParseAddr(berlin)
+	whole, _ := secrets.Bake([]byte("8 octets"), client, now)
+	old, _ := secrets[1:].Bake([]byte("8 octets"), client, now.Add(-40*time.Minute))
+	for _, seed := range [][]byte{[]byte("8 octets"), whole[:], old[:], bytes.Repeat([]byte{1}, 40), whole[:16]} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, given []byte) {
+		if !Valid(len(given)) {
+			return
+		}
+		baked, verified := secrets.Bake(given, client, now)
+		if verified && !bytes.Equal(given, whole[:]) && !bytes.Equal(given, old[:]) {
+			made := false // of another time, or another client cookie
+			for i := range secrets {
+				h := sum(&secrets[i], given[:16], client)
+				made = made || bytes.Equal(h[:], given[16:])
+			}
+			if !made {
+				t.Fatalf("% x is verified, and nobody made it", given)
+			}
+		}
+		if !bytes.Equal(baked[:Client], given[:Client]) {
+			t.Fatalf("% x: the answer has another client cookie: % x", given, baked)
+		}
+		if _, again := secrets.Bake(baked[:], client, now); !again {
+			t.Fatalf("% x: % x is not taken back", given, baked)
+		}
+		if _, other := secrets.Bake(baked[:], netip.MustParseAddr("192.0.2.2"), now); other {
+			t.Fatalf("% x is taken from another client", baked)
+		}
+	})
 }

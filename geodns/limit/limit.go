@@ -1,4 +1,7 @@
-package geodns
+// Package limit is response rate limiting: a token bucket for each client network and class
+// of answer, so that forged queries make a DNS server no amplifier. What a class is, and who
+// is never limited, is the server's to say.
+package limit
 
 import (
 	"crypto/rand"
@@ -6,30 +9,28 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/dns"
+	"bailiwick/geodns/siphash"
 )
 
 const (
-	// A limiter has this many sets of this many slots: 1 MiB, whatever is sent.
-	limitSets, limitWays = 1 << 14, 4
+	// A Limiter has this many sets of this many slots: 1 MiB, whatever is sent.
+	sets, ways = 1 << 14, 4
 	// maxRate is what its clock of whole microseconds can tell apart.
 	maxRate = 1_000_000
 )
 
-// limiter is response rate limiting: a token bucket for each client network and
-// class of answer, so that forged queries make this server no amplifier. It holds
-// one second's worth of answers.
+// Limiter holds the buckets, each of one second's worth of answers.
 //
 // A bucket is one number, the instant at which it will be full again (the generic
 // cell rate algorithm), beside a tag that says whose it is. A set that is full
 // gives up the bucket that is nearest to full: one that is being limited is never
 // it, so nobody gets out of a limit by inventing networks. It allocates nothing
 // and takes no lock.
-type limiter struct {
+type Limiter struct {
 	key      [16]byte // of the hash, so that nobody can aim at a set
 	began    time.Time
 	interval int64 // µs between answers
-	sets     [limitSets][limitWays]bucket
+	table    [sets][ways]bucket
 }
 
 type bucket struct {
@@ -37,47 +38,30 @@ type bucket struct {
 	limited atomic.Uint32 // answers withheld
 }
 
-// verdict is what becomes of an answer.
-type verdict int
+// Verdict is what becomes of an answer. The zero value is none yet.
+type Verdict int
 
 const (
-	unjudged verdict = iota
-	pass
-	slip // say that TCP or a cookie gets it
-	discard
+	Pass Verdict = iota + 1
+	Slip         // say that TCP or a cookie gets it
+	Discard
 )
 
-// newLimiter: rate is answers a second; nil, which passes everything, for 0.
-func newLimiter(rate int, now time.Time) *limiter {
+// New makes one for rate answers a second; nil, which passes everything, for 0.
+func New(rate int, now time.Time) *Limiter {
 	if rate <= 0 {
 		return nil
 	}
-	l := &limiter{began: now, interval: int64(time.Second/time.Microsecond) / int64(min(rate, maxRate))}
+	l := &Limiter{began: now, interval: int64(time.Second/time.Microsecond) / int64(min(rate, maxRate))}
 	rand.Read(l.key[:])
 	return l
 }
 
-// class is what answers are counted by. It is a closed set and holds no name:
-// invented names are one class, whether they exist by a wildcard or not.
-func class(q *query, a *answer) byte {
-	switch {
-	case a.rcode == dns.RcodeNameError:
-		return 1
-	case a.rcode != dns.RcodeSuccess:
-		return 2
-	case q.qtype == dns.TypeANY:
-		return 3
-	case len(a.rrs) == 0:
-		return 4
-	}
-	return 0
-}
-
-// take counts one answer. Of those over the rate every other one slips, the first
+// Take counts one answer. Of those over the rate every other one slips, the first
 // of them too.
-func (l *limiter) take(client netip.Addr, class byte, now time.Time) verdict {
+func (l *Limiter) Take(client netip.Addr, class byte, now time.Time) Verdict {
 	if l == nil {
-		return pass
+		return Pass
 	}
 	var b [9]byte
 	b[0] = class
@@ -90,8 +74,8 @@ func (l *limiter) take(client netip.Addr, class byte, now time.Time) verdict {
 		b[1] = 6
 		copy(b[2:], a[:7]) // /56
 	}
-	h := sipHash(&l.key, b[:])
-	set, tag := &l.sets[h%limitSets], h>>48
+	h := siphash.Sum64(&l.key, b[:])
+	set, tag := &l.table[h%sets], h>>48
 	at := uint64(max(now.Sub(l.began).Microseconds(), 0) + 1)
 	const instant = 1<<48 - 1
 	for {
@@ -114,15 +98,15 @@ func (l *limiter) take(client netip.Addr, class byte, now time.Time) verdict {
 		full += uint64(l.interval)
 		if full > at+uint64(time.Second/time.Microsecond) {
 			if mine.limited.Add(1)%2 == 1 {
-				return slip
+				return Slip
 			}
-			return discard
+			return Discard
 		}
 		if mine.state.CompareAndSwap(old, tag<<48|full) {
 			if !own {
 				mine.limited.Store(0)
 			}
-			return pass
+			return Pass
 		}
 	}
 }
