@@ -34,6 +34,7 @@ type Map struct {
 	Refused   map[residency.Jurisdiction]string // explicit refusals, with the operator's reason
 	Geo       []Override                        // CIDR → place, before any database
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
+	Digest    string                            // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand
