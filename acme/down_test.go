@@ -135,7 +135,7 @@ func TestStoreForgets(t *testing.T) {
 			name   string
 			change func() error
 		}{
-			{"emptied", func() error { return st.Delete(t.Context(), full, 0) }},
+			{"emptied", func() error { _, err := st.Delete(t.Context(), full, 0); return err }},
 			{"restored", func() error { _, err := st.Put(t.Context(), full, older.Value); return err }},
 		} {
 			if err := row.change(); err != nil {

@@ -169,6 +169,7 @@ func (s losing) Lock(ctx context.Context, key string) (store.Lock, error) { retu
 type lostLock losing
 
 func (l lostLock) Lost() <-chan struct{}        { return l.lost }
+func (l lostLock) Fence() uint64                { return 1 }
 func (l lostLock) Unlock(context.Context) error { return nil }
 
 // TestLostLockEndsTheOrder: two nodes must not order at once.

@@ -56,7 +56,7 @@ func (s *Solver) Present(ctx context.Context, ch acmeapi.Challenge) error {
 
 // CleanUp implements acmez.Solver.
 func (s *Solver) CleanUp(ctx context.Context, ch acmeapi.Challenge) error {
-	err := s.store.Delete(ctx, challengesPrefix+challengeOf(ch).id(), 0)
+	_, err := s.store.Delete(ctx, challengesPrefix+challengeOf(ch).id(), 0)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

@@ -118,7 +118,7 @@ func (s *Storage) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	for _, k := range append(keys, key) {
-		if err := s.store.Delete(ctx, s.prefix()+k, 0); err != nil && !errors.Is(err, store.ErrNotFound) {
+		if _, err := s.store.Delete(ctx, s.prefix()+k, 0); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		s.forget(k)

@@ -105,7 +105,8 @@ func orders(t *testing.T, addr string, tokens map[string]string) {
 	})
 	nodes := <-heard
 	stop()
-	if err := errors.Join(put, account, list, ack, acks, in, nodes, edge.Delete(ctx, challenge, 0), l.Unlock(ctx)); err != nil {
+	_, gone := edge.Delete(ctx, challenge, 0)
+	if err := errors.Join(put, account, list, ack, acks, in, nodes, gone, l.Unlock(ctx)); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,13 +7,15 @@ import (
 
 // memoryLock is a lock of the memory store: nothing but its process can lose it.
 type memoryLock struct {
-	m    *Memory
-	key  string
-	free chan struct{}
-	once sync.Once
+	m     *Memory
+	key   string
+	free  chan struct{}
+	fence uint64
+	once  sync.Once
 }
 
-// Lock implements Store. Waiters are not served in order.
+// Lock implements Store. Waiters are not served in order. The fence is a revision of
+// its own, which a file keeps: what was fenced before a restart still is.
 func (m *Memory) Lock(ctx context.Context, key string) (Lock, error) {
 	if err := CheckKey(key); err != nil {
 		return nil, err
@@ -28,6 +30,12 @@ func (m *Memory) Lock(ctx context.Context, key string) (Lock, error) {
 			l := &memoryLock{m: m, key: key, free: make(chan struct{})}
 			m.locks[key] = l.free
 			m.mu.Unlock()
+			var err error
+			l.fence, err = m.write(ctx, "", func(entries []Entry, _ uint64) ([]Entry, error) { return entries, nil })
+			if err != nil {
+				l.Unlock(ctx)
+				return nil, err
+			}
 			return l, nil
 		}
 		m.mu.Unlock()
@@ -41,6 +49,9 @@ func (m *Memory) Lock(ctx context.Context, key string) (Lock, error) {
 
 // Lost implements Lock.
 func (l *memoryLock) Lost() <-chan struct{} { return nil }
+
+// Fence implements Lock.
+func (l *memoryLock) Fence() uint64 { return l.fence }
 
 // Unlock implements Lock. It succeeds whatever became of its context.
 func (l *memoryLock) Unlock(context.Context) error {

@@ -27,7 +27,13 @@ type Memory struct {
 	services map[string]map[string]*registration
 	locks    map[string]chan struct{} // held ones, each closed when it is given up
 	changed  chan struct{}            // closed and replaced by whatever a watcher could see
+	deletes  []Entry                  // the last ones, without values; elements never change
+	forgot   uint64                   // revision of the newest delete that is not among them
 }
+
+// remembered bounds the deletes kept for watchers. One that slept through more is told
+// that its prefix moved, whether it did or not.
+const remembered = 1024
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
@@ -80,7 +86,7 @@ func (m *Memory) set(ctx context.Context, key string, value []byte, allow func(c
 		return Entry{}, err
 	}
 	var written Entry
-	err := m.write(ctx, func(entries []Entry, rev uint64) ([]Entry, error) {
+	_, err := m.write(ctx, "", func(entries []Entry, rev uint64) ([]Entry, error) {
 		i, found := find(entries, key)
 		var current uint64
 		if found {
@@ -104,11 +110,11 @@ func (m *Memory) set(ctx context.Context, key string, value []byte, allow func(c
 }
 
 // Delete implements Store.
-func (m *Memory) Delete(ctx context.Context, key string, rev uint64) error {
+func (m *Memory) Delete(ctx context.Context, key string, rev uint64) (uint64, error) {
 	if err := CheckKey(key); err != nil {
-		return err
+		return 0, err
 	}
-	return m.write(ctx, func(entries []Entry, _ uint64) ([]Entry, error) {
+	return m.write(ctx, key, func(entries []Entry, _ uint64) ([]Entry, error) {
 		i, found := find(entries, key)
 		if !found {
 			return nil, fmt.Errorf("%w: %s", ErrNotFound, key)
@@ -120,31 +126,38 @@ func (m *Memory) Delete(ctx context.Context, key string, rev uint64) error {
 	})
 }
 
-// write makes one change: edit gets the entries and the revision of this write
-// and returns the next entries, in a slice of their own.
-func (m *Memory) write(ctx context.Context, edit func(entries []Entry, rev uint64) ([]Entry, error)) error {
+// write makes one change: edit gets the entries and the revision of this write,
+// which write returns, and gives the next entries, in a slice of their own. deleted
+// is the key that it removes, if any.
+func (m *Memory) write(ctx context.Context, deleted string, edit func(entries []Entry, rev uint64) ([]Entry, error)) (uint64, error) {
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	m.mu.Lock()
 	entries, rev := m.entries, m.rev+1
 	m.mu.Unlock()
 	next, err := edit(entries, rev)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if m.save != nil {
 		if err := m.save(rev, next); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	m.mu.Lock()
 	m.entries, m.rev = next, rev
+	if deleted != "" {
+		m.deletes = append(m.deletes, Entry{Key: deleted, Rev: rev})
+		if old := len(m.deletes) - remembered; old > 0 {
+			m.forgot, m.deletes = m.deletes[old-1].Rev, m.deletes[old:]
+		}
+	}
 	m.wakeLocked()
 	m.mu.Unlock()
-	return nil
+	return rev, nil
 }
 
 // List implements Store.
@@ -156,9 +169,9 @@ func (m *Memory) List(ctx context.Context, prefix string) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	m.mu.Lock()
-	entries := m.entries
+	st := m.stateLocked(prefix)
 	m.mu.Unlock()
-	return snapshot(under(entries, prefix)), nil
+	return st.snapshot(), nil
 }
 
 // Watch implements Store.
@@ -166,12 +179,37 @@ func (m *Memory) Watch(ctx context.Context, prefix string, fn func(Snapshot), up
 	if err := CheckPrefix(prefix); err != nil {
 		return err
 	}
-	return follow(ctx, m,
-		func() []Entry { return under(m.entries, prefix) },
-		func(a, b []Entry) bool {
-			return slices.EqualFunc(a, b, func(a, b Entry) bool { return a.Key == b.Key && a.Rev == b.Rev })
-		},
-		func(entries []Entry) { fn(snapshot(entries)) }, up)
+	return follow(ctx, m, func() state { return m.stateLocked(prefix) }, state.same, func(st state) { fn(st.snapshot()) }, up)
+}
+
+// state is what lies under a prefix at one instant, all of it shared and immutable.
+type state struct {
+	prefix  string
+	rev     uint64
+	entries []Entry
+	deletes []Entry
+	forgot  uint64
+}
+
+func (m *Memory) stateLocked(prefix string) state {
+	return state{prefix, m.rev, under(m.entries, prefix), m.deletes, m.forgot}
+}
+
+// same reports whether nothing was written or deleted under the prefix between s and
+// the later one.
+func (s state) same(later state) bool {
+	if later.forgot > s.rev {
+		return false
+	}
+	for _, d := range slices.Backward(later.deletes) {
+		if d.Rev <= s.rev {
+			break
+		}
+		if strings.HasPrefix(d.Key, s.prefix) {
+			return false
+		}
+	}
+	return slices.EqualFunc(s.entries, later.entries, func(a, b Entry) bool { return a.Key == b.Key && a.Rev == b.Rev })
 }
 
 // follow calls deliver with what readLocked returns, now and whenever it changed,
@@ -188,8 +226,8 @@ func follow[T any](ctx context.Context, m *Memory, readLocked func() T, same fun
 		if first || !same(last, now) {
 			deliver(now)
 			up(nil)
-			last, first = now, false
 		}
+		last, first = now, false
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -218,12 +256,12 @@ func under(entries []Entry, prefix string) []Entry {
 	return entries[from:to]
 }
 
-func snapshot(entries []Entry) Snapshot {
-	s := Snapshot{Entries: make([]Entry, len(entries))}
-	for i, e := range entries {
-		s.Entries[i] = e.clone()
+func (s state) snapshot() Snapshot {
+	snap := Snapshot{Rev: s.rev, Entries: make([]Entry, len(s.entries))}
+	for i, e := range s.entries {
+		snap.Entries[i] = e.clone()
 	}
-	return s
+	return snap
 }
 
 func (e Entry) clone() Entry {

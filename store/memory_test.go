@@ -126,7 +126,7 @@ func TestFileKeepsKeysAndRevisions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Delete(ctx, "bailiwick/binary", b.Rev); err != nil {
+	if _, err := f.Delete(ctx, "bailiwick/binary", b.Rev); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Register(ctx, store.Instance{ID: "a", Service: "edge", Addr: netip.MustParseAddrPort("192.0.2.1:1")}, time.Minute); err != nil {
@@ -212,7 +212,7 @@ func TestFileCannotBeWritten(t *testing.T) {
 	if _, err := f.CAS(ctx, "a", []byte("2"), first.Rev); err == nil {
 		t.Error("CAS without a directory: got no error")
 	}
-	if err := f.Delete(ctx, "a", 0); err == nil {
+	if _, err := f.Delete(ctx, "a", 0); err == nil {
 		t.Error("Delete without a directory: got no error")
 	}
 	if got, err := f.Get(ctx, "a"); err != nil || got.Rev != first.Rev {

@@ -37,8 +37,9 @@ type Entry struct {
 
 // Snapshot is every entry under a prefix at one instant, ordered by key.
 type Snapshot struct {
-	// Rev is the store's: every write under the prefix whose revision is no larger is in
-	// the snapshot, deletions too. Revisions of different stores do not compare.
+	// Rev is the store's: every write and delete under the prefix whose revision is no
+	// larger is in the snapshot, and no entry's is larger. Revisions of different stores
+	// do not compare.
 	Rev     uint64
 	Entries []Entry
 }
@@ -77,17 +78,22 @@ type Store interface {
 	Put(ctx context.Context, key string, value []byte) (Entry, error)
 
 	// Delete removes the key if its revision is still rev; rev 0 removes whatever
-	// is there. ErrNotFound when there is nothing.
-	Delete(ctx context.Context, key string, rev uint64) error
+	// is there. ErrNotFound when there is nothing. It returns the revision of the
+	// removal: a Snapshot of any prefix of the key with no smaller Rev lacks it, or
+	// holds it as it was written later.
+	Delete(ctx context.Context, key string, rev uint64) (uint64, error)
 
 	// List returns everything under prefix at one instant.
 	List(ctx context.Context, prefix string) (Snapshot, error)
 
 	// Watch calls fn with the current snapshot and then with each newer one until
 	// ctx ends, whose error it returns. Calls are sequential; a slow fn misses
-	// snapshots, never the newest. It retries for ever by itself; each failure
-	// and each recovery is told to up (nil after a successful contact), so that
-	// an observer knows how old its word is.
+	// snapshots, never the newest. Soon after a write or delete under prefix returned
+	// a revision, a snapshot is delivered whose Rev is no smaller, also when its
+	// entries are those of the snapshot before (a key that came and went): who waits
+	// for an acknowledgement needs no more. It retries for ever by itself; each
+	// failure and each recovery is told to up (nil after a successful contact), so
+	// that an observer knows how old its word is.
 	Watch(ctx context.Context, prefix string, fn func(Snapshot), up func(error)) error
 
 	// Register announces the instance for as long as the lease is renewed. A
@@ -111,6 +117,10 @@ type Lock interface {
 	// when somebody else could take it: stop then what it protects. It never is
 	// where only the death of this process could lose the lock.
 	Lost() <-chan struct{}
+	// Fence grows with each holder of this lock. What the lock protects elsewhere
+	// takes it along, and refuses a holder whose number is smaller than one it has
+	// seen: that one was replaced and does not know it yet.
+	Fence() uint64
 	// Unlock gives the lock up, lost or not; only the first call does anything.
 	// After an error the lock ends by itself, as if the holder had died.
 	Unlock(ctx context.Context) error

@@ -154,7 +154,7 @@ func TestModesAreFolded(t *testing.T) {
 		if f.mode("de-fra") != steer.Serving {
 			t.Error("the mode did not expire")
 		}
-		if err := f.st.Delete(t.Context(), key, 0); err != nil {
+		if _, err := f.st.Delete(t.Context(), key, 0); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

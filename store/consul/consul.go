@@ -29,6 +29,13 @@
 //     reports the conflict with itself; and a transaction, which does say, takes
 //     only three quarters of MaxValue. Each write hence carries a random number in
 //     the key's Flags, by which it is found again with the next read.
+//   - A delete does not say at which index it was made, and a read of the absent key
+//     answers the whole table's, which a list of its prefix may not reach for long. A
+//     transaction is made at one index: it first writes the key, which says.
+//   - A list's index is that of the newest key or tombstone under its prefix. Tombstones
+//     are reaped after some 15 minutes, and the index goes back; a list of nothing
+//     answers the whole table's index, and moves with any other key. Both keep the
+//     promise of store.Snapshot.Rev, and a watch tells of each move forward.
 //   - A new client for each call ends in 429 for good: there is one.
 //   - Registering a service again leaves a critical check critical.
 //   - A dead instance that Consul reaps looks like one that was taken out. Reaping
@@ -157,9 +164,9 @@ func (s *Store) write(ctx context.Context, key string, value []byte, put func(*a
 // Delete implements store.Store. Of several at once exactly one succeeds: Consul's
 // own delete-cas calls an absent key a success, a transaction with check-index
 // does not.
-func (s *Store) Delete(ctx context.Context, key string, rev uint64) error {
+func (s *Store) Delete(ctx context.Context, key string, rev uint64) (uint64, error) {
 	if err := store.CheckKey(key); err != nil {
-		return err
+		return 0, err
 	}
 	var failed error // of the last transaction, and at which revision
 	var failedAt uint64
@@ -167,24 +174,28 @@ func (s *Store) Delete(ctx context.Context, key string, rev uint64) error {
 		pair, _, err := s.get(ctx, key)
 		switch {
 		case err != nil:
-			return err
+			return 0, err
 		case pair == nil:
-			return fmt.Errorf("%w: %s", store.ErrNotFound, key)
+			return 0, fmt.Errorf("%w: %s", store.ErrNotFound, key)
 		case rev != 0 && pair.ModifyIndex != rev:
-			return fmt.Errorf("%w: %s", store.ErrConflict, key)
+			return 0, fmt.Errorf("%w: %s", store.ErrConflict, key)
 		case failed != nil && pair.ModifyIndex == failedAt:
-			return s.fail(ctx, "delete "+key, failed) // not for its revision
+			return 0, s.fail(ctx, "delete "+key, failed) // not for its revision
 		}
 		q := &api.QueryOptions{}
 		ok, res, _, err := s.client.Txn().Txn(api.TxnOps{
 			{KV: &api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: pair.ModifyIndex}},
+			{KV: &api.KVTxnOp{Verb: api.KVSet, Key: key, Flags: pair.Flags + 1}}, // else it might change nothing
 			{KV: &api.KVTxnOp{Verb: api.KVDelete, Key: key}},
 		}, q.WithContext(ctx))
 		switch {
 		case err != nil:
-			return s.fail(ctx, "delete "+key, err)
+			return 0, s.fail(ctx, "delete "+key, err)
 		case ok:
-			return nil
+			for _, r := range res.Results { // the write's is the newest
+				rev = max(rev, r.KV.ModifyIndex)
+			}
+			return rev, nil
 		}
 		failed, failedAt = errors.New("transaction refused"), pair.ModifyIndex
 		if len(res.Errors) > 0 {
@@ -206,7 +217,7 @@ func (s *Store) List(ctx context.Context, prefix string) (store.Snapshot, error)
 	if err != nil {
 		return store.Snapshot{}, s.fail(ctx, "list "+prefix, err)
 	}
-	return snapshot(pairs), nil
+	return snapshot(pairs, meta.LastIndex), nil
 }
 
 // trust refuses an answer that may lack something, or is not Consul's at all.
@@ -237,8 +248,8 @@ func entry(pair *api.KVPair) store.Entry {
 
 // snapshot leaves out the empty keys ending in a slash by which Consul's UI marks
 // a folder.
-func snapshot(pairs api.KVPairs) store.Snapshot {
-	snap := store.Snapshot{Entries: make([]store.Entry, 0, len(pairs))}
+func snapshot(pairs api.KVPairs, index uint64) store.Snapshot {
+	snap := store.Snapshot{Rev: index, Entries: make([]store.Entry, 0, len(pairs))}
 	for _, pair := range pairs {
 		if !strings.HasSuffix(pair.Key, "/") {
 			snap.Entries = append(snap.Entries, entry(pair))

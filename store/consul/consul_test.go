@@ -217,7 +217,7 @@ func TestQuorumLoss(t *testing.T) {
 		"CAS":    func(ctx context.Context) error { _, err := s.CAS(ctx, key, []byte("serving"), e.Rev); return err },
 		"Get":    func(ctx context.Context) error { _, err := s.Get(ctx, "bailiwick/none"); return err },
 		"List":   func(ctx context.Context) error { _, err := s.List(ctx, "bailiwick/none/"); return err },
-		"Delete": func(ctx context.Context) error { return s.Delete(ctx, key, 0) },
+		"Delete": func(ctx context.Context) error { _, err := s.Delete(ctx, key, 0); return err },
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		began := time.Now()

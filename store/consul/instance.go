@@ -168,7 +168,7 @@ func (s *Store) WatchInstances(ctx context.Context, service string, fn func([]st
 			return instances(list), meta, err
 		},
 		same:    store.EqualInstances,
-		deliver: func(list []store.Instance) { fn(store.CloneInstances(list)) },
+		deliver: func(list []store.Instance, _ uint64) { fn(store.CloneInstances(list)) },
 		up:      up,
 	}.run(ctx)
 }

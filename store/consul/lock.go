@@ -21,6 +21,7 @@ type lock struct {
 	store   *Store
 	key     string
 	session string
+	fence   uint64        // ModifyIndex of the key as the session took it
 	lost    chan struct{} // closed by keep
 	cancel  context.CancelFunc
 	kept    chan struct{} // closed when keep has returned
@@ -70,13 +71,19 @@ func (l *lock) acquire(ctx context.Context) error {
 	for {
 		q := &api.WriteOptions{}
 		ok, _, err := s.client.KV().Acquire(&api.KVPair{Key: l.key, Session: l.session}, q.WithContext(ctx))
-		if err != nil || ok {
+		if err != nil {
 			return cause(ctx, err)
+		}
+		if ok {
+			index = 0 // its fence is asked for, at once
 		}
 		pair, meta, err := s.held(ctx, l.key, index)
 		switch {
 		case err != nil:
 			return cause(ctx, err)
+		case pair != nil && pair.Session == l.session:
+			l.fence = pair.ModifyIndex
+			return nil
 		case pair == nil || pair.Session == "": // free, but shut by the lock-delay
 			index = 0
 			if err := sleep(ctx, lockDelay/4); err != nil {
@@ -136,6 +143,9 @@ func (l *lock) keep(ctx context.Context, renewed time.Time) {
 
 // Lost implements store.Lock.
 func (l *lock) Lost() <-chan struct{} { return l.lost }
+
+// Fence implements store.Lock.
+func (l *lock) Fence() uint64 { return l.fence }
 
 // Unlock implements store.Lock. The entry is deleted only while the session holds
 // it, in one transaction: the next holder's is left alone, and no lock-delay begins.

@@ -28,7 +28,8 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Snapshot
 				return a.Key == b.Key && a.ModifyIndex == b.ModifyIndex && bytes.Equal(a.Value, b.Value)
 			})
 		},
-		deliver: func(pairs api.KVPairs) { fn(snapshot(pairs)) },
+		moves:   true,
+		deliver: func(pairs api.KVPairs, index uint64) { fn(snapshot(pairs, index)) },
 		up:      up,
 	}.run(ctx)
 }
@@ -40,9 +41,14 @@ type watch[T any] struct {
 	what    string
 	fetch   func(*api.QueryOptions) (T, *api.QueryMeta, error)
 	same    func(a, b T) bool
-	deliver func(T) // must not keep or change what it is given
+	moves   bool                    // a higher index is news of its own
+	deliver func(v T, index uint64) // must not keep or change what it is given
 	up      func(error)
 }
+
+// longestPause bounds what a watch that was woken for nothing adds to the way of the
+// next write: half of what an operator's toggle may take to the next DNS answer.
+const longestPause = 500 * time.Millisecond
 
 var errNoLeader = errors.New("no known leader: the last known values stand")
 
@@ -54,6 +60,7 @@ func (w watch[T]) run(ctx context.Context) error {
 		wait      uint64 // index to block on; 0 asks for an answer at once
 		certain   = true // ask for a caught-up leader's word
 		failures  int
+		nothings  int // answers in a row that had a higher index and nothing else
 	)
 	for {
 		value, meta, err := w.ask(ctx, wait, certain)
@@ -76,15 +83,25 @@ func (w watch[T]) run(ctx context.Context) error {
 			wait, certain = 0, true
 			continue
 		}
+		changed, moved := !delivered || !w.same(last, value), meta.LastIndex > newest
 		newest, wait, certain = meta.LastIndex, meta.LastIndex, false
-		if !delivered || !w.same(last, value) {
-			w.deliver(value)
+		if changed || moved && w.moves {
+			w.deliver(value, newest)
 			last, delivered = value, true
 		}
 		if meta.KnownLeader {
 			w.up(nil)
 		} else {
 			w.up(w.store.fail(ctx, w.what, errNoLeader))
+		}
+		if changed || !moved {
+			nothings = 0
+			continue
+		}
+		// Under a prefix that holds nothing each write of any other key does this.
+		nothings++
+		if err := sleep(ctx, min(longestPause, 10*time.Millisecond<<min(nothings, 10))); err != nil {
+			return err
 		}
 	}
 }

@@ -117,12 +117,12 @@ func testPut(t *testing.T, s store.Store) {
 
 func testDelete(t *testing.T, s store.Store) {
 	ctx, key := t.Context(), unique()+"/a"
-	want(t, "Delete of an absent key", s.Delete(ctx, key, 0), store.ErrNotFound)
-	want(t, "Delete of an absent key at 7", s.Delete(ctx, key, 7), store.ErrNotFound)
+	want(t, "Delete of an absent key", remove(t, s, key, 0), store.ErrNotFound)
+	want(t, "Delete of an absent key at 7", remove(t, s, key, 7), store.ErrNotFound)
 	first := put(t, s, key, "1")
 	second := put(t, s, key, "2")
-	want(t, "Delete at an old revision", s.Delete(ctx, key, first.Rev), store.ErrConflict)
-	want(t, "Delete at the present revision", s.Delete(ctx, key, second.Rev), nil)
+	want(t, "Delete at an old revision", remove(t, s, key, first.Rev), store.ErrConflict)
+	want(t, "Delete at the present revision", remove(t, s, key, second.Rev), nil)
 	_, err := s.Get(ctx, key)
 	want(t, "Get after Delete", err, store.ErrNotFound)
 	_, err = s.CAS(ctx, key, []byte("x"), second.Rev)
@@ -132,8 +132,8 @@ func testDelete(t *testing.T, s store.Store) {
 	if third.Rev <= second.Rev {
 		t.Errorf("revision after Delete: got %d, want more than %d", third.Rev, second.Rev)
 	}
-	want(t, "Delete of whatever is there", s.Delete(ctx, key, 0), nil)
-	want(t, "second Delete", s.Delete(ctx, key, 0), store.ErrNotFound)
+	want(t, "Delete of whatever is there", remove(t, s, key, 0), nil)
+	want(t, "second Delete", remove(t, s, key, 0), store.ErrNotFound)
 }
 
 func testDeletes(t *testing.T, s store.Store) {
@@ -146,7 +146,7 @@ func testDeletes(t *testing.T, s store.Store) {
 		const deleters = 6
 		errs := make(chan error, deleters)
 		for range deleters {
-			go func() { errs <- s.Delete(t.Context(), key, rev) }()
+			go func() { errs <- remove(t, s, key, rev) }()
 		}
 		done := 0
 		for range deleters {
@@ -201,7 +201,7 @@ func testKeys(t *testing.T, s store.Store) {
 		if got, err := s.Get(t.Context(), p+key); err != nil || got.Key != p+key || value(got) != key {
 			t.Errorf("Get(%q): got %q of %q, %v", key, got.Value, got.Key, err)
 		}
-		if err := s.Delete(t.Context(), p+key, 0); err != nil {
+		if err := remove(t, s, p+key, 0); err != nil {
 			t.Errorf("Delete(%q): %v", key, err)
 		}
 	}
@@ -220,7 +220,7 @@ func testKeys(t *testing.T, s store.Store) {
 		_, got := s.Get(t.Context(), c.key)
 		_, putErr := s.Put(t.Context(), c.key, nil)
 		_, cas := s.CAS(t.Context(), c.key, nil, 0)
-		for op, err := range map[string]error{"Get": got, "Put": putErr, "CAS": cas, "Delete": s.Delete(t.Context(), c.key, 0)} {
+		for op, err := range map[string]error{"Get": got, "Put": putErr, "CAS": cas, "Delete": remove(t, s, c.key, 0)} {
 			if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) {
 				t.Errorf("%s of a key with %s: got error %v, want one that refuses it", op, c.name, err)
 			}

@@ -103,6 +103,48 @@ func testLocksExclude(t *testing.T, s store.Store) {
 	}
 }
 
+// Each holder of a lock has a larger number than those before it.
+func testFences(t *testing.T, s store.Store) {
+	key := unique()
+	var last uint64
+	for range 3 {
+		l := lock(t, s, key)
+		if l.Fence() <= last {
+			t.Errorf("fence: got %d after %d, want it growing", l.Fence(), last)
+		}
+		last = l.Fence()
+		want(t, "Unlock", l.Unlock(t.Context()), nil)
+	}
+	// Of two who wait the second holder has the larger one, and neither that of before.
+	fences := make(chan uint64, 2)
+	held := lock(t, s, key)
+	for range 2 {
+		go func() {
+			l, err := s.Lock(t.Context(), key)
+			if err != nil {
+				t.Errorf("Lock: %v", err)
+				fences <- 0
+				return
+			}
+			fences <- l.Fence() // before the other's
+			l.Unlock(t.Context())
+		}()
+	}
+	last = held.Fence()
+	want(t, "Unlock", held.Unlock(t.Context()), nil)
+	for range 2 {
+		select {
+		case f := <-fences:
+			if f <= last {
+				t.Errorf("fence of one who waited: got %d after %d, want it growing", f, last)
+			}
+			last = f
+		case <-time.After(patience):
+			t.Fatalf("a lock is not had after %s", patience)
+		}
+	}
+}
+
 func testLockCancelled(t *testing.T, s store.Store) {
 	key := unique()
 	ended, cancel := context.WithCancel(t.Context())

@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ValuesAreCopies", testCopies},
 		{"Watch", testWatch},
 		{"WatchKeepsToItsPrefix", testWatchPrefix},
+		{"Revisions", testRevisions},
 		{"WatchConflates", testConflation},
 		{"WatchersAreIndependent", testWatchers},
 		{"Instances", testInstances},
@@ -46,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"InstancesRefused", testInstancesRefused},
 		{"Lock", testLock},
 		{"LocksExclude", testLocksExclude},
+		{"LockFences", testFences},
 		{"LockCancelled", testLockCancelled},
 		{"Cancelled", testCancelled},
 		{"WatchesEndWithTheirContext", testWatchesEnd},
@@ -67,6 +69,12 @@ func put(t *testing.T, s store.Store, key, value string) store.Entry {
 		t.Fatalf("Put(%s): %v", key, err)
 	}
 	return e
+}
+
+// remove is a Delete whose revision is of no interest.
+func remove(t *testing.T, s store.Store, key string, rev uint64) error {
+	_, err := s.Delete(t.Context(), key, rev)
+	return err
 }
 
 // want ends the test unless err is target; a nil target means success.

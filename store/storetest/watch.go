@@ -35,9 +35,9 @@ func testWatch(t *testing.T, s store.Store) {
 	}
 	put(t, s, p+"a", "2")
 	w.until("a new value", is("[a=2 b=1]"))
-	want(t, "Delete", s.Delete(t.Context(), p+"b", 0), nil)
+	want(t, "Delete", remove(t, s, p+"b", 0), nil)
 	w.until("a key's end", is("[a=2]"))
-	want(t, "Delete", s.Delete(t.Context(), p+"a", 0), nil)
+	want(t, "Delete", remove(t, s, p+"a", 0), nil)
 	w.until("the last key's end", is("[]"))
 	put(t, s, p+"a", "3")
 	w.until("a key after none", is("[a=3]"))
@@ -46,6 +46,66 @@ func testWatch(t *testing.T, s store.Store) {
 	if got := late.until("the first snapshot", anything); brief(p, got) != "[a=3]" {
 		t.Errorf("first snapshot of a later watch: got %s, want [a=3]", brief(p, got))
 	}
+}
+
+// Whoever wrote or deleted learns from any watcher's revision that it has seen that,
+// also where the watcher sees the same keys as before.
+func testRevisions(t *testing.T, s store.Store) {
+	ctx, p := t.Context(), unique()+"/"
+	list := func() store.Snapshot {
+		t.Helper()
+		snap, err := s.List(ctx, p)
+		want(t, "List", err, nil)
+		return snap
+	}
+	if first, second := list(), list(); second.Rev < first.Rev {
+		t.Errorf("revision of an empty list: got %d after %d", second.Rev, first.Rev)
+	}
+	w := watchKeys(t, s, p)
+	last := w.until("the first snapshot", anything).Rev
+	sees := func(what string, rev uint64, entries string) {
+		t.Helper()
+		if rev <= last {
+			t.Errorf("%s: got revision %d, want more than the %d before", what, rev, last)
+		}
+		if got := list(); got.Rev < rev || brief(p, got) != entries {
+			t.Errorf("List after %s at %d: got %s at %d, want %s at no less", what, rev, brief(p, got), got.Rev, entries)
+		}
+		// One that reached the revision is not of before.
+		got := w.until(what, func(s store.Snapshot) bool {
+			for _, e := range s.Entries {
+				if e.Rev > s.Rev {
+					t.Errorf("%s: a snapshot at %d holds %s at %d", what, s.Rev, e.Key, e.Rev)
+				}
+			}
+			return s.Rev >= rev
+		})
+		if brief(p, got) != entries {
+			t.Errorf("watch after %s at %d: got %s at %d, want %s", what, rev, brief(p, got), got.Rev, entries)
+		}
+		last = rev
+	}
+	gone := func(key string) uint64 {
+		t.Helper()
+		rev, err := s.Delete(ctx, p+key, 0)
+		want(t, "Delete", err, nil)
+		return rev
+	}
+	put(t, s, p+"a/b", "0")
+	sees("the deletion of what nobody may have seen, under an empty prefix", gone("a/b"), "[]")
+	put(t, s, p+"a", "1")
+	sees("the same value written again", put(t, s, p+"a", "1").Rev, "[a=1]")
+	put(t, s, p+"b", "1")
+	sees("the deletion of what nobody may have seen", gone("b"), "[a=1]")
+	gone("a")
+	sees("a key deleted and made again", put(t, s, p+"a", "1").Rev, "[a=1]")
+	put(t, s, p[:len(p)-1]+"-beside", "1") // what moves the store only
+	sees("the end of the last key", gone("a"), "[]")
+	if _, err := s.Delete(ctx, p+"a", 0); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Delete of what is gone: got %v, want %v", err, store.ErrNotFound)
+	}
+	put(t, s, p+"c", "1")
+	sees("a key after none", put(t, s, p+"c", "2").Rev, "[c=2]")
 }
 
 // A write beside the prefix is no news. The write under it that follows proves
@@ -57,7 +117,7 @@ func testWatchPrefix(t *testing.T, s store.Store) {
 	w.until("the first snapshot", anything)
 	put(t, s, p+"/ab", "x")
 	put(t, s, p+"/b/1", "x")
-	want(t, "Delete", s.Delete(t.Context(), p+"/b/1", 0), nil)
+	want(t, "Delete", remove(t, s, p+"/b/1", 0), nil)
 	put(t, s, p+"/a/1", "y")
 	if got := w.until("the next snapshot", anything); brief(p, got) != "[/a/1=y]" {
 		t.Errorf("next snapshot: got %s, want [/a/1=y]", brief(p, got))
@@ -161,7 +221,7 @@ func testCancelled(t *testing.T, s store.Store) {
 		{"Get", func() error { _, err := s.Get(ctx, key); return err }},
 		{"CAS", func() error { _, err := s.CAS(ctx, key, nil, e.Rev); return err }},
 		{"Put", func() error { _, err := s.Put(ctx, key, nil); return err }},
-		{"Delete", func() error { return s.Delete(ctx, key, 0) }},
+		{"Delete", func() error { _, err := s.Delete(ctx, key, 0); return err }},
 		{"List", func() error { _, err := s.List(ctx, key); return err }},
 		{"Watch", func() error { return s.Watch(ctx, key, func(store.Snapshot) {}, func(error) {}) }},
 		{"Register", func() error { _, err := s.Register(ctx, edge(p, "b"), time.Minute); return err }},
