@@ -38,9 +38,10 @@ type Said struct {
 
 // Registered is an edge as the store lists it.
 type Registered struct {
-	Region region.ID
-	Edge   Edge // its Health is Fold's to say
-	Lease  Lease
+	Datacenter string // of the store
+	Region     region.ID
+	Edge       Edge // its Health is Fold's to say
+	Lease      Lease
 }
 
 // Lease is what the store says of a registration.

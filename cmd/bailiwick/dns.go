@@ -19,6 +19,7 @@ import (
 	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/region"
+	"bailiwick/steer/world"
 	"bailiwick/store"
 	"bailiwick/store/consul"
 )
@@ -46,7 +47,7 @@ type dnsCmd struct {
 	nodeFlags
 	zoneFlags
 	dnssecFlags
-	Node   string         `help:"This node's name, of no other node, or Consul takes the two for one: its acknowledgements carry it, and NSID tells it. The machine's host name when none is given." default:"${host}" placeholder:"NAME"`
+	Node   string         `help:"This node's name, of no other node, or Consul takes the two for one: its lease carries it, and NSID tells it. The machine's host name when none is given." default:"${host}" placeholder:"NAME"`
 	Listen netip.AddrPort `help:"UDP and TCP address." default:"0.0.0.0:53"`
 	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
@@ -152,7 +153,7 @@ type nameServer struct {
 
 func (c *dnsCmd) check() error {
 	in := store.Instance{ID: c.Node, Service: acme.Service, Addr: netip.MustParseAddrPort("127.0.0.1:53")} // the name is what may be wrong
-	if err := errors.Join(store.CheckInstance(in), store.CheckKey("bailiwick/acks/"+c.Node)); err != nil {
+	if err := store.CheckInstance(in); err != nil {
 		return misuse{fmt.Errorf("--node: %w", err)}
 	}
 	if c.Rate < 0 {
@@ -201,6 +202,7 @@ func (d *nameServer) listen(e *env, m *region.Map) error {
 		return listenError(fmt.Errorf("dns: %w", err), "name another address with --listen or --dot")
 	}
 	d.challenges = challenges(e, d.store, d.Node, d.srv.Addr(), d.NS)
+	d.challenges.Carry(func() map[string]string { return world.Applied(d.world.Current()) }, d.world.Subscribe)
 	if d.DNSSEC {
 		d.keys = newSigning(signs, d.store, e.log)
 		d.keys.zone, d.keys.path, d.keys.swap = d.zone, signingPath(d.State, d.zone), d.srv.SetSigner
