@@ -109,7 +109,7 @@ func (a *API) status(w http.ResponseWriter, q *http.Request) {
 		rs := RegionStatus{ID: r.ID, City: r.City, Country: string(r.Place.Jurisdiction.Country()), Mode: r.Mode.String(),
 			Reason: r.Reason, Edges: []EdgeStatus{}}
 		for _, e := range r.Edges {
-			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Used: e.Load.Consults, Seats: e.Admits}
+			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Used: a.World.Load(e.ID).Consults, Seats: e.Admits}
 			if a.Rooms != nil {
 				if es.Rooms = a.Rooms(e.ID); es.Rooms != nil {
 					es.Used = len(es.Rooms) // this process knows better than its lease

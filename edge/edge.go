@@ -263,42 +263,26 @@ func (e *Edge) announce(ctx, alive context.Context) {
 	if !e.certified(ctx, alive) {
 		return
 	}
-	var lease store.Lease
-	held, failing := steer.Load{Consults: -1}, false
-	t := time.NewTicker(leaseTTL / 3)
-	defer t.Stop()
-	for ctx.Err() == nil && alive.Err() == nil {
-		self := e.self
-		self.Load.Consults, self.Load.Parked = e.rooms.count()
-		in := world.Instance(&self, e.cfg.Region, e.registered())
-		var err error
-		switch {
-		case lease == nil:
-			lease, err = e.cfg.Store.Register(ctx, in, leaseTTL)
-		case held != self.Load:
-			err = lease.Update(ctx, in)
-		default:
-			err = lease.Renew(ctx)
-		}
-		switch {
-		case err == nil:
-			held, failing = self.Load, false
-		case ctx.Err() == nil && !failing: // once an outage, not once a try
-			failing = true
-			e.cfg.Log.Error("registration not renewed: trying on", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-alive.Done():
-		case <-t.C:
-		}
-	}
-	if lease == nil {
-		return
-	}
-	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	held, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(alive, stop)()
+	changed, cancel := e.cfg.World.Subscribe()
 	defer cancel()
-	if err := lease.Close(out); err != nil {
+	failing := false
+	h := store.Hold{TTL: leaseTTL, Changed: changed,
+		Self: func() store.Instance {
+			self := e.self
+			self.Load.Consults, self.Load.Parked = e.rooms.count()
+			return world.Instance(&self, e.cfg.Region, e.registered())
+		},
+		Applied: func() map[string]string { return world.Applied(e.cfg.World.Current()) },
+		Told: func(err error) {
+			if err != nil && !failing { // once an outage, not once a try
+				e.cfg.Log.Error("registration not renewed: trying on", "err", err)
+			}
+			failing = err != nil
+		}}
+	if err := h.Keep(held, e.cfg.Store); err != nil {
 		e.cfg.Log.Error("not deregistered: the lease will run out", "err", err)
 	}
 }

@@ -61,7 +61,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 	}
 	f := &fixture{t: t, st: store.NewMemory(), edges: map[region.ID]*Edge{}, stop: map[region.ID]context.CancelFunc{}, log: new(logtest.Buffer), http: http.DefaultClient}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
-	f.world, err = world.New(world.Config{Node: "n", Map: m, Law: residency.Shipped(), Store: f.st, Health: health.Production().Scale(250 * time.Millisecond), ParseKey: router.ParseKey, Log: log})
+	f.world, err = world.New(world.Config{Map: m, Law: residency.Shipped(), Stores: store.Set{"": f.st}, Health: health.Production().Scale(250 * time.Millisecond), ParseKey: router.ParseKey, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

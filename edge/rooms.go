@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -71,16 +72,22 @@ func (r *rooms) work(jobs <-chan func(context.Context), pause time.Duration) {
 	}
 }
 
-// follow wakes every room when there is a new World.
+// follow wakes every room when there is a World that may decide otherwise, or a store went
+// or came back.
 func (r *rooms) follow() {
 	changed, cancel := r.edge.cfg.World.Subscribe()
 	defer cancel()
-	for {
+	for last := r.edge.cfg.World.Current(); ; {
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-changed:
 		}
+		w := r.edge.cfg.World.Current()
+		if w.Answers == last.Answers && maps.Equal(w.Away, last.Away) {
+			continue
+		}
+		last = w
 		r.mu.Lock()
 		for _, rm := range r.byID {
 			rm.poke()

@@ -94,6 +94,7 @@ func (s *Server) listen() (err error) {
 		return fmt.Errorf("dns: %w", err)
 	}
 	s.challenges = acme.NewChallenges(cfg.Store, cfg.Node, registered(s.dns.Addr(), cfg.NS), cfg.Log)
+	s.challenges.Carry(func() map[string]string { return world.Applied(cfg.World.Current()) }, cfg.World.Subscribe)
 	if cfg.DNSSEC != nil {
 		s.keys = newKeeper(*cfg.DNSSEC, s.zone, cfg.Store, cfg.Log)
 		s.keys.path, s.keys.swap = keysPath(cfg.State, s.zone), s.dns.SetSigner

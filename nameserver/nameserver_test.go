@@ -33,7 +33,7 @@ func newWorld(t testing.TB, st store.Store, log *slog.Logger) *world.Writer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := world.New(world.Config{Node: "dns-1", Map: m, Law: residency.Shipped(), Store: st, Health: health.Production(), Log: log,
+	w, err := world.New(world.Config{Map: m, Law: residency.Shipped(), Stores: store.Set{"": st}, Health: health.Production(), Log: log,
 		ParseKey: func([]byte) (steer.JoinKey, error) { return steer.JoinKey{}, nil }})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package region
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,7 +34,7 @@ const (
 // [residency.Shipped] at the right scope. Whether it is wise is [Lint]'s business.
 func Parse(name string, data []byte) (*Map, error) {
 	r := &reader{file: name, lines: map[string]int{}}
-	m := &Map{file: name, lines: r.lines}
+	m := &Map{file: name, lines: r.lines, Digest: fmt.Sprintf("%.8x", sha256.Sum256(data))}
 	if root := r.document(data); root != nil {
 		r.deployment(root, m)
 	}

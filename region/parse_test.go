@@ -240,3 +240,21 @@ func TestDeadlinesAreAllTheDatesOfTheMap(t *testing.T) {
 		}
 	}
 }
+
+func TestDigest(t *testing.T) {
+	b, err := os.ReadFile("../regions.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []string
+	for _, text := range [][]byte{b, b, append([]byte("# moved\n"), b...)} {
+		m, err := Parse("regions.yaml", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, m.Digest)
+	}
+	if len(digests[0]) != 16 || digests[0] != digests[1] || digests[0] == digests[2] {
+		t.Errorf("digests %q of a map, the same and another", digests)
+	}
+}

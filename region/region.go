@@ -36,6 +36,7 @@ type Map struct {
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
 	// WithdrawalGrace is how long a running consult goes on that no lawful place is left for.
 	WithdrawalGrace time.Duration
+	Digest          string // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand

@@ -232,12 +232,8 @@ func (d *Decision) byEdge() {
 				code = residency.RegionFull
 				continue
 			}
-			load := 0
-			if e.Admits > 0 {
-				load = e.Load.Consults * 10 / e.Admits
-			}
 			d.Candidates = append(d.Candidates, Candidate{Region: l.Region, Edge: k, Km: l.Km, others: l.others,
-				hash: l.hash, load: load})
+				hash: l.hash, load: e.tenth()})
 			found = true
 		}
 		if !found {

@@ -50,6 +50,8 @@ type Status string
 const (
 	Passing  Status = "passing"  // the lease is being renewed and every check passes
 	Critical Status = "critical" // the lease ran out or a check fails; the instance is still registered
+	// Maintenance: an operator took the instance or its machine out (consul maint).
+	Maintenance Status = "maintenance"
 )
 
 // Instance is one registered process. Meta holds the words of docs/protocol.md

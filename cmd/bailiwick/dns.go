@@ -43,7 +43,7 @@ type dnsCmd struct {
 	nodeFlags
 	zoneFlags
 	dnssecFlags
-	Node   string         `help:"This node's name, of no other node, or Consul takes the two for one: its acknowledgements carry it, and NSID tells it. The machine's host name when none is given." default:"${host}" placeholder:"NAME"`
+	Node   string         `help:"This node's name, of no other node, or Consul takes the two for one: its lease carries it, and NSID tells it. The machine's host name when none is given." default:"${host}" placeholder:"NAME"`
 	Listen netip.AddrPort `help:"UDP and TCP address." default:"0.0.0.0:53"`
 	NS     []netip.Addr   `help:"Addresses of ns1.ZONE; the listen address when none is given." name:"ns"`
 	HTTP   string         `help:"Address for /metrics, /livez and /readyz." placeholder:"ADDR"`
@@ -195,7 +195,7 @@ func (c *dnsCmd) config(e *env, n *node) (config nameserver.Config, secure certi
 
 func (c *dnsCmd) check() error {
 	in := store.Instance{ID: c.Node, Service: acme.Service, Addr: netip.MustParseAddrPort("127.0.0.1:53")} // the name is what may be wrong
-	if err := errors.Join(store.CheckInstance(in), store.CheckKey("bailiwick/acks/"+c.Node)); err != nil {
+	if err := store.CheckInstance(in); err != nil {
 		return misuse{fmt.Errorf("--node: %w", err)}
 	}
 	if c.Rate < 0 {

@@ -85,8 +85,8 @@ func newNode(e *env, name string, flags mapFlags, st store.Store, params health.
 		}
 		path = filepath.Join(state, name+".json")
 	}
-	n.world, err = world.New(world.Config{Node: name, Map: m, Law: residency.Shipped(), Store: st, Health: params, Path: path,
-		ParseKey: router.ParseKey, Log: e.log})
+	n.world, err = world.New(world.Config{Map: m, Law: residency.Shipped(), Stores: store.Set{"": st}, Health: params, Path: path,
+		ParseKey: router.ParseKey, Log: e.log, Registry: n.metrics})
 	if err != nil {
 		return nil, misuse{err}
 	}
