@@ -49,6 +49,10 @@ type Hello struct {
 	Token   string `json:"token"`
 	Park    bool   `json:"park,omitempty"`
 	Session string `json:"session,omitempty"`
+	// Features names the optional behaviours that the client knows.
+	Features []string `json:"features,omitempty"`
+	// Stranded: a move sent the client to an edge from which it got no media.
+	Stranded bool `json:"stranded,omitempty"`
 }
 
 // Answer replies to the offer of the same Seq.
@@ -87,10 +91,12 @@ type ICEServer struct {
 	Credential string   `json:"credential,omitempty"`
 }
 
-// Standby is a lawful edge that takes the same token when this one is gone.
+// Standby is a lawful edge that takes the call when this one is gone. Without a Token
+// of its own it takes the one that was welcomed.
 type Standby struct {
-	Edge string `json:"edge"`
-	URL  string `json:"url"`
+	Edge  string `json:"edge"`
+	URL   string `json:"url"`
+	Token string `json:"token,omitempty"`
 }
 
 // Welcome accepts a hello.
@@ -103,6 +109,7 @@ type Welcome struct {
 	Place       Place       `json:"place"`
 	ICEServers  []ICEServer `json:"ice_servers"`
 	Standby     []Standby   `json:"standby"`
+	Features    []string    `json:"features,omitempty"`
 }
 
 // Track maps one m-line of an offer to whom it shows.
