@@ -182,7 +182,7 @@ func (r *rollover) ask(i int) (m *dns.Msg, err error) {
 // trusted waits until Unbound has forgotten the time before the parent had a DS.
 func (r *rollover) trusted() {
 	r.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(exectest.Patience); ; time.Sleep(50 * time.Millisecond) {
 		left := 0
 		for i := range asked {
 			if m, err := r.ask(i); err != nil || !m.AuthenticatedData {
@@ -212,7 +212,7 @@ func (r *rollover) set() dnssec.Set {
 func (r *rollover) until(secure bool, want string) {
 	r.t.Helper()
 	modes := []string{"down", "serving", "draining", "serving"}
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(exectest.Patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for round := 0; ; round++ {
@@ -368,7 +368,7 @@ func (r *rollover) refuses() {
 		}
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		for deadline := time.Now().Add(20 * time.Second); ; <-tick.C { // until the caches, of a second, have forgotten
+		for deadline := time.Now().Add(exectest.Patience); ; <-tick.C { // until the caches, of a second, have forgotten
 			m, err := dns.Exchange(new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.media.example.", rand.Uint32()), dns.TypeA).SetEdns0(1232, true), r.unbound.String())
 			if err == nil && m.Rcode == dns.RcodeServerFailure {
 				return

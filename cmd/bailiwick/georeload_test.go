@@ -22,6 +22,7 @@ import (
 	"bailiwick/health"
 	"bailiwick/region"
 	"bailiwick/store"
+	"bailiwick/tools/exectest"
 	"bailiwick/tools/logtest"
 )
 
@@ -84,7 +85,7 @@ func TestGeoDatabaseReload(t *testing.T) {
 	}
 	await := func(name, want string, seen int) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); strings.Count(log.String(), want) == seen; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(exectest.Patience); strings.Count(log.String(), want) == seen; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: no %q in the log: %s", name, want, log.String())
 			}

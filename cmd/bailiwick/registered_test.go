@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bailiwick/store"
 	"bailiwick/store/consul"
 	"bailiwick/store/consultest"
+	"bailiwick/tools/exectest"
 )
 
 // TestNodesOnAllAddressesRegister: Consul refuses 0.0.0.0, on which nodes listen in
@@ -48,7 +48,7 @@ func TestNodesOnAllAddressesRegister(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			watch, enough := context.WithTimeout(ctx, 20*time.Second)
+			watch, enough := context.WithTimeout(ctx, exectest.Patience)
 			var got netip.AddrPort
 			st.WatchInstances(watch, c.service, func(list []store.Instance) {
 				for _, in := range list {
