@@ -29,7 +29,7 @@ func TestRecordsIn(t *testing.T) {
 	}{
 		{"at home, then in the order of the map", []residency.Jurisdiction{"FR"}, 0, "[fr eu]"},
 		{"home's first, whoever was named first", []residency.Jurisdiction{"DE", "FR"}, 1, "[fr eu]"},
-		{"where everybody's may lie", []residency.Jurisdiction{"DE", "US"}, 0, "[eu fr]"},
+		{"where everybody's may lie", []residency.Jurisdiction{"DE", "US"}, 0, "[eu qc fr]"},
 		{"nobody", nil, 0, "[]"},
 		{"no law on file", []residency.Jurisdiction{"PE"}, 0, "[]"},
 		{"nowhere together", []residency.Jurisdiction{"DE", "AE"}, 0, "[]"},
