@@ -27,7 +27,7 @@ type API struct {
 	Node    string
 	Router  *router.Router
 	World   *world.Writer
-	Store   store.Store
+	Stores  store.Set
 	Rooms   func(region.EdgeID) []Room // of edges in this process; nil elsewhere
 	Web     http.Handler
 	Log     *slog.Logger
@@ -158,7 +158,7 @@ func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
 	if rec.Actor == "" {
 		rec.Actor = "api"
 	}
-	if err := world.SetMode(q.Context(), a.Store, id, rec); err != nil {
+	if err := world.SetMode(q.Context(), a.Stores[m.Datacenter(id)], id, rec); err != nil {
 		p := problem.New("store_unavailable", "the mode was not written; steering goes on as before")
 		a.Log.Error("mode not written", "region", id, "err", err, "problem", p.ID)
 		p.Write(w)

@@ -67,7 +67,7 @@ type Config struct {
 	Linger time.Duration
 
 	World   *world.Writer
-	Store   store.Store
+	Stores  store.Set
 	Signer  *router.Signer // of join tokens; nil draws one
 	Record  consult.Record // takes decisions as evidence; nil: nobody does
 	APIKeys []string
@@ -109,9 +109,9 @@ func New(cfg Config) (*Edge, error) {
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
 	e.rooms = newRooms(e)
-	e.router = router.New(router.Config{World: cfg.World.Current, Stores: e.stores(), Signer: cfg.Signer, APIKeys: cfg.APIKeys,
+	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, APIKeys: cfg.APIKeys,
 		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
-	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Store: cfg.Store, Web: cfg.Web, Log: cfg.Log,
+	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
 		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Room {
 			if id != cfg.ID {
 				return nil
@@ -185,9 +185,6 @@ func (e *Edge) close() {
 	}
 }
 
-// stores are those of the deployment by datacenter.
-func (e *Edge) stores() map[string]store.Store { return map[string]store.Store{"": e.cfg.Store} }
-
 func (e *Edge) record(d consult.Evidence) { e.cfg.Record(d) }
 
 // Self is the edge as it registers.
@@ -215,7 +212,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return e.router.Run(gctx) })
-	for _, st := range e.stores() {
+	for _, st := range e.cfg.Stores {
 		g.Go(func() error { return e.notices(gctx, st) })
 	}
 	g.Go(func() error {
@@ -282,7 +279,7 @@ func (e *Edge) announce(ctx, alive context.Context) {
 			}
 			failing = err != nil
 		}}
-	if err := h.Keep(held, e.cfg.Store); err != nil {
+	if err := h.Keep(held, e.cfg.Stores[e.cfg.World.Current().Map.Datacenter(e.cfg.Region)]); err != nil {
 		e.cfg.Log.Error("not deregistered: the lease will run out", "err", err)
 	}
 }

@@ -79,7 +79,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 	metrics := prometheus.NewRegistry()
 	for _, id := range regions {
 		cfg := Config{ID: region.EdgeID(id + "-1"), Region: id, HTTP: any, Media: any, Turn: any, Admits: seats, Linger: time.Second, World: f.world,
-			Store: f.st, APIKeys: []string{"dev"}, Log: log, Metrics: metrics}
+			Stores: store.Set{"": f.st}, APIKeys: []string{"dev"}, Log: log, Metrics: metrics}
 		change(&cfg)
 		e, err := New(cfg)
 		if err != nil {
@@ -460,7 +460,7 @@ func TestStandbyTakesOver(t *testing.T) {
 func TestBusyPortIsNamed(t *testing.T) {
 	f := start(t, 10, "de-ber")
 	at := f.edges["de-ber"].cfg.HTTP
-	_, err := New(Config{ID: "de-ber-2", Region: "de-ber", HTTP: at, World: f.world, Store: f.st, Log: slog.New(slog.DiscardHandler)})
+	_, err := New(Config{ID: "de-ber-2", Region: "de-ber", HTTP: at, World: f.world, Stores: store.Set{"": f.st}, Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !ErrPortInUse(err) || !strings.Contains(err.Error(), at.String()) {
 		t.Errorf("error %v does not name %s", err, at)
 	}

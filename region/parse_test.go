@@ -135,6 +135,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 		{"geo unlocated", m.Geo[2].Place, Place{"BV", Point{}, false}},
 		{"flags", m.Flags, map[string]bool{"dpf_valid": true}},
 		{"withdrawal grace", m.WithdrawalGrace, 90 * time.Second},
+		{"datacenters", m.Consul, []Datacenter{
+			{"us-1", "US-VA", "rhein", []string{"192.0.2.30:8500", "consul.us.example:8501"}},
+			{"eu", "DE", "nord", []string{"[2001:db8::30]:8500"}}}},
 		{"line of a region", m.lines["regions/de-fra"], 36},
 		{"line of a fact", m.lines["operator/facts/establishment_in_DE"], 8},
 	} {

@@ -36,7 +36,8 @@ type Map struct {
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
 	// WithdrawalGrace is how long a running consult goes on that no lawful place is left for.
 	WithdrawalGrace time.Duration
-	Digest          string // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
+	Digest          string       // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
+	Consul          []Datacenter // as the file orders them; empty: one store, not described
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand
@@ -108,14 +109,18 @@ type Override struct {
 
 // Hop is the region as the law sees it: its place and its provider's papers,
 // the BAA among them where its scope covers the region.
-func (m *Map) Hop(r *Region) residency.Hop {
-	p := m.Providers[r.Provider]
-	h := residency.Hop{At: r.Place.Jurisdiction}
+func (m *Map) Hop(r *Region) residency.Hop { return m.hop(r.Place.Jurisdiction, r.Provider, r.ID) }
+
+// hop is a place of the provider's; in is empty for one that is in no region, which only
+// an agreement on everything covers.
+func (m *Map) hop(at residency.Jurisdiction, provider ProviderID, in ID) residency.Hop {
+	p := m.Providers[provider]
+	h := residency.Hop{At: at}
 	if p == nil {
 		return h
 	}
 	h.Provider = p.Facts
-	if p.BAA == nil || !p.BAA.covers(r.ID) {
+	if p.BAA == nil || !p.BAA.covers(in) {
 		return h
 	}
 	h.Provider = make(residency.Facts, len(p.Facts)+1)

@@ -155,7 +155,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	}
 	for i, r := range m.Regions {
 		cfg := edge.Config{Record: evidence.Record, ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
-			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Store: n.store, APIKeys: []string{devKey}, Locate: locate,
+			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: store.Set{"": n.store}, APIKeys: []string{devKey}, Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err
@@ -170,9 +170,9 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if err != nil {
 		return err
 	}
-	d.router = router.New(router.Config{World: n.world.Current, Stores: map[string]store.Store{"": n.store}, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
+	d.router = router.New(router.Config{World: n.world.Current, Stores: store.Set{"": n.store}, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
 		Record: evidence.Record, Node: "console", Log: n.e.log})
-	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Store: n.store, Web: pages, Log: n.e.log, Metrics: n.metrics,
+	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: store.Set{"": n.store}, Web: pages, Log: n.e.log, Metrics: n.metrics,
 		Rooms: func(id region.EdgeID) []edge.Room {
 			for _, ed := range d.edges {
 				if ed.Self().ID == id {

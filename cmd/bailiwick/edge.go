@@ -17,6 +17,7 @@ import (
 	"bailiwick/edge"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
+	"bailiwick/store"
 	"bailiwick/store/consul"
 )
 
@@ -127,7 +128,7 @@ func (c *edgeCmd) Run(e *env) error {
 		return err
 	}
 	ed, err := edge.New(edge.Config{Signer: signer, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
-		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
+		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Seats, Linger: c.Linger, World: n.world, Stores: store.Set{"": n.store}, APIKeys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
 		return listenError(err, "name another address with --listen, --public, --media, --turn or --turns")

@@ -9,6 +9,8 @@ import (
 	"bailiwick/consult"
 	"bailiwick/problem"
 	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
 	"bailiwick/store"
 )
 
@@ -62,7 +64,8 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	p.Consult = consult.ID(newID("c"))
+	dc, lawful := r.datacenter(world, p)
+	p.Consult = consult.ID(newID("c")).In(dc)
 	p.Created, p.Expires = now, now.Add(consult.Life)
 	for i := range p.Participants {
 		p.Participants[i].ID = consult.ParticipantID(newID("p"))
@@ -70,6 +73,10 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 	if refused := r.place(world, p, now); refused != nil {
 		r.Log.Info("consult refused", "code", refused.Code, "problem", refused.ID)
 		refused.Write(w)
+		return
+	}
+	if !lawful {
+		problem.New(string(residency.StoredNowhere), "the law permits the consult's record in no datacenter of consul: in regions.yaml; bailiwick check says which are missing").Write(w)
 		return
 	}
 	out, err := r.mint(p, now)
@@ -83,6 +90,21 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 	}
 	r.Log.Info("consult placed", "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", out.Recorded, "generation", world.Generation)
 	writeJSON(w, http.StatusCreated, out)
+}
+
+// datacenter is where the consult's record may lie: the first of those that the law permits,
+// home's before others, whose store answers; or else the first.
+func (r *Router) datacenter(w *steer.World, p *consult.Placement) (name string, lawful bool) {
+	names := steer.RecordsIn(w, p.Client(w.Map))
+	for _, dc := range names {
+		if r.Records.reach(consult.ID("c").In(dc)) != nil {
+			return dc, true
+		}
+	}
+	if len(names) == 0 {
+		return "", false
+	}
+	return names[0], true
 }
 
 // mint signs one token a participant and words the reply.

@@ -41,7 +41,7 @@ var (
 // is away: what it made, ended or held. What such a store should have taken is written when
 // it is back. Safe for concurrent use.
 type Records struct {
-	stores map[string]store.Store // by datacenter
+	stores store.Set
 	world  func() *steer.World
 	log    *slog.Logger
 
@@ -60,7 +60,7 @@ type debt struct {
 }
 
 // NewRecords uses the stores by their datacenters' names.
-func NewRecords(stores map[string]store.Store, world func() *steer.World, log *slog.Logger) *Records {
+func NewRecords(stores store.Set, world func() *steer.World, log *slog.Logger) *Records {
 	return &Records{stores: stores, world: world, log: log, known: map[consult.ID]*consult.Placement{}, owed: map[consult.ID]*debt{}, fails: map[string]time.Time{}}
 }
 

@@ -25,7 +25,7 @@ import (
 // Config is what a Router needs. World must not block.
 type Config struct {
 	World   func() *steer.World
-	Stores  map[string]store.Store // by datacenter
+	Stores  store.Set
 	Signer  *Signer
 	APIKeys []string      // of backends and operators; none: every call is refused
 	Locate  Locator       // nil: no question by address can be answered
