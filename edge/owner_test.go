@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,8 +139,6 @@ func TestJoinWhileTheRoomCloses(t *testing.T) {
 		first, second := f.dial("de-ber"), f.dial("de-ber")
 		first.hello(c.Participants[0].Token, "")
 		first.next(signal.TypeWelcome)
-		var both sync.WaitGroup
-		both.Go(func() { first.conn.Close(websocket.StatusNormalClosure, "") })
 		first.send(`{"type":"leave"}`)
 		second.hello(c.Participants[1].Token, "")
 		second.next(signal.TypeWelcome)
@@ -150,7 +147,6 @@ func TestJoinWhileTheRoomCloses(t *testing.T) {
 		}
 		for m := second.read(); m.Type != "ended"; m = second.read() {
 		}
-		both.Wait()
 	}
 }
 
