@@ -20,7 +20,6 @@ import (
 	"bailiwick/geodns/dnssec"
 	"bailiwick/region"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 // dnsVerbs: a DNS node runs without a verb of its own, too.
@@ -168,9 +167,9 @@ func (c *dnsCmd) open(e *env) (*nameServer, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	st, err := consul.New(c.Consul, "")
+	st, err := c.openStore("")
 	if err != nil {
-		return nil, misuse{err}
+		return nil, err
 	}
 	n, err := newNode(e, c.Node, c.mapFlags, st, params(c.ProbeInterval), c.State)
 	if err != nil {

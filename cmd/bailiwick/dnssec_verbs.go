@@ -14,7 +14,6 @@ import (
 
 	"bailiwick/geodns/dnssec"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 // dnssecFlags make a node sign.
@@ -48,7 +47,7 @@ func (f *dnssecFlags) config(zone string) (c signingConfig, err error) {
 
 // keysFlags reach the keys of a zone.
 type keysFlags struct {
-	Consul string `help:"Address of the Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
+	Consul string `help:"Address of the Consul agent; its token comes from CONSUL_HTTP_TOKEN. Default: the agents that the map names under consul, else 127.0.0.1:8500." placeholder:"ADDR"`
 	Map    string `help:"The region map, which names the zone." default:"regions.yaml" placeholder:"FILE"`
 }
 
@@ -58,9 +57,10 @@ func (f *keysFlags) open() (zone string, st store.Store, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if st, err = consul.New(f.Consul, ""); err != nil {
-		return "", nil, misuse{err}
+	if st, err = openStore(f.Consul, m, ""); err != nil {
+		return "", nil, err
 	}
+	f.Consul = fmt.Sprint(st) // for away: the map may have named it
 	return m.Zone, st, nil
 }
 

@@ -16,14 +16,13 @@ import (
 	"bailiwick/edge"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
-	"bailiwick/store/consul"
 )
 
 // nodeFlags are shared by edge and dns.
 type nodeFlags struct {
 	mapFlags
 	tlsRoot
-	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
+	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN. Default: the agents that the map names under consul, else 127.0.0.1:8500." placeholder:"ADDR"`
 	State         string        `help:"Folder of what a start without Consul needs: the last known good, and copies of the zone's keys and of certificates. Its owner alone may read it." placeholder:"DIR"`
 	ProbeInterval time.Duration `help:"How often each edge is probed; damping scales with it." default:"5s"`
 }
@@ -87,9 +86,9 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	st, err := consul.New(c.Consul, "")
+	st, err := c.openStore(region.ID(c.Region))
 	if err != nil {
-		return misuse{err}
+		return err
 	}
 	n, err := newNode(e, c.ID, c.mapFlags, st, params(c.ProbeInterval), c.State)
 	if err != nil {
