@@ -3,12 +3,12 @@ package acme
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,15 +17,16 @@ import (
 	"bailiwick/store"
 )
 
-// Keys: challenges/NAME/VALUE holds when it was presented, acks/NODE the challenges
-// that the node serves.
-const (
-	challengesPrefix = "bailiwick/acme/challenges/"
-	acksPrefix       = "bailiwick/acme/acks/"
-)
+// challengesPrefix is that of NAME/VALUE, which holds when it was presented.
+const challengesPrefix = "bailiwick/acme/challenges/"
 
-// Service is what DNS nodes register as.
-const Service = "bailiwick-dns"
+// Service is what DNS nodes register as. Meta appliedMeta is the store's revision up to
+// which the node serves the challenges. It is not that of the regions' modes: a prefix that
+// nobody writes to keeps its revision, and the least of both would stand still for ever.
+const (
+	Service     = "bailiwick-dns"
+	appliedMeta = "applied_challenges"
+)
 
 const (
 	// challengeLife is how long a challenge is served at most: one left behind by a
@@ -46,7 +47,7 @@ type challenge struct {
 	at    time.Time
 }
 
-// id is the challenge's key below challengesPrefix, and its word in an acknowledgement.
+// id is the challenge's key below challengesPrefix.
 func (c challenge) id() string { return strings.TrimSuffix(c.name, ".") + "/" + c.value }
 
 type storedChallenge struct {
@@ -89,13 +90,24 @@ type Challenges struct {
 	addr  netip.AddrPort
 	log   *slog.Logger
 	names atomic.Pointer[map[string][]string] // immutable
+
+	applied atomic.Uint64 // what the lease says: see appliedMeta
+	changed chan struct{} // the lease has something new to say
+	further func() map[string]string
+	changes func() (<-chan struct{}, func())
 }
 
 // NewChallenges is for the DNS node of that name, which answers on addr.
 func NewChallenges(st store.Store, node string, addr netip.AddrPort, log *slog.Logger) *Challenges {
-	c := &Challenges{store: st, node: node, addr: addr, log: log}
+	c := &Challenges{store: st, node: node, addr: addr, log: log, changed: make(chan struct{}, 1)}
 	c.names.Store(&map[string][]string{})
 	return c
+}
+
+// Carry makes the node's lease say more: further is asked when the channel that changes
+// subscribes to fires. Call it before Run.
+func (c *Challenges) Carry(further func() map[string]string, changes func() (<-chan struct{}, func())) {
+	c.further, c.changes = further, changes
 }
 
 // Lookup returns the TXT values of a canonical name (lower case, with the final dot);
@@ -103,26 +115,26 @@ func NewChallenges(st store.Store, node string, addr netip.AddrPort, log *slog.L
 func (c *Challenges) Lookup(name string) []string { return (*c.names.Load())[name] }
 
 // Run follows the store until ctx ends, whose error it returns. The node registers
-// once it serves and has acknowledged what there is, so that whoever waits for it
-// waits for no more than the next change.
+// once it serves what there is, so that whoever waits for it waits for no more than the
+// next change.
 func (c *Challenges) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := store.CheckKey(acksPrefix + c.node); err != nil {
-		return err
-	}
 	snaps := make(chan store.Snapshot)
 	wg.Go(func() {
 		c.store.Watch(ctx, challengesPrefix, func(s store.Snapshot) {
 			deliver(ctx, snaps, s)
 		}, c.once("acme challenges not followed: those that are known are served"))
 	})
-	told := c.once("acme challenges not acknowledged: orders of certificates wait in vain")
+	if c.changes != nil {
+		wg.Go(func() { c.relay(ctx) })
+	}
 	var (
 		all   []challenge
-		acked string // what the store was last told; empty: nothing yet
+		last  store.Snapshot
+		known bool
 	)
 	for timer := time.NewTimer(challengeLife); ; {
 		select {
@@ -130,30 +142,45 @@ func (c *Challenges) Run(ctx context.Context) error {
 			timer.Stop()
 			return ctx.Err()
 		case s := <-snaps:
-			all = c.parse(s)
+			if known && store.EqualEntries(s.Entries, last.Entries) {
+				continue // nobody waits for a revision that changed nothing
+			}
+			all, last = c.parse(s), s
 		case <-timer.C:
 		}
-		wait := c.apply(all)
-		if ids := served(all, *c.names.Load()); ids != acked {
-			err := c.acknowledge(ctx, ids)
-			if told(err); err != nil {
-				wait = time.Second // told again until it is heard
-			} else {
-				if acked == "" {
-					wg.Go(func() { c.register(ctx) })
-				}
-				acked = ids
-			}
-		}
+		wait, whole := c.apply(all)
 		timer.Reset(wait)
+		// What is beyond the bounds is not served: the orders of that must not go on.
+		if whole && last.Rev > c.applied.Load() {
+			c.applied.Store(last.Rev)
+			c.say()
+		}
+		if !known {
+			known = true
+			wg.Go(func() { c.register(ctx) })
+		}
 	}
 }
 
-func (c *Challenges) acknowledge(ctx context.Context, ids string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// say makes the lease be told anew.
+func (c *Challenges) say() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Challenges) relay(ctx context.Context) {
+	changed, cancel := c.changes()
 	defer cancel()
-	_, err := c.store.Put(ctx, acksPrefix+c.node, []byte(ids))
-	return err
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			c.say()
+		}
+	}
 }
 
 // once logs an error when it begins, not each time that it is met again.
@@ -185,63 +212,43 @@ func (c *Challenges) parse(s store.Snapshot) []challenge {
 	return all
 }
 
-// apply serves what is current and returns how long that stands.
-func (c *Challenges) apply(all []challenge) time.Duration {
-	now, wait := time.Now(), challengeLife
+// apply serves what is current and returns how long that stands, and whether it is all.
+func (c *Challenges) apply(all []challenge) (wait time.Duration, whole bool) {
+	now := time.Now()
 	names, left := make(map[string][]string), maxChallenges
+	wait, whole = challengeLife, true
 	for _, ch := range all {
-		if ch.current(now) && left > 0 && len(names[ch.name]) < maxValues {
-			left--
-			names[ch.name] = append(names[ch.name], ch.value)
-			wait = min(wait, ch.at.Add(challengeLife).Sub(now))
+		if !ch.current(now) {
+			continue
 		}
+		wait = min(wait, ch.at.Add(challengeLife).Sub(now))
+		if left == 0 || len(names[ch.name]) == maxValues {
+			whole = false
+			continue
+		}
+		left--
+		names[ch.name] = append(names[ch.name], ch.value)
 	}
 	if !maps.EqualFunc(names, *c.names.Load(), slices.Equal) {
 		c.names.Store(&names)
 	}
-	return wait
-}
-
-// served words an acknowledgement.
-func served(all []challenge, names map[string][]string) string {
-	ids := make([]string, 0, len(all))
-	for _, ch := range all {
-		if slices.Contains(names[ch.name], ch.value) {
-			ids = append(ids, ch.id())
-		}
-	}
-	b, _ := json.Marshal(ids) // strings cannot fail
-	return string(b)
+	return wait, whole
 }
 
 // register holds the node's lease until ctx ends.
 func (c *Challenges) register(ctx context.Context) {
-	in := store.Instance{ID: c.node, Service: Service, Addr: c.addr}
-	var l store.Lease
-	told := c.once("dns node not registered: certificates are ordered without waiting for it")
-	for {
-		var err error
-		if l == nil {
-			l, err = c.store.Register(ctx, in, lease)
-		} else {
-			err = l.Renew(ctx)
-		}
-		if ctx.Err() == nil {
-			told(err)
-		}
-		timer := time.NewTimer(lease / 3)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			if l != nil {
-				bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-				defer cancel()
-				if err := l.Close(bounded); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-					c.log.Warn("dns node not deregistered: its lease ends by itself", "err", err)
-				}
-			}
-			return
-		case <-timer.C:
-		}
+	h := store.Hold{TTL: lease, Changed: c.changed, Applied: c.meta,
+		Self: func() store.Instance { return store.Instance{ID: c.node, Service: Service, Addr: c.addr} },
+		Told: c.once("dns node not registered: certificates are ordered without waiting for it, or wait in vain")}
+	if err := h.Keep(ctx, c.store); err != nil {
+		c.log.Warn("dns node not deregistered: its lease ends by itself", "err", err)
 	}
+}
+
+func (c *Challenges) meta() map[string]string {
+	meta := map[string]string{appliedMeta: strconv.FormatUint(c.applied.Load(), 10)}
+	if c.further != nil {
+		maps.Copy(meta, c.further())
+	}
+	return meta
 }

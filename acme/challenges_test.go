@@ -69,9 +69,6 @@ func TestChallengesAreServed(t *testing.T) {
 		if got := c.Lookup(apex); got != nil {
 			t.Errorf("after an hour: got %q, want none", got)
 		}
-		if acknowledges(t, st, "dns-1", b) {
-			t.Error("an expired challenge is acknowledged")
-		}
 		if err := s.Present(ctx, a); err != nil {
 			t.Fatal(err)
 		}
@@ -121,28 +118,38 @@ func (s listing) List(ctx context.Context, prefix string) (store.Snapshot, error
 	return snap, err
 }
 
-func acknowledges(t *testing.T, st store.Store, node string, ch acmeapi.Challenge) bool {
+// appliedBy is the revision that a node's lease says it has applied.
+func appliedBy(t *testing.T, st store.Store, node string) (rev uint64) {
 	t.Helper()
-	snap, err := st.List(t.Context(), acksPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return acknowledged(snap, node, challengeOf(ch).id())
+	ctx, cancel := context.WithCancel(t.Context())
+	st.WatchInstances(ctx, Service, func(list []store.Instance) {
+		for _, in := range list {
+			if in.ID == node {
+				fmt.Sscan(in.Meta[appliedMeta], &rev)
+			}
+		}
+		cancel()
+	}, func(error) {})
+	return rev
 }
 
-// An acknowledgement is written after the swap, never before.
-func TestAcknowledgedIsServed(t *testing.T) {
+// A lease says that a challenge is applied after the swap, never before.
+func TestAppliedIsServed(t *testing.T) {
 	st := &spying{Store: store.NewMemory()}
 	c := node(st, "dns-1")
-	st.put = func(key string, value []byte) {
-		ids, err := parseAck(value)
-		if key != acksPrefix+"dns-1" || err != nil {
-			t.Errorf("put %s: %q, %v", key, value, err)
+	st.said = func(in store.Instance) {
+		var rev uint64
+		if _, err := fmt.Sscan(in.Meta[appliedMeta], &rev); err != nil {
+			t.Errorf("meta %q: %v", in.Meta, err)
 		}
-		for _, id := range ids {
-			name, txt, _ := strings.Cut(id, "/")
-			if !slices.Contains(c.Lookup(name+"."), txt) {
-				t.Errorf("acknowledged before it is served: %s", id)
+		snap, err := st.List(t.Context(), challengesPrefix)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, e := range snap.Entries {
+			name, txt, _ := strings.Cut(strings.TrimPrefix(e.Key, challengesPrefix), "/")
+			if e.Rev <= rev && !slices.Contains(c.Lookup(name+"."), txt) {
+				t.Errorf("said to be applied before it is served: %s", e.Key)
 			}
 		}
 	}
@@ -156,21 +163,35 @@ func TestAcknowledgedIsServed(t *testing.T) {
 	}
 }
 
+// spying is told what a node registers as.
 type spying struct {
 	store.Store
-	put func(string, []byte)
+	said func(store.Instance)
 }
 
-func (s *spying) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
-	s.put(key, value)
-	return s.Store.Put(ctx, key, value)
+func (s *spying) Register(ctx context.Context, in store.Instance, ttl time.Duration) (store.Lease, error) {
+	s.said(in)
+	l, err := s.Store.Register(ctx, in, ttl)
+	return spiedLease{l, s}, err
 }
 
-// A challenge that is not acknowledged at first is soon, and one of another hour is not served.
-func TestAcknowledgedInTheEnd(t *testing.T) {
+type spiedLease struct {
+	store.Lease
+	s *spying
+}
+
+func (l spiedLease) Update(ctx context.Context, in store.Instance) error {
+	l.s.said(in)
+	return l.Lease.Update(ctx, in)
+}
+
+// A challenge whose news the store does not take at first is waited for as long, and one of
+// another hour is not served.
+func TestAppliedInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &reluctant{store.NewMemory(), 3}
 		stop := running(t, node(st, "dns-1").Run)
+		synctest.Wait()
 		s, ch := newSolver(st), forName("join.media.example", "one")
 		began := time.Now()
 		if err := errors.Join(s.Present(t.Context(), ch), s.Wait(t.Context(), ch)); err != nil {
@@ -178,6 +199,9 @@ func TestAcknowledgedInTheEnd(t *testing.T) {
 		}
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("it took %s, want some seconds", took)
+		}
+		if st.left != 0 {
+			t.Errorf("%d refusals left: this test tests nothing", st.left)
 		}
 		stop()
 	})
@@ -189,7 +213,98 @@ func TestAcknowledgedInTheEnd(t *testing.T) {
 	}
 }
 
-// A failure is told when it begins, and what no node writes is no acknowledgement.
+// What is beyond the bounds of what a node serves is not applied, until there is room.
+func TestBeyondTheBoundsIsNotApplied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.NewMemory()
+		running(t, node(st, "dns-1").Run)
+		s := newSolver(st)
+		last := forName("join.media.example", "last")
+		for i := range maxValues {
+			if err := s.Present(t.Context(), forName("join.media.example", fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		before := appliedBy(t, st, "dns-1")
+		if err := s.Present(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Wait(t.Context(), last); err == nil || appliedBy(t, st, "dns-1") != before {
+			t.Errorf("one too many: got %v, applied %d, want it at %d", err, appliedBy(t, st, "dns-1"), before)
+		}
+		if err := s.CleanUp(t.Context(), forName("join.media.example", "0")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Wait(t.Context(), last); err != nil {
+			t.Errorf("once there is room: %v", err)
+		}
+	})
+}
+
+// What other keys do to the store's revision is not news of a prefix.
+func TestRevisionAloneIsNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &moving{Store: store.NewMemory()}
+		said := 0
+		spy := &spying{Store: st, said: func(store.Instance) { said++ }}
+		running(t, node(spy, "dns-1").Run)
+		synctest.Wait()
+		before := said
+		for range 10 {
+			st.move()
+			synctest.Wait()
+		}
+		if before == 0 || said != before {
+			t.Errorf("told %d times of revisions that changed nothing", said-before)
+		}
+	})
+}
+
+// moving is a store whose revision grows under a prefix that nobody writes to, as Consul's
+// does while it is empty.
+type moving struct {
+	store.Store
+	fn  func(store.Snapshot)
+	rev uint64
+}
+
+func (s *moving) Watch(ctx context.Context, prefix string, fn func(store.Snapshot), up func(error)) error {
+	s.fn = fn
+	s.move()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *moving) move() {
+	s.rev++
+	s.fn(store.Snapshot{Rev: s.rev})
+}
+
+// The lease of a DNS node says what else it is given, as soon as that changes.
+func TestLeaseCarriesMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.NewMemory()
+		c := node(st, "dns-1")
+		changes, applied := make(chan struct{}, 1), "7"
+		c.Carry(func() map[string]string { return map[string]string{"applied": applied} }, func() (<-chan struct{}, func()) { return changes, func() {} })
+		running(t, c.Run)
+		for _, want := range []string{"7", "8"} {
+			applied = want
+			changes <- struct{}{}
+			synctest.Wait()
+			ctx, cancel := context.WithCancel(t.Context())
+			st.WatchInstances(ctx, Service, func(list []store.Instance) {
+				if len(list) != 1 || list[0].Meta["applied"] != want || list[0].Meta[appliedMeta] != "0" {
+					t.Errorf("got %v, want applied %s", list, want)
+				}
+				cancel()
+			}, func(error) {})
+		}
+	})
+}
+
+// A failure is told when it begins.
 func TestToldOnce(t *testing.T) {
 	var log logtest.Buffer
 	c := node(store.NewMemory(), "dns-1")
@@ -201,26 +316,33 @@ func TestToldOnce(t *testing.T) {
 	if got := strings.Count(log.String(), "failing"); got != 2 {
 		t.Errorf("told %d times of two failures", got)
 	}
-	if _, err := parseAck(append([]byte(`["a"]`), make([]byte, 256<<10)...)); err == nil || !strings.Contains(err.Error(), "bytes") {
-		t.Errorf("an acknowledgement of more than 256 KiB: got %v", err)
-	}
 }
 
-// reluctant is a store that takes no acknowledgement, the first times.
+// reluctant is a store that takes no news of a lease, the first times.
 type reluctant struct {
 	store.Store
 	left int
 }
 
-func (s *reluctant) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
-	if strings.HasPrefix(key, acksPrefix) && s.left > 0 {
-		s.left--
-		return store.Entry{}, errGone
-	}
-	return s.Store.Put(ctx, key, value)
+func (s *reluctant) Register(ctx context.Context, in store.Instance, ttl time.Duration) (store.Lease, error) {
+	l, err := s.Store.Register(ctx, in, ttl)
+	return reluctantLease{l, s}, err
 }
 
-// Every DNS node whose lease holds must have acknowledged, and no other.
+type reluctantLease struct {
+	store.Lease
+	s *reluctant
+}
+
+func (l reluctantLease) Update(ctx context.Context, in store.Instance) error {
+	if l.s.left > 0 {
+		l.s.left--
+		return errGone
+	}
+	return l.Lease.Update(ctx, in)
+}
+
+// Every DNS node whose lease holds must have applied it, and no other.
 func TestWait(t *testing.T) {
 	ch := forName("join.media.example", "one")
 	for _, row := range []struct {
@@ -248,11 +370,8 @@ func TestWait(t *testing.T) {
 			timer := time.AfterFunc(20*time.Second, func() { running(t, node(st, "dns-1").Run) })
 			t.Cleanup(func() { timer.Stop() })
 		}, 20 * time.Second, ""},
-		{"an acknowledgement that is not one", func(t *testing.T, st store.Store) {
-			register(t, st, "dns-1", time.Hour)
-			if _, err := st.Put(t.Context(), acksPrefix+"dns-1", []byte("yes")); err != nil {
-				t.Fatal(err)
-			}
+		{"what is no revision", func(t *testing.T, st store.Store) {
+			register(t, st, "dns-1", time.Hour, appliedMeta, "yes")
 		}, time.Minute, "not served by DNS node dns-1"},
 		{"a store that is away", func(*testing.T, store.Store) {}, time.Minute, "the store has not said"},
 	} {
@@ -266,7 +385,7 @@ func TestWait(t *testing.T) {
 					t.Fatal(err)
 				}
 				if row.name == "a store that is away" {
-					s = newSolver(deaf{st})
+					s.store = deaf{st}
 				}
 				began := time.Now()
 				err := s.Wait(t.Context(), ch)
@@ -278,8 +397,11 @@ func TestWait(t *testing.T) {
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
-				if err := s.Wait(ctx, forName("b.example", "two")); !errors.Is(err, context.Canceled) {
+				if err := s.Wait(ctx, ch); !errors.Is(err, context.Canceled) {
 					t.Errorf("Wait with an ended context: got %v", err)
+				}
+				if err := s.Wait(t.Context(), forName("b.example", "two")); err == nil || !strings.Contains(err.Error(), "before it was presented") {
+					t.Errorf("Wait for what was never presented: got %v", err)
 				}
 			})
 		})
@@ -299,21 +421,25 @@ func (deaf) WatchInstances(ctx context.Context, _ string, _ func([]store.Instanc
 	return ctx.Err()
 }
 
-func register(t *testing.T, st store.Store, name string, ttl time.Duration) {
+func register(t *testing.T, st store.Store, name string, ttl time.Duration, meta ...string) {
 	t.Helper()
-	l, err := st.Register(t.Context(), store.Instance{ID: name, Service: Service, Addr: netip.MustParseAddrPort("192.0.2.53:53")}, ttl)
+	in := store.Instance{ID: name, Service: Service, Addr: netip.MustParseAddrPort("192.0.2.53:53"), Meta: map[string]string{}}
+	for i := 1; i < len(meta); i += 2 {
+		in.Meta[meta[i-1]] = meta[i]
+	}
+	l, err := st.Register(t.Context(), in, ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close(context.WithoutCancel(t.Context())) })
 }
 
-// A DNS node is seen from its first acknowledgement until it leaves.
+// A DNS node is seen from when it serves what there is until it leaves.
 func TestNodeRegisters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &registering{Store: store.NewMemory()}
 		stop := running(t, node(st, "dns-1").Run)
-		for _, token := range []string{"one", "two"} { // acknowledged by the node that there is
+		for _, token := range []string{"one", "two"} { // applied by the node that there is
 			synctest.Wait()
 			if err := newSolver(st).Present(t.Context(), forName("join.media.example", token)); err != nil {
 				t.Fatal(err)

@@ -46,13 +46,6 @@ func FuzzParseChallenge(f *testing.F) {
 	})
 }
 
-func FuzzParseAck(f *testing.F) {
-	f.Add([]byte(`["_acme-challenge.join.media.example/x"]`))
-	f.Add([]byte(`{}`))
-	f.Add([]byte(`[1]`))
-	f.Fuzz(func(t *testing.T, b []byte) { parseAck(b) })
-}
-
 // Whatever was kept, what is served can be served for all names.
 func FuzzDecodeCertificate(f *testing.F) {
 	f.Add([]byte(`{"key":"","chain":""}`))

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +20,9 @@ import (
 type Solver struct {
 	store store.Store
 	bound time.Duration // of a Wait
+
+	mu        sync.Mutex
+	presented map[string]uint64 // revisions, by challenge
 }
 
 var (
@@ -27,7 +30,9 @@ var (
 	_ acmez.Waiter = (*Solver)(nil)
 )
 
-func newSolver(st store.Store) *Solver { return &Solver{store: st, bound: time.Minute} }
+func newSolver(st store.Store) *Solver {
+	return &Solver{store: st, bound: time.Minute, presented: map[string]uint64{}}
+}
 
 func challengeOf(ch acmeapi.Challenge) challenge {
 	name := strings.ToLower(strings.TrimSuffix(ch.DNS01TXTRecordName(), ".")) + "."
@@ -50,52 +55,63 @@ func (s *Solver) Present(ctx context.Context, ch acmeapi.Challenge) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.store.Put(ctx, challengesPrefix+challengeOf(ch).id(), b)
-	return err
+	id := challengeOf(ch).id()
+	e, err := s.store.Put(ctx, challengesPrefix+id, b)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.presented[id] = e.Rev
+	return nil
 }
 
 // CleanUp implements acmez.Solver.
 func (s *Solver) CleanUp(ctx context.Context, ch acmeapi.Challenge) error {
-	_, err := s.store.Delete(ctx, challengesPrefix+challengeOf(ch).id(), 0)
+	id := challengeOf(ch).id()
+	s.mu.Lock()
+	delete(s.presented, id)
+	s.mu.Unlock()
+	_, err := s.store.Delete(ctx, challengesPrefix+id, 0)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	return err
 }
 
-// Wait implements acmez.Waiter: every DNS node whose lease holds has acknowledged
-// that it serves the challenge. Its error names those that have not.
+// Wait implements acmez.Waiter: every DNS node whose lease holds says in it that it has
+// applied the challenge. Its error names those that have not.
 func (s *Solver) Wait(ctx context.Context, ch acmeapi.Challenge) error {
-	id := challengeOf(ch).id()
+	s.mu.Lock()
+	rev := s.presented[challengeOf(ch).id()]
+	s.mu.Unlock()
+	if rev == 0 {
+		return fmt.Errorf("acme challenge of %s: waited for before it was presented", ch.Identifier.Value)
+	}
 	bounded, cancel := context.WithTimeout(ctx, s.bound)
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	nodes, acks := make(chan []store.Instance), make(chan store.Snapshot)
+	nodes := make(chan []store.Instance)
 	wg.Go(func() {
 		s.store.WatchInstances(bounded, Service, func(list []store.Instance) { deliver(bounded, nodes, list) }, func(error) {})
 	})
-	wg.Go(func() {
-		s.store.Watch(bounded, acksPrefix, func(snap store.Snapshot) { deliver(bounded, acks, snap) }, func(error) {})
-	})
 	var (
 		list  []store.Instance
-		snap  store.Snapshot
 		heard bool // of the nodes
 	)
 	for {
 		select {
 		case list = <-nodes:
 			heard = true
-		case snap = <-acks:
 		case <-bounded.Done():
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return s.late(list, snap, id, heard)
+			return s.late(list, rev, heard)
 		}
-		if passing, missing := waiting(list, snap, id); passing > 0 && len(missing) == 0 {
+		if passing, missing := waiting(list, rev); passing > 0 && len(missing) == 0 {
 			return nil
 		}
 	}
@@ -108,48 +124,28 @@ func deliver[T any](ctx context.Context, to chan<- T, v T) {
 	}
 }
 
-// waiting counts the nodes that matter and names those that have yet to acknowledge.
-func waiting(list []store.Instance, snap store.Snapshot, id string) (passing int, missing []string) {
+// waiting counts the nodes that matter and names those that have yet to apply rev.
+func waiting(list []store.Instance, rev uint64) (passing int, missing []string) {
 	for _, in := range list {
 		if in.Status != store.Passing {
 			continue
 		}
 		passing++
-		if !acknowledged(snap, in.ID, id) {
+		if applied, err := strconv.ParseUint(in.Meta[appliedMeta], 10, 64); err != nil || applied < rev {
 			missing = append(missing, in.ID)
 		}
 	}
 	return passing, missing
 }
 
-func acknowledged(snap store.Snapshot, node, id string) bool {
-	for _, e := range snap.Entries {
-		if e.Key == acksPrefix+node {
-			ids, err := parseAck(e.Value)
-			return err == nil && slices.Contains(ids, id)
-		}
-	}
-	return false
-}
-
-// parseAck reads what a DNS node serves.
-func parseAck(b []byte) ([]string, error) {
-	if len(b) > 256<<10 {
-		return nil, fmt.Errorf("acknowledgement of %d bytes", len(b))
-	}
-	var ids []string
-	err := json.Unmarshal(b, &ids)
-	return ids, err
-}
-
-func (s *Solver) late(list []store.Instance, snap store.Snapshot, id string, heard bool) error {
-	passing, missing := waiting(list, snap, id)
+func (s *Solver) late(list []store.Instance, rev uint64, heard bool) error {
+	passing, missing := waiting(list, rev)
 	switch {
 	case !heard:
 		return fmt.Errorf("acme challenge: the store has not said within %s which DNS nodes there are", s.bound)
 	case passing == 0:
 		return fmt.Errorf("acme challenge: no DNS node is registered as %s: run bailiwick dns with the same store", Service)
 	}
-	return fmt.Errorf("acme challenge: not served by DNS node %s after %s: is it alive, and can it write %s?",
-		strings.Join(missing, ", "), s.bound, acksPrefix)
+	return fmt.Errorf("acme challenge: not served by DNS node %s after %s: is it alive, can it read %s and write its own service %s?",
+		strings.Join(missing, ", "), s.bound, challengesPrefix, Service)
 }

@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"bailiwick/region"
-	"bailiwick/residency"
 	"bailiwick/steer"
 )
 
@@ -31,7 +33,9 @@ const (
 // Role is what a participant is to the consult.
 type Role string
 
-var roles = []Role{"patient", "clinician", "interpreter", "companion", "captioner"}
+const patient Role = "patient"
+
+var roles = []Role{patient, "clinician", "interpreter", "companion", "captioner"}
 
 // Priority orders consults for shedding: the first is shed first.
 type Priority string
@@ -41,30 +45,25 @@ var priorities = []Priority{"education", "follow-up", "routine", "urgent", "emer
 // Routine is the priority of a consult that names none.
 const Routine Priority = "routine"
 
-// Participant is one seat as the backend declared it.
+// Participant is one seat as the backend declared it; Terms.Jurisdictions has whose law
+// it brings.
 type Participant struct {
-	ID           ParticipantID          `json:"id"`
-	Role         Role                   `json:"role"`
-	Jurisdiction residency.Jurisdiction `json:"jurisdiction"`
-	At           *region.Point          `json:"at,omitempty"` // for distance only, never for law
+	ID   ParticipantID `json:"id"`
+	Role Role          `json:"role"`
+	At   *region.Point `json:"at,omitempty"` // for distance only, never for law
 }
 
-// Placement is the record under bailiwick/consults/ID: where the consult is, by
-// whose law, and since which epoch. The highest epoch wins.
+// Placement is the record under bailiwick/consults/ID. What a newer version wrote into
+// it beside these fields is kept when it is written again.
 type Placement struct {
-	ID           ID              `json:"id"`
-	Region       region.ID       `json:"region"`
-	Edge         region.EdgeID   `json:"edge"`
-	Standby      []region.EdgeID `json:"standby"`
-	Epoch        uint64          `json:"epoch"`
-	Participants []Participant   `json:"participants"`
-	Priority     Priority        `json:"priority"`
-	E2EE         bool            `json:"e2ee,omitempty"`
-	Tenant       string          `json:"tenant,omitempty"`
-	Tags         []string        `json:"tags,omitempty"`
-	Created      time.Time       `json:"created"`
-	Expires      time.Time       `json:"expires"`
-	Ended        bool            `json:"ended,omitempty"`
+	Terms
+	Region       region.ID     `json:"region"`
+	Participants []Participant `json:"participants"` // parallel to Jurisdictions
+	Created      time.Time     `json:"created"`
+	Expires      time.Time     `json:"expires"`
+	Ended        bool          `json:"ended,omitempty"`
+
+	unknown map[string]json.RawMessage
 }
 
 // Key is the store key of a consult's placement.
@@ -79,42 +78,98 @@ func ParsePlacement(data []byte) (Placement, error) {
 	if err := json.Unmarshal(data, &p); err != nil {
 		return Placement{}, fmt.Errorf("placement: parse: %w", err)
 	}
-	if p.ID == "" || p.Epoch == 0 || p.Edge == "" {
-		return Placement{}, errors.New("placement: id, edge and epoch are required")
+	if p.Consult == "" || p.Epoch == 0 || p.Edge == "" || len(p.Jurisdictions) == 0 || len(p.Participants) != len(p.Jurisdictions) ||
+		p.Patient < 0 || p.Patient >= len(p.Jurisdictions) {
+		return Placement{}, errors.New("placement: consult, edge, epoch and as many participants as jurisdictions are required")
 	}
 	return p, nil
 }
 
+// plain is a Placement with the encoding of its fields alone.
+type plain Placement
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *Placement) UnmarshalJSON(data []byte) error {
+	if err := json.Unmarshal(data, (*plain)(p)); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &p.unknown); err != nil {
+		return err
+	}
+	for name := range p.unknown {
+		if known[strings.ToLower(name)] { // as encoding/json matches names
+			delete(p.unknown, name)
+		}
+	}
+	if len(p.unknown) == 0 {
+		p.unknown = nil
+	}
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (p Placement) MarshalJSON() ([]byte, error) {
+	b, err := json.Marshal(plain(p))
+	if err != nil || len(p.unknown) == 0 {
+		return b, err
+	}
+	more, err := json.Marshal(p.unknown)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(b[:len(b)-1], ','), more[1:]...), nil
+}
+
+// known are the names of the fields of a Placement.
+var known = func() map[string]bool {
+	names := map[string]bool{}
+	for _, t := range []reflect.Type{reflect.TypeFor[Terms](), reflect.TypeFor[Placement]()} {
+		for f := range t.Fields() {
+			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+				names[name] = true
+			}
+		}
+	}
+	return names
+}()
+
 // Client is the consult as steering sees it.
 func (p *Placement) Client(m *region.Map) *steer.Client {
-	c := &steer.Client{E2EE: p.E2EE, Tags: p.Tags, Tenant: m.Tenants[p.Tenant], Key: steer.Key(string(p.ID))}
+	c := p.Terms.Client(m)
 	for i, who := range p.Participants {
-		c.Participants = append(c.Participants, who.Jurisdiction)
-		c.Places = append(c.Places, who.place())
-		if who.Role == "patient" && p.Participants[c.Patient].Role != "patient" {
-			c.Patient = i
+		if who.At != nil {
+			c.Places[i].Point, c.Places[i].Located = *who.At, true
 		}
 	}
 	return c
 }
 
-func (p *Participant) place() region.Place {
-	if p.At != nil {
-		return region.Place{Jurisdiction: p.Jurisdiction, Point: *p.At, Located: true}
-	}
-	at, ok := region.Locate(p.Jurisdiction)
-	return region.Place{Jurisdiction: p.Jurisdiction, Point: at, Located: ok}
-}
-
 // Place writes a decision's choice into the placement and raises its epoch. The
 // decision must have a candidate.
 func (p *Placement) Place(d *steer.Decision) {
-	r, e := d.Best()
-	p.Region, p.Edge, p.Standby = r.ID, e.ID, nil
-	if _, s := d.Standby(); s != nil {
-		p.Standby = []region.EdgeID{s.ID}
+	r, _ := d.Best()
+	p.Region = r.ID
+	p.Terms.Place(d)
+}
+
+// Copy shares nothing that End changes.
+func (p *Placement) Copy() Placement {
+	c := *p
+	c.Participants = slices.Clone(p.Participants)
+	return c
+}
+
+// End marks the record as that of a consult that has ended at now. It stays as long as a
+// join token may still be good, so that whoever opens a link again hears of the end, and
+// goes then; where somebody was is forgotten at once.
+func (p *Placement) End(now time.Time) {
+	p.Ended = true
+	for i := range p.Participants {
+		p.Participants[i].At = nil
 	}
-	p.Epoch++
+	if last := now.Add(TokenLife + 2*leeway); p.Expires.After(last) {
+		p.Expires = last
+	}
 }
 
 // Life is how long a placement may be used: after it, the record is swept.

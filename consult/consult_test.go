@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -26,9 +27,10 @@ func keyPair(seed byte) (ed25519.PublicKey, ed25519.PrivateKey) {
 }
 
 func placement() *Placement {
-	return &Placement{ID: "c1", Region: "de-fra", Edge: "de-fra-1", Standby: []region.EdgeID{"de-ber-1"}, Epoch: 3,
-		Participants: []Participant{{ID: "p1", Role: "patient", Jurisdiction: "DE"}, {ID: "p2", Role: "clinician", Jurisdiction: "CA-QC"}},
-		Priority:     Routine, Tenant: "default", Tags: []string{"my_health_record_data"}, E2EE: true, Created: now, Expires: now.Add(Life)}
+	return &Placement{Terms: Terms{Consult: "c1", Jurisdictions: []residency.Jurisdiction{"CA-QC", "DE"}, Patient: 1,
+		Edge: "de-fra-1", Standby: []region.EdgeID{"de-ber-1"}, Epoch: 3, Priority: Routine, Tenant: "default",
+		Tags: []string{"my_health_record_data"}, E2EE: true},
+		Region: "de-fra", Participants: []Participant{{ID: "p1", Role: "clinician"}, {ID: "p2", Role: "patient"}}, Created: now, Expires: now.Add(Life)}
 }
 
 func TestTokenRoundTrip(t *testing.T) {
@@ -118,8 +120,9 @@ func TestVerifyRefuses(t *testing.T) {
 		{"other issuer", with(func(c jwt.MapClaims) { c["iss"] = "else" }), now, ErrTokenInvalid},
 		{"other audience", with(func(c jwt.MapClaims) { c["aud"] = "admin" }), now, ErrTokenInvalid},
 		{"no expiry", with(func(c jwt.MapClaims) { delete(c, "exp") }), now, ErrTokenInvalid},
-		{"no jurisdiction", with(func(c jwt.MapClaims) { delete(c, "jur") }), now, ErrTokenInvalid},
-		{"no epoch", with(func(c jwt.MapClaims) { delete(c, "ep") }), now, ErrTokenInvalid},
+		{"no jurisdiction", with(func(c jwt.MapClaims) { delete(c, "jurisdictions") }), now, ErrTokenInvalid},
+		{"a patient who is nobody", with(func(c jwt.MapClaims) { c["patient"] = 2 }), now, ErrTokenInvalid},
+		{"no epoch", with(func(c jwt.MapClaims) { delete(c, "epoch") }), now, ErrTokenInvalid},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -208,9 +211,75 @@ func TestPlacementRoundTrip(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(&got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "down", `{}`, `{"id":"c","edge":"e"}`} {
+	for _, bad := range []string{"", "down", `{}`, `{"consult":"c","edge":"e"}`, `{"consult":"c","edge":"e","epoch":1}`,
+		`{"consult":"c","edge":"e","epoch":1,"jurisdictions":["DE"],"participants":[]}`,
+		`{"consult":"c","edge":"e","epoch":1,"jurisdictions":["DE"],"participants":[{}],"patient":1}`} {
 		if _, err := ParsePlacement([]byte(bad)); err == nil {
 			t.Errorf("%q was taken for a placement", bad)
+		}
+	}
+}
+
+// Edges of two versions share the records: the older one must not lose what the newer
+// one wrote.
+func TestPlacementKeepsWhatItDoesNotKnow(t *testing.T) {
+	b, err := json.Marshal(placement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := strings.Replace(string(b), `{`, `{"cascade":{"root":"de-fra-1"},"epoch_of":[1,2],`, 1)
+	p, err := ParsePlacement([]byte(newer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Epoch, p.Tags = 4, nil
+	b, err = json.Marshal(&p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got["cascade"]) != "map[root:de-fra-1]" || fmt.Sprint(got["epoch_of"]) != "[1 2]" || got["epoch"] != 4.0 {
+		t.Errorf("got %s", b)
+	}
+	if _, kept := got["tags"]; kept {
+		t.Errorf("tags that were taken away came back: %s", b)
+	}
+}
+
+func TestSupersedes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		a, b Terms
+	}{
+		{"the higher epoch", Terms{Epoch: 2, Edge: "z"}, Terms{Epoch: 1, Edge: "a"}},
+		{"of one epoch the same for everybody", Terms{Epoch: 2, Edge: "a"}, Terms{Epoch: 2, Edge: "z"}},
+	} {
+		if !c.a.Supersedes(&c.b) || c.b.Supersedes(&c.a) || c.a.Supersedes(&c.a) {
+			t.Errorf("%s: got %v, %v, %v", c.name, c.a.Supersedes(&c.b), c.b.Supersedes(&c.a), c.a.Supersedes(&c.a))
+		}
+	}
+}
+
+func TestEndedRecordOutlivesEveryToken(t *testing.T) {
+	p := placement()
+	p.Participants[1].At = &region.Point{Lat: 1}
+	last := p.Token(0, now)
+	p.End(now)
+	if !p.Ended || !p.Expires.After(last.Expires.Add(leeway)) || p.Participants[1].At != nil {
+		t.Errorf("got %+v, a token is good until %s", p, last.Expires)
+	}
+	if p.Expires.Sub(now) > 2*TokenLife {
+		t.Errorf("the record stays until %s", p.Expires)
+	}
+}
+
+func TestDatacenterIsInTheID(t *testing.T) {
+	for dc, want := range map[string]ID{"": "cabc", "de1": "cabc-de1", "eu-west": "cabc-eu-west"} {
+		if id := ID("cabc").In(dc); id != want || id.Datacenter() != dc {
+			t.Errorf("got %s of datacenter %q, want %s of %q", id, id.Datacenter(), want, dc)
 		}
 	}
 }
@@ -250,12 +319,15 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if len(p.Jurisdictions) != len(p.Participants) || p.Patient < 0 || p.Patient >= len(p.Participants) {
+			t.Fatalf("got %+v", p)
+		}
 		if n := len(p.Participants); n < MinParticipants || n > MaxParticipants {
 			t.Errorf("%d participants", n)
 		}
-		for _, who := range p.Participants {
-			if _, err := residency.ParseJurisdiction(string(who.Jurisdiction)); err != nil {
-				t.Errorf("jurisdiction %q got through", who.Jurisdiction)
+		for _, law := range p.Jurisdictions {
+			if _, err := residency.ParseJurisdiction(string(law)); err != nil {
+				t.Errorf("jurisdiction %q got through", law)
 			}
 		}
 	})

@@ -42,7 +42,7 @@ func ParseRequest(body []byte, m *region.Map) (*Placement, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("body: one JSON object is wanted, more follows it")
 	}
-	p := &Placement{Priority: q.Priority, E2EE: q.E2EE, Tenant: q.Tenant, Tags: q.Tags}
+	p := &Placement{Terms: Terms{Priority: q.Priority, E2EE: q.E2EE, Tenant: q.Tenant, Tags: q.Tags}}
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 
@@ -71,11 +71,14 @@ func ParseRequest(body []byte, m *region.Map) (*Placement, error) {
 		return nil, errors.Join(faults...)
 	}
 	for i, r := range q.Participants {
-		who, err := r.participant()
+		who, law, err := r.participant()
 		if err != nil {
 			fault("participants[%d]: %w", i, err)
 		}
-		p.Participants = append(p.Participants, who)
+		if who.Role == patient && (i == 0 || p.Participants[p.Patient].Role != patient) {
+			p.Patient = i
+		}
+		p.Participants, p.Jurisdictions = append(p.Participants, who), append(p.Jurisdictions, law)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -83,8 +86,8 @@ func ParseRequest(body []byte, m *region.Map) (*Placement, error) {
 	return p, nil
 }
 
-func (r *Requested) participant() (Participant, error) {
-	p := Participant{Role: r.Role}
+func (r *Requested) participant() (p Participant, law residency.Jurisdiction, err error) {
+	p.Role = r.Role
 	var faults []error
 	if !slices.Contains(roles, r.Role) {
 		faults = append(faults, fmt.Errorf("role %.32q: want one of %v", r.Role, roles))
@@ -94,8 +97,7 @@ func (r *Requested) participant() (Participant, error) {
 		// Both spellings are in use: "QC" and "CA-QC".
 		j += "-" + strings.TrimPrefix(strings.ToUpper(sub), strings.ToUpper(r.Country)+"-")
 	}
-	var err error
-	if p.Jurisdiction, err = residency.ParseJurisdiction(j); err != nil {
+	if law, err = residency.ParseJurisdiction(j); err != nil {
 		faults = append(faults, err)
 	}
 	if at := r.At; at != nil {
@@ -105,5 +107,5 @@ func (r *Requested) participant() (Participant, error) {
 			p.At = &region.Point{Lat: at[0], Lon: at[1]}
 		}
 	}
-	return p, errors.Join(faults...)
+	return p, law, errors.Join(faults...)
 }

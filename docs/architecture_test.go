@@ -18,22 +18,28 @@ import (
 )
 
 // core packages are pure: no socket, file, clock, logger or goroutine.
-var core = []string{"region", "residency", "health", "steer", "consult", "edge/signal"}
+var core = []string{"region", "residency", "health", "steer", "consult", "failover", "edge/signal"}
+
+// assemblies connect wires; the verbs alone run them.
+var assemblies = []string{"edge", "nameserver"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "problem", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
 var within = map[string][]string{
-	"store/consul":   {"store"},
-	"steer/world":    {"store"},
-	"consult/router": {"store"},
-	"geodns":         {"geodns/geo", "geodns/batch", "geodns/dnssec"},
-	"geodns/dnssec":  {"store"},
-	"geodns/check":   {"geodns/dnssec"},
-	"acme":           {"store"},
-	"edge/sfu":       {"edge/sfu/rtp"},
+	"store/consul":    {"store"},
+	"steer/world":     {"store"},
+	"consult/router":  {"problem", "store"},
+	"geodns":          {"geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/cookie", "geodns/limit", "geodns/zonefile"},
+	"geodns/cookie":   {"geodns/siphash"},
+	"geodns/limit":    {"geodns/siphash"},
+	"geodns/zonefile": {"geodns/dnssec"},
+	"geodns/dnssec":   {"store"},
+	"geodns/check":    {"geodns/dnssec"},
+	"acme":            {"store"},
+	"edge/sfu":        {"edge/sfu/rtp"},
 }
 
 // support is what tests share, and what it may import of the house. Nothing else does
@@ -45,7 +51,7 @@ var support = map[string][]string{
 	"acme/certtest":    nil,
 	"acme/pebbletest":  {"acme/certtest", "tools/exectest", "tools/nettest"},
 	"geodns/dnstest":   {"tools/exectest", "tools/nettest"},
-	"geodns/nodetest":  {"geodns", "geodns/geo", "region", "residency", "steer"},
+	"geodns/nodetest":  {"geodns", "geodns/cookie", "geodns/geo", "region", "residency", "steer"},
 	"store/consultest": {"tools/exectest", "tools/nettest"},
 	"store/storetest":  {"store"},
 	"web/webtest":      {"tools/exectest"},
@@ -138,6 +144,22 @@ func TestWiresDoNotImportWires(t *testing.T) {
 				continue
 			}
 			t.Errorf("wire %s imports %s: edge and cmd connect wires", name, dep)
+		}
+	}
+}
+
+// TestAssembliesStandBesideEachOther: what two of them need is a wire's or the core's.
+func TestAssembliesStandBesideEachOther(t *testing.T) {
+	all := packages(t)
+	for _, name := range assemblies {
+		p, ok := all[name]
+		if !ok {
+			t.Errorf("assembly %s is gone", name)
+		}
+		for _, imp := range p.Imports {
+			if dep, ours := house(imp); ours && !slices.Contains(core, dep) && !slices.Contains(wires, dep) {
+				t.Errorf("assembly %s imports %s, which is neither wire nor core", name, dep)
+			}
 		}
 	}
 }

@@ -45,7 +45,7 @@ func TestConsulAbsentAtStart(t *testing.T) {
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	r, err := http.Get(url)
+	r, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

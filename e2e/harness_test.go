@@ -22,7 +22,10 @@ import (
 )
 
 // patience is how long a test waits for an event before it fails.
-const patience = 30 * time.Second
+const patience = exectest.Patience
+
+// client bounds every request.
+var client = http.Client{Timeout: patience}
 
 // binary is the program under test, built once.
 var binary string
@@ -198,7 +201,7 @@ func call(t *testing.T, method, url, body string, out any) int {
 		t.Fatal(err)
 	}
 	q.Header.Set("Authorization", "Bearer dev")
-	r, err := http.DefaultClient.Do(q)
+	r, err := client.Do(q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +285,7 @@ func dig(t *testing.T, server, name, kind string, more ...string) []string {
 func digFull(t *testing.T, server, name, kind string, more ...string) string {
 	t.Helper()
 	exectest.Need(t, "dig", "bind9-dnsutils")
-	out, err := exec.Command("dig", append([]string{"@" + server, "-p", "8053", "+tries=1", "+time=5", name, kind}, more...)...).CombinedOutput()
+	out, err := exec.Command("dig", append([]string{"@" + server, "-p", "8053", "+tries=2", "+time=30", name, kind}, more...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("dig %s: %v\n%s", name, err, out)
 	}

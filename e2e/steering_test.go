@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -177,16 +178,17 @@ func TestWhyCountryIsTheDatabases(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	client := &dns.Conn{Conn: conn, UDPSize: 4096}
+	resolver := &dns.Conn{Conn: conn, UDPSize: 4096}
 	same, asked := 0, 0
 	for _, a := range drawn(t, source, 10_000) {
 		q := new(dns.Msg).SetQuestion("_why.join.media.example.", dns.TypeTXT)
 		q.SetEdns0(4096, false)
 		q.IsEdns0().Option = append(q.IsEdns0().Option, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 32, Address: a.addr.AsSlice()})
-		if err := client.WriteMsg(q); err != nil {
+		conn.SetDeadline(time.Now().Add(patience))
+		if err := resolver.WriteMsg(q); err != nil {
 			t.Fatal(err)
 		}
-		r, err := client.ReadMsg()
+		r, err := resolver.ReadMsg()
 		if err != nil {
 			t.Fatalf("%s: %v", a.addr, err)
 		}

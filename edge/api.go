@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"bailiwick/consult/router"
+	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/steer/world"
@@ -26,7 +27,7 @@ type API struct {
 	Node    string
 	Router  *router.Router
 	World   *world.Writer
-	Store   store.Store
+	Stores  store.Set
 	Rooms   func(region.EdgeID) []Room // of edges in this process; nil elsewhere
 	Web     http.Handler
 	Log     *slog.Logger
@@ -95,7 +96,7 @@ type EdgeStatus struct {
 
 func (a *API) status(w http.ResponseWriter, q *http.Request) {
 	if !fromLoopback(q) && !a.Router.Authorized(q) {
-		router.NewProblem("unauthorized", "from outside this machine, send an API key").Write(w)
+		problem.New("unauthorized", "from outside this machine, send an API key").Write(w)
 		return
 	}
 	cur := a.World.Current()
@@ -108,7 +109,7 @@ func (a *API) status(w http.ResponseWriter, q *http.Request) {
 		rs := RegionStatus{ID: r.ID, City: r.City, Country: string(r.Place.Jurisdiction.Country()), Mode: r.Mode.String(),
 			Reason: r.Reason, Edges: []EdgeStatus{}}
 		for _, e := range r.Edges {
-			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Used: e.Load.Consults, Seats: e.Admits}
+			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Used: a.World.Load(e.ID).Consults, Seats: e.Admits}
 			if a.Rooms != nil {
 				if es.Rooms = a.Rooms(e.ID); es.Rooms != nil {
 					es.Used = len(es.Rooms) // this process knows better than its lease
@@ -130,7 +131,7 @@ func fromLoopback(q *http.Request) bool {
 
 // setMode writes an operator's word on a region.
 func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
-	body, bad := router.ReadBody(w, q)
+	body, bad := problem.ReadBody(w, q)
 	if bad != nil {
 		bad.Write(w)
 		return
@@ -142,23 +143,23 @@ func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
 		for _, r := range m.Regions {
 			known = append(known, string(r.ID))
 		}
-		router.NewProblem("not_found", "region "+string(id)+" is not in the map; it has "+strings.Join(known, ", ")).Write(w)
+		problem.New("not_found", "region "+string(id)+" is not in the map; it has "+strings.Join(known, ", ")).Write(w)
 		return
 	}
 	rec, err := steer.ParseModeRecord(body)
 	if err != nil {
-		router.NewProblem("bad_request", err.Error()).Write(w)
+		problem.New("bad_request", err.Error()).Write(w)
 		return
 	}
 	if !rec.ExpiresAt.IsZero() && !rec.ExpiresAt.After(time.Now()) {
-		router.NewProblem("bad_request", "expires_at is in the past").Write(w)
+		problem.New("bad_request", "expires_at is in the past").Write(w)
 		return
 	}
 	if rec.Actor == "" {
 		rec.Actor = "api"
 	}
-	if err := world.SetMode(q.Context(), a.Store, id, rec); err != nil {
-		p := router.NewProblem("store_unavailable", "the mode was not written; steering goes on as before")
+	if err := world.SetMode(q.Context(), a.Stores[m.Datacenter(id)], id, rec); err != nil {
+		p := problem.New("store_unavailable", "the mode was not written; steering goes on as before")
 		a.Log.Error("mode not written", "region", id, "err", err, "problem", p.ID)
 		p.Write(w)
 		return

@@ -3,7 +3,7 @@ package edge
 import (
 	"testing"
 
-	"bailiwick/consult/router"
+	"bailiwick/problem"
 	"bailiwick/steer"
 )
 
@@ -21,7 +21,7 @@ func TestModesAPI(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var p router.Problem
+			var p problem.Document
 			if status := f.call("de-ber", "PUT", tt.path, tt.body, tt.key, &p); status != tt.status || p.Code != tt.code {
 				t.Errorf("%d %+v, want %d %s", status, p, tt.status, tt.code)
 			}

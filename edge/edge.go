@@ -16,13 +16,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/consult"
 	"bailiwick/consult/router"
 	"bailiwick/edge/sfu"
 	"bailiwick/region"
@@ -67,7 +67,9 @@ type Config struct {
 	Linger time.Duration
 
 	World   *world.Writer
-	Store   store.Store
+	Stores  store.Set
+	Signer  *router.Signer // of join tokens; nil draws one
+	Record  consult.Record // takes decisions as evidence; nil: nobody does
 	APIKeys []string
 	Locate  router.Locator
 	Web     http.Handler // consult page and its files
@@ -77,23 +79,27 @@ type Config struct {
 
 // Edge is one media edge. Its listeners are open once New returns.
 type Edge struct {
-	cfg     Config
-	self    steer.Edge
-	router  *router.Router
-	rooms   *rooms
-	leaving atomic.Bool // stopping: rooms go elsewhere
-	sfu     *sfu.SFU
-	turn    *turn.Server
-	secret  []byte // of TURN credentials
-	http    net.Listener
-	api     *API
+	cfg    Config
+	self   steer.Edge
+	router *router.Router
+	rooms  *rooms
+	sfu    *sfu.SFU
+	turn   *turn.Server
+	secret []byte // of TURN credentials
+	http   net.Listener
+	api    *API
 }
 
 // New opens every listener; a port in use is an error that names it.
 func New(cfg Config) (*Edge, error) {
-	signer, err := router.NewSigner()
-	if err != nil {
-		return nil, err
+	if cfg.Signer == nil {
+		var err error
+		if cfg.Signer, err = router.NewSigner(); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Record == nil {
+		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
 	e := &Edge{cfg: cfg, secret: make([]byte, 32)}
@@ -102,10 +108,10 @@ func New(cfg Config) (*Edge, error) {
 		e.close()
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
-	e.router = router.New(router.Config{World: cfg.World.Current, Store: cfg.Store, Signer: signer, APIKeys: cfg.APIKeys,
-		Locate: cfg.Locate, Node: string(cfg.ID), Log: cfg.Log})
 	e.rooms = newRooms(e)
-	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Store: cfg.Store, Web: cfg.Web, Log: cfg.Log,
+	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, APIKeys: cfg.APIKeys,
+		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
+	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
 		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Room {
 			if id != cfg.ID {
 				return nil
@@ -114,7 +120,7 @@ func New(cfg Config) (*Edge, error) {
 		}}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(&collector{e}); err != nil {
-			e.close()
+			e.Close()
 			return nil, fmt.Errorf("edge %s: metrics: %w", cfg.ID, err)
 		}
 	}
@@ -179,6 +185,8 @@ func (e *Edge) close() {
 	}
 }
 
+func (e *Edge) record(d consult.Evidence) { e.cfg.Record(d) }
+
 // Self is the edge as it registers.
 func (e *Edge) Self() steer.Edge { return e.self }
 
@@ -204,6 +212,9 @@ func (e *Edge) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return e.router.Run(gctx) })
+	for _, st := range e.cfg.Stores {
+		g.Go(func() error { return e.notices(gctx, st) })
+	}
 	g.Go(func() error {
 		e.announce(ctx, gctx)
 		e.rooms.leave(gctx, e.cfg.Linger)
@@ -249,48 +260,35 @@ func (e *Edge) announce(ctx, alive context.Context) {
 	if !e.certified(ctx, alive) {
 		return
 	}
-	var lease store.Lease
-	used, failing := -1, false
-	t := time.NewTicker(leaseTTL / 3)
-	defer t.Stop()
-	for ctx.Err() == nil && alive.Err() == nil {
-		self := e.self
-		self.Load.Consults = e.rooms.count()
-		in := world.Instance(&self, e.cfg.Region, e.registered())
-		var err error
-		switch {
-		case lease == nil:
-			lease, err = e.cfg.Store.Register(ctx, in, leaseTTL)
-		case used != self.Load.Consults:
-			err = lease.Update(ctx, in)
-		default:
-			err = lease.Renew(ctx)
-		}
-		switch {
-		case err == nil:
-			used, failing = self.Load.Consults, false
-		case ctx.Err() == nil && !failing: // once an outage, not once a try
-			failing = true
-			e.cfg.Log.Error("registration not renewed: trying on", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-alive.Done():
-		case <-t.C:
-		}
-	}
-	if lease == nil {
-		return
-	}
-	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	held, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(alive, stop)()
+	changed, cancel := e.cfg.World.Subscribe()
 	defer cancel()
-	if err := lease.Close(out); err != nil {
+	failing := false
+	h := store.Hold{TTL: leaseTTL, Changed: changed,
+		Self: func() store.Instance {
+			self := e.self
+			self.Load.Consults, self.Load.Parked = e.rooms.count()
+			return world.Instance(&self, e.cfg.Region, e.registered())
+		},
+		Applied: func() map[string]string { return world.Applied(e.cfg.World.Current()) },
+		Told: func(err error) {
+			if err != nil && !failing { // once an outage, not once a try
+				e.cfg.Log.Error("registration not renewed: trying on", "err", err)
+			}
+			failing = err != nil
+		}}
+	if err := h.Keep(held, e.cfg.Stores[e.cfg.World.Current().Map.Datacenter(e.cfg.Region)]); err != nil {
 		e.cfg.Log.Error("not deregistered: the lease will run out", "err", err)
 	}
 }
 
 // Close closes an edge that was never run.
-func (e *Edge) Close() { e.close() }
+func (e *Edge) Close() {
+	e.rooms.wait()
+	e.close()
+}
 
 // Rooms are the consults on this edge.
 func (e *Edge) Rooms() []Room {

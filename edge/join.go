@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,10 @@ import (
 	"bailiwick/consult/router"
 	"bailiwick/edge/sfu"
 	"bailiwick/edge/signal"
+	"bailiwick/failover"
+	"bailiwick/problem"
 	"bailiwick/region"
+	"bailiwick/residency"
 	"bailiwick/steer"
 	"bailiwick/turn"
 )
@@ -24,9 +28,6 @@ const (
 	helloTimeout = 10 * time.Second
 	pingEvery    = 10 * time.Second
 	silence      = 25 * time.Second
-	// resumeGrace is how long a seat and its media outlive a lost WebSocket: a
-	// signalling hiccup is nothing that a patient should hear.
-	resumeGrace = 15 * time.Second
 	// outboxSize is how many messages a slow client may be behind before it is
 	// closed; it then reconnects and gets the whole state anew.
 	outboxSize = 64
@@ -58,48 +59,58 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 		refuse(ctx, conn, bad)
 		return
 	}
-	out := newOutbox(conn, cancel)
-	room, session, bad := e.seat(&token, hello, out)
-	if bad != nil {
-		refuse(ctx, conn, bad)
+	j := &joining{seat: failover.Seat(seats.Add(1)), token: token, hello: hello, out: newOutbox(conn, cancel), answer: make(chan answer, 1)}
+	a, ok := e.rooms.join(ctx, j)
+	switch {
+	case !ok:
+		refuse(ctx, conn, problem.New(string(residency.RegionDraining), "this edge is closing"))
+		return
+	case a.refused != nil:
+		refuse(ctx, conn, a.refused)
+		return
+	case a.move != nil:
+		say(ctx, conn, a.move)
+		conn.Close(websocket.StatusNormalClosure, "")
 		return
 	}
-	out.release(e.welcome(&token, session.ID()))
+	out := j.out
+	out.release(a.welcome)
 	var writing sync.WaitGroup
 	writing.Go(func() { out.run(ctx) })
 	writing.Go(func() { keepAlive(ctx, conn, cancel) })
-	left, bad := e.listenTo(ctx, conn, session, out)
+	left, bad := e.listenTo(ctx, conn, a.room, j, a.session)
 	if bad != nil {
 		refuse(ctx, conn, bad)
 	}
 	cancel()
 	writing.Wait()
 	if left || bad != nil || out.over.Load() {
-		e.rooms.leaveSeat(room, token.Participant, session)
+		a.room.put(failover.Left{Seat: j.seat})
 		return
 	}
-	time.AfterFunc(resumeGrace, func() { e.rooms.leaveSeat(room, token.Participant, session) })
+	a.room.put(failover.Lost{Seat: j.seat})
 }
 
-func readHello(ctx context.Context, conn *websocket.Conn) (*signal.Hello, *router.Problem) {
+func readHello(ctx context.Context, conn *websocket.Conn) (*signal.Hello, *problem.Document) {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	_, frame, err := conn.Read(ctx)
 	if err != nil {
-		return nil, router.NewProblem("bad_request", "no hello within 10 s")
+		return nil, problem.New("bad_request", "no hello within 10 s")
 	}
 	m, err := signal.Decode(frame)
 	if err != nil {
-		return nil, router.NewProblem("bad_request", err.Error())
+		return nil, problem.New("bad_request", err.Error())
 	}
 	if m.Type != signal.TypeHello {
-		return nil, router.NewProblem("bad_request", "the first message must be hello")
+		return nil, problem.New("bad_request", "the first message must be hello")
 	}
 	return m.Hello, nil
 }
 
-// admit judges the token: signature, time, edge, and the law for this hop.
-func (e *Edge) admit(jwt string) (consult.Token, *router.Problem) {
+// admit judges the token: signature, time, edge, and whether its consult has ended. The
+// law for this hop is the room's to judge.
+func (e *Edge) admit(jwt string) (consult.Token, *problem.Document) {
 	w := e.cfg.World.Current()
 	token, err := consult.Verify(jwt, time.Now(), func(kid string) ed25519.PublicKey {
 		if kid == e.router.Signer.KID {
@@ -109,62 +120,40 @@ func (e *Edge) admit(jwt string) (consult.Token, *router.Problem) {
 	})
 	switch {
 	case errors.Is(err, consult.ErrTokenExpired):
-		return token, router.NewProblem("token_expired", err.Error())
+		return token, problem.New("token_expired", err.Error())
 	case err != nil:
-		return token, router.NewProblem("token_invalid", err.Error())
+		return token, problem.New("token_invalid", err.Error())
 	case !token.Names(e.cfg.ID):
-		return token, router.NewProblem("wrong_edge", "this is "+string(e.cfg.ID)+", the token is for "+string(token.Edge))
+		return token, problem.New("wrong_edge", "this is "+string(e.cfg.ID)+", the token is for "+string(token.Edge))
 	}
-	i := w.RegionIndex(e.cfg.Region)
-	if i < 0 {
-		return token, router.NewProblem("internal", "region "+string(e.cfg.Region)+" is not in the map")
-	}
-	if v := steer.Permits(w, &w.Regions[i], token.Placement().Client(w.Map)); !v.Permitted() {
-		return token, router.Unlawful(w, v)
+	if e.rooms.ended(token.Consult) {
+		return token, refusal(w, residency.Verdict{Code: failover.ConsultEnded})
 	}
 	return token, nil
 }
 
-// seat opens the room where needed and takes the participant's place in it.
-func (e *Edge) seat(token *consult.Token, hello *signal.Hello, out *outbox) (*room, *sfu.Session, *router.Problem) {
-	room, ok := e.rooms.open(token)
-	if !ok {
-		return nil, nil, router.NewProblem("region_full", "this edge is at its admission limit")
-	}
-	session, err := e.sfu.Join(string(token.Consult), sfu.Seat{Participant: string(token.Participant), Role: string(token.Role),
-		Parked: hello.Park}, hello.Session, out.put)
-	if err != nil {
-		e.rooms.closeIfEmpty(room)
-		if errors.Is(err, sfu.ErrRoomFull) {
-			return nil, nil, router.NewProblem("room_full", "a consult takes at most 6 participants")
-		}
-		p := router.NewProblem("internal", "")
-		e.cfg.Log.Error("join failed", "consult", token.Consult, "err", err, "problem", p.ID)
-		return nil, nil, p
-	}
-	e.rooms.takeSeat(room, token, session, out)
-	return room, session, nil
-}
-
-func (e *Edge) welcome(t *consult.Token, session string) signal.Welcome {
-	w := e.cfg.World.Current()
-	user, pass := turn.Credentials(e.secret, string(t.Participant), t.Expires)
+// welcome is for a participant of a consult whose terms are t: every edge of theirs but
+// this one is a way out of here, with a token that is good there.
+func (e *Edge) welcome(w *steer.World, t *consult.Terms, who *consult.Token, session string, now time.Time) signal.Welcome {
+	user, pass := turn.Credentials(e.secret, string(who.Participant), who.Expires)
 	addr := e.self.Turn.String()
 	urls := []string{"turn:" + addr + "?transport=udp", "turn:" + addr + "?transport=tcp"}
 	if e.self.Turns.IsValid() {
 		urls = append(urls, turnsURLs(e.cfg.Host, e.self.Turns.Port())...)
 	}
-	m := signal.Welcome{Type: signal.TypeWelcome, Participant: string(t.Participant), Session: session, Consult: string(t.Consult),
-		Epoch: t.Epoch, Place: place(w, e.cfg.Region), Standby: []signal.Standby{},
+	m := signal.Welcome{Type: signal.TypeWelcome, Participant: string(who.Participant), Session: session, Consult: string(t.Consult),
+		Epoch: t.Epoch, Place: place(w, e.cfg.Region), Standby: []signal.Standby{}, Features: signal.Features,
 		ICEServers: []signal.ICEServer{{URLs: urls, Username: user, Credential: pass}}}
-	for _, id := range t.Standby {
-		if _, s := w.Edge(id); s != nil && id != e.cfg.ID {
-			m.Standby = append(m.Standby, signal.Standby{Edge: string(id), URL: router.WebSocketURL(s.Host)})
-		}
+	there := *who
+	there.Terms = *t
+	token, err := e.router.Signer.Sign(&there, now)
+	if err != nil {
+		e.cfg.Log.Error("standby token not signed", "consult", t.Consult, "err", err)
+		return m
 	}
-	if t.Edge != e.cfg.ID { // a standby took the call: the way back is the primary
-		if _, s := w.Edge(t.Edge); s != nil {
-			m.Standby = append(m.Standby, signal.Standby{Edge: string(t.Edge), URL: router.WebSocketURL(s.Host)})
+	for _, id := range append(slices.Clone(t.Standby), t.Edge) {
+		if _, s := w.Edge(id); s != nil && id != e.cfg.ID {
+			m.Standby = append(m.Standby, signal.Standby{Edge: string(id), URL: router.WebSocketURL(s.Host), Token: token})
 		}
 	}
 	return m
@@ -173,29 +162,30 @@ func (e *Edge) welcome(t *consult.Token, session string) signal.Welcome {
 // listenTo reads the client until it leaves, the socket ends or it breaks the
 // protocol; only the last is a problem. Who was told to move and closes the socket has
 // left: the media are there. A socket that was cut says nothing.
-func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, s *sfu.Session, out *outbox) (left bool, bad *router.Problem) {
+func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *room, j *joining, s *sfu.Session) (left bool, bad *problem.Document) {
 	for {
 		_, frame, err := conn.Read(ctx)
 		if err != nil {
-			return out.moved.Load() && websocket.CloseStatus(err) != -1, nil
+			return j.out.moved.Load() && websocket.CloseStatus(err) != -1, nil
 		}
 		m, err := signal.Decode(frame)
 		if err != nil {
-			return false, router.NewProblem("bad_request", err.Error())
+			return false, problem.New("bad_request", err.Error())
 		}
 		switch m.Type {
 		case signal.TypeAnswer:
 			if err := s.Answer(*m.Answer); err != nil {
-				return false, router.NewProblem("bad_request", "answer: "+err.Error())
+				return false, problem.New("bad_request", "answer: "+err.Error())
 			}
 		case signal.TypeState:
 			s.State(*m.State)
 		case signal.TypeUnpark:
 			s.Unpark()
+			rm.put(failover.Unparked{Seat: j.seat})
 		case signal.TypeLeave:
 			return true, nil
-		default:
-			return false, router.NewProblem("bad_request", "hello comes once")
+		case signal.TypeHello:
+			return false, problem.New("bad_request", "hello comes once")
 		}
 	}
 }
@@ -221,13 +211,21 @@ func keepAlive(ctx context.Context, conn *websocket.Conn, cancel context.CancelF
 	}
 }
 
-func refuse(ctx context.Context, conn *websocket.Conn, p *router.Problem) {
-	b, _ := json.Marshal(signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
+func refuse(ctx context.Context, conn *websocket.Conn, p *problem.Document) {
+	say(ctx, conn, signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
 		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID})
+	conn.Close(websocket.StatusPolicyViolation, p.Code)
+}
+
+// say writes one message to who has no outbox.
+func say(ctx context.Context, conn *websocket.Conn, m any) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn.Write(ctx, websocket.MessageText, b)
-	conn.Close(websocket.StatusPolicyViolation, p.Code)
 }
 
 // place words a region for people.

@@ -8,6 +8,7 @@ import (
 
 var (
 	consultsActive = prometheus.NewDesc("bailiwick_edge_consults", "Consults on the edge.", []string{"edge", "region"}, nil)
+	roomsParked    = prometheus.NewDesc("bailiwick_edge_rooms_parked", "Consults that only wait on the edge for a failover.", []string{"edge", "region"}, nil)
 	participants   = prometheus.NewDesc("bailiwick_edge_participants", "Participants seated on the edge.", []string{"edge", "region"}, nil)
 	packetsIn      = prometheus.NewDesc("bailiwick_sfu_packets_received_total", "RTP packets received from publishers.", []string{"edge", "region"}, nil)
 	packetsOut     = prometheus.NewDesc("bailiwick_sfu_packets_forwarded_total", "RTP packets forwarded to subscribers.", []string{"edge", "region"}, nil)
@@ -36,7 +37,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for _, r := range c.sfu.Rooms() {
 		seated += r.Participants
 	}
-	gauge(consultsActive, c.rooms.count())
+	active, parked := c.rooms.count()
+	gauge(consultsActive, active)
+	gauge(roomsParked, parked)
 	gauge(participants, seated)
 	s := c.sfu.Stats()
 	count(packetsIn, s.PacketsIn)

@@ -46,7 +46,7 @@ func TestMovedClientLeaves(t *testing.T) {
 	r.mu.Unlock()
 	select {
 	case <-idle:
-	case <-time.After(moveGrace / 2):
+	case <-time.After(patience):
 		t.Errorf("the seats of two who moved are taken still: %+v", f.edges["de-ber"].Rooms())
 	}
 }

@@ -181,7 +181,7 @@ func TestRegistersWithACertificate(t *testing.T) {
 	f := startWith(t, 10, func(c *Config) { cfg = *c }, "de-fra")
 	certified := make(chan struct{})
 	cfg.ID, cfg.Region, cfg.Metrics, cfg.Certified = "de-ber-1", "de-ber", nil, certified
-	cfg.Store = gate{f.st, t, certified}
+	cfg.Stores = store.Set{"": gate{f.st, t, certified}}
 	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{issued(t)}}
 	cfg.Turns = netip.MustParseAddrPort("127.0.0.1:0")
 	e, err := New(cfg)
@@ -205,7 +205,7 @@ func TestStopsWithoutACertificate(t *testing.T) {
 	var cfg Config
 	f := startWith(t, 10, func(c *Config) { cfg = *c }, "de-fra")
 	cfg.ID, cfg.Region, cfg.Metrics, cfg.Certified = "de-ber-1", "de-ber", nil, make(chan struct{})
-	cfg.Store = gate{f.st, t, cfg.Certified}
+	cfg.Stores = store.Set{"": gate{f.st, t, cfg.Certified}}
 	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

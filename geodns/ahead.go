@@ -164,11 +164,11 @@ func (w *signer) sign(q *query, a answer) {
 
 // static signs the apex, the zone file, and the edges' own names.
 func (w *signer) static() {
-	for rel, n := range w.v.records.nodes {
+	for rel, n := range w.v.records.All() {
 		if strings.HasPrefix(rel, "\x01*") { // signed for each name that is asked
 			continue
 		}
-		w.name(rel, n.types()...)
+		w.name(rel, n.Types()...)
 	}
 	w.name("", dns.TypeNS, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY, dns.TypeNAPTR)
 	w.name(label("ns1"), dns.TypeA, dns.TypeAAAA)

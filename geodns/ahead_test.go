@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns/dnssec"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/region"
 	"bailiwick/steer"
 )
@@ -216,9 +217,9 @@ func TestChangesWhileSigning(t *testing.T) {
 		times int
 	}{{"one change", 1}, {"with each round", 1 << 30}} {
 		t.Run(r.name, func(t *testing.T) {
-			var files []*Records
+			var files []*zonefile.Records
 			for _, text := range []string{"_acme-challenge TXT first\n", "_acme-challenge TXT second\nlate TXT signed\n"} {
-				z, err := ParseRecords(zone, "zone.db", []byte(text))
+				z, err := zonefile.Parse(zone, "zone.db", []byte(text))
 				if err != nil {
 					t.Fatal(err)
 				}

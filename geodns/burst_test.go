@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns/batch"
+	"bailiwick/geodns/cookie"
 )
 
 // burstOf is what came at once, all from one client.
@@ -91,7 +92,7 @@ func FuzzBurst(f *testing.F) {
 
 // A bug that one query meets costs those beside it nothing.
 func TestPanicInABurst(t *testing.T) {
-	s := listen(t, func(c *Config) { c.Secrets = func() Secrets { panic("a bug") } })
+	s := listen(t, func(c *Config) { c.Secrets = func() cookie.Secrets { panic("a bug") } })
 	good, bad := pack(t, ask("join.media.example.", dns.TypeA)), pack(t, ask("join.media.example.", dns.TypeA, option(dns.EDNS0COOKIE, make([]byte, 8)...)))
 	all := burstOf(good, bad, good, bad, good)
 	s.newBurst().answer(all)

@@ -1,47 +1,87 @@
 package geodns
 
+// This file is the walk of a warm query: from the datagrams of a socket (burst.answer), by
+// what is read of them (query.go) and what is remembered for such queries (view.go), to the
+// answer's bytes (fast) and its count (observe). What it does not know is slow's, in
+// respond.go, which remembers its answer here.
+
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/batch"
+	"bailiwick/geodns/geo"
+	"bailiwick/geodns/limit"
 )
 
-// body is an answer as in a packet, between the question and the OPT record: the same
-// for all clients whose choice has the same outcome.
-type body struct {
-	name    []byte // as in a packet, in lower case
-	qtype   uint16
-	do      bool
-	outcome *outcome // nil: the name does not steer by place
-
-	counts [6]byte // of the header: answers, authority, additional without OPT
-	wire   []byte
-	ede    []byte // the option; a choice's own is the choice's
-	class  byte   // of rate limiting
-	kind   nameKind
-	region int // that it names: 1 + its index in the World; 0: none
+// burst answers what one UDP socket receives, in three passes: all is read, all is
+// placed, all is answered. Placing is most of the work of one query, and nearly all of it
+// is waiting for memory, which is done for all at once: see [geo.Table.FindAll].
+type burst struct {
+	s       *Server
+	queries [batch.Size]query
+	// What is placed: not all queries are.
+	of    [batch.Size]*query
+	addrs [batch.Size]netip.Addr
+	found [batch.Size]geo.Found
 }
 
-// plain are the types whose answers are remembered: a stranger who asks for others
-// fills nothing.
-var plain = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA,
-	dns.TypeMX, dns.TypeCAA, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY}
-
-var bodySeed = maphash.MakeSeed()
-
-// slot is where the answer to q is, should it be remembered.
-func (v *view) slot(q *query, o *outcome) *atomic.Pointer[body] {
-	h := maphash.Bytes(bodySeed, q.lower) ^ uint64(q.qtype)*0x9e3779b97f4a7c15
-	if o != nil {
-		h ^= o.id * 0xc2b2ae3d27d4eb4f
+func (s *Server) newBurst() *burst {
+	b := &burst{s: s}
+	for i := range b.queries {
+		b.queries[i] = *newQuery()
 	}
-	if q.do {
-		h = ^h
+	return b
+}
+
+// answer is a [batch.Handler].
+func (b *burst) answer(all []batch.Datagram) {
+	s, done := b.s, 0
+	defer func() {
+		if r := recover(); r != nil {
+			b.oneByOne(all[done:], r)
+		}
+	}()
+	v, n := s.current(), 0
+	for i := range all {
+		q := &b.queries[i]
+		s.read(q, all[i].In, all[i].From.Addr(), overUDP)
+		if s.see(q, v); q.steered {
+			b.of[n], b.addrs[n] = q, q.network().Addr()
+			n++
+		}
 	}
-	return &v.bodies[(h^h>>32)%bodySlots]
+	v.table.FindAll(b.found[:n], b.addrs[:n])
+	for i, q := range b.of[:n] {
+		q.found = b.found[i]
+	}
+	for ; done < len(all); done++ {
+		all[done].Out = s.finish(all[done].Out, &b.queries[done])
+	}
+}
+
+// finish appends the answer to what was read and seen.
+func (s *Server) finish(out []byte, q *query) []byte {
+	if q.drop {
+		s.metrics.dropped[q.via].Inc()
+		return out
+	}
+	b, o, done := out, observed{}, false
+	if q.view != nil && !q.via.stream() {
+		b, o, done = s.fast(out, q)
+	}
+	if !done {
+		b, o = s.slow(out, q)
+	}
+	if len(b) > len(out) {
+		s.observe(q, &o, b[len(out):])
+	}
+	return b
 }
 
 // fast answers what was answered before, for a client of the same outcome, over UDP.
@@ -69,7 +109,7 @@ func (s *Server) fast(out []byte, q *query) (b []byte, o observed, done bool) {
 	case q.do && !s.preparing.Load() && !v.fresh(s.at(q)): // a preparer looks at the clock itself
 		return out, o, false
 	}
-	if q.verdict = s.judge(q, a.class); q.verdict != pass {
+	if q.verdict = s.judge(q, a.class); q.verdict != limit.Pass {
 		return out, o, false
 	}
 	flags := byte(0x84) // QR, AA
@@ -92,6 +132,31 @@ func (s *Server) fast(out []byte, q *query) (b []byte, o observed, done bool) {
 		return out, o, false
 	}
 	return b, observed{dns.RcodeSuccess, a.kind, a.region, scope}, true
+}
+
+// judge counts an answer to a client whose address may be forged.
+func (s *Server) judge(q *query, class byte) limit.Verdict {
+	if s.limiter == nil || s.trusts(q) {
+		return limit.Pass
+	}
+	return s.limiter.Take(q.client, class, s.at(q))
+}
+
+// trusts tells whether the source address is not forged. Nobody forges loopback from
+// outside.
+func (s *Server) trusts(q *query) bool {
+	return q.via.stream() || q.verified || q.client.IsLoopback()
+}
+
+// limit is how long the answer may be (RFC 6891 section 6.2.3).
+func (q *query) limit() int {
+	switch {
+	case q.via.stream():
+		return dns.MaxMsgSize - 1
+	case !q.edns:
+		return dns.MinMsgSize
+	}
+	return min(max(int(q.size), dns.MinMsgSize), maxUDP)
 }
 
 // appendOPT is [Server.reply] in the same order, over UDP, without CO.
@@ -138,6 +203,52 @@ func appendEDE(b []byte, e *dns.EDNS0_EDE) []byte {
 	return append(b, e.ExtraText...)
 }
 
+// observe counts an answer and logs it, where it is in the sample.
+func (s *Server) observe(q *query, o *observed, response []byte) {
+	s.metrics.count(q, o, response)
+	if q.timed() {
+		s.metrics.seconds[q.via].Observe(s.now().Sub(s.at(q)).Seconds())
+	}
+	if s.queryLog != nil && s.queryLog.take(s.at(q)) {
+		s.queryLog.put(q, o, s.at(q))
+	}
+}
+
+// body is an answer as in a packet, between the question and the OPT record: the same
+// for all clients whose choice has the same outcome.
+type body struct {
+	name    []byte // as in a packet, in lower case
+	qtype   uint16
+	do      bool
+	outcome *outcome // nil: the name does not steer by place
+
+	counts [6]byte // of the header: answers, authority, additional without OPT
+	wire   []byte
+	ede    []byte // the option; a choice's own is the choice's
+	class  byte   // of rate limiting
+	kind   nameKind
+	region int // that it names: 1 + its index in the World; 0: none
+}
+
+// plain are the types whose answers are remembered: a stranger who asks for others
+// fills nothing.
+var plain = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA,
+	dns.TypeMX, dns.TypeCAA, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY}
+
+var bodySeed = maphash.MakeSeed()
+
+// slot is where the answer to q is, should it be remembered.
+func (v *view) slot(q *query, o *outcome) *atomic.Pointer[body] {
+	h := maphash.Bytes(bodySeed, q.lower) ^ uint64(q.qtype)*0x9e3779b97f4a7c15
+	if o != nil {
+		h ^= o.id * 0xc2b2ae3d27d4eb4f
+	}
+	if q.do {
+		h = ^h
+	}
+	return &v.bodies[(h^h>>32)%bodySlots]
+}
+
 // remember keeps the answer to q for [Server.fast], if others may get it too.
 func (s *Server) remember(q *query, a *answer, class byte, kind nameKind) {
 	v := q.view
@@ -158,4 +269,16 @@ func (s *Server) remember(q *query, a *answer, class byte, kind nameKind) {
 		kept.ede = appendEDE(nil, a.ede)
 	}
 	v.slot(q, kept.outcome).Store(kept)
+}
+
+// oneByOne answers what a burst that panicked has left, so that a bug in one query costs
+// the others nothing.
+func (b *burst) oneByOne(rest []batch.Datagram, r any) {
+	before := b.s.metrics.panicked.Load()
+	for i := range rest {
+		rest[i].Out = b.s.respond(rest[i].Out, rest[i].In, rest[i].From.Addr(), overUDP)
+	}
+	if b.s.metrics.panicked.Load() == before { // else they have told it themselves
+		b.s.panicked(r)
+	}
 }

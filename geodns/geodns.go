@@ -33,8 +33,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/geodns/batch"
+	"bailiwick/geodns/cookie"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
+	"bailiwick/geodns/limit"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -80,10 +83,10 @@ type Config struct {
 	// query of such a name. May be nil.
 	Challenges func(name string) []string
 	// Records are the zone's static records until SetRecords; nil: none.
-	Records *Records
+	Records *zonefile.Records
 	// Secrets gives the keys of DNS cookies, at least one, as often as there is a
 	// query with a cookie. nil: one of this node's own.
-	Secrets func() Secrets
+	Secrets func() cookie.Secrets
 	// TLS serves DNS over TLS (RFC 7858) at DoT; nil: none. Its certificates are asked
 	// for with each handshake, ALPN is set here.
 	TLS *tls.Config
@@ -118,9 +121,9 @@ type Server struct {
 	changes   func() (<-chan struct{}, func())
 	changed   chan struct{} // the inputs, for the preparer
 	preparing atomic.Bool   // it makes the views
-	secrets   func() Secrets
+	secrets   func() cookie.Secrets
 	acme      func(string) []string
-	limiter   *limiter // may be nil
+	limiter   *limit.Limiter // may be nil
 	// Of the names that steer, and of those that strangers may make up.
 	signatures, denials *dnssec.Signatures
 	failures            atomic.Uint64 // answers that could not be signed
@@ -152,11 +155,11 @@ func Listen(c Config) (*Server, error) {
 		changes: c.Changes, changed: make(chan struct{}, 1), idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, acme: c.Challenges, node: c.Node, now: time.Now,
 		signatures: dnssec.NewSignatures(maxSigned), denials: dnssec.NewSignatures(maxDenied)}
 	if s.secrets == nil {
-		own := newSecrets()
-		s.secrets = func() Secrets { return own }
+		own := cookie.NewSecrets()
+		s.secrets = func() cookie.Secrets { return own }
 	}
 	s.born = uint32(s.now().Unix())
-	s.limiter = newLimiter(c.Rate, s.now())
+	s.limiter = limit.New(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
 	s.queries.New = func() any { return newQuery() }
 	if s.log == nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bailiwick/geodns/cookie"
 	"bailiwick/geodns/geo"
 )
 
@@ -187,7 +188,7 @@ func (q *query) shown() cookieState {
 		return cookieNone
 	case q.verified:
 		return cookieValid
-	case len(q.cookie) == clientCookie:
+	case len(q.cookie) == cookie.Client:
 		return cookieClient
 	}
 	return cookieInvalid

@@ -9,7 +9,9 @@ import (
 
 	"github.com/miekg/dns"
 
+	"bailiwick/geodns/cookie"
 	"bailiwick/geodns/geo"
+	"bailiwick/geodns/limit"
 )
 
 // query is what is read of a packet. Names are compared as labels, never in
@@ -47,15 +49,15 @@ type query struct {
 	cookie  []byte // as it came (RFC 7873); nil: none
 
 	view    *view
-	steered bool      // the answer depends on the client's place
-	found   geo.Found // which is this; for fast
-	wild    bool      // a wildcard answers for the name
-	chain   int       // CNAME records followed to this name
-	began   time.Time // see at
-	verdict verdict   // of rate limiting, once it has judged
+	steered bool          // the answer depends on the client's place
+	found   geo.Found     // which is this; for fast
+	wild    bool          // a wildcard answers for the name
+	chain   int           // CNAME records followed to this name
+	began   time.Time     // see at
+	verdict limit.Verdict // of rate limiting, once it has judged
 
-	verified bool                              // by its cookie: the source address is not forged
-	baked    [clientCookie + serverCookie]byte // the answer's cookie
+	verified bool               // by its cookie: the source address is not forged
+	baked    [cookie.Whole]byte // the answer's cookie
 }
 
 // newQuery has the memory that a query needs, to be used again and again.
@@ -74,7 +76,9 @@ func (s *Server) read(q *query, packet []byte, src netip.Addr, via transport) {
 	if q.rcode, q.drop = s.parse(packet, q); q.drop {
 		return
 	}
-	s.bake(q, q.client)
+	if q.cookie != nil {
+		q.baked, q.verified = s.secrets().Bake(q.cookie, q.client, s.at(q))
+	}
 }
 
 // see gives q what it is answered from.
@@ -84,6 +88,20 @@ func (s *Server) see(q *query, v *view) {
 	}
 	q.view = v
 	q.steered = q.inZone && s.steers(q)
+}
+
+// steers tells whether the answer to q depends on the client's place, were its name
+// not an alias: it is lookup's word without the words.
+func (s *Server) steers(q *query) bool {
+	switch string(q.lower[:len(q.lower)-len(s.wire)]) {
+	case "\x04join":
+		return host.steers(q.qtype)
+	case "\x05_turn\x04_udp", "\x05_turn\x04_udp\x04join", "\x05_stun\x04_udp", "\x05_stun\x04_udp\x04join":
+		return relay.steers(q.qtype)
+	case "\x06_turns\x04_tcp", "\x06_turns\x04_tcp\x04join":
+		return turns.steers(q.qtype)
+	}
+	return false
 }
 
 // timed tells whether q is in the sample of those whose time is taken.
@@ -321,7 +339,7 @@ func (q *query) option(code uint16, b []byte) bool {
 			return true
 		}
 		q.cookie = b
-		return validCookie(len(b))
+		return cookie.Valid(len(b))
 	case dns.EDNS0TCPKEEPALIVE:
 		q.alive = true
 	case dns.EDNS0PADDING:

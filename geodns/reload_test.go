@@ -11,6 +11,7 @@ import (
 
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/steer"
 )
 
@@ -24,9 +25,9 @@ func TestReloadsLoseNoQuery(t *testing.T) {
 	worlds[1].Generation++
 	current.Store(worlds[0])
 	tables := [2]*geo.Table{table(t), table(t, over("192.0.2.64/28", "GB"))}
-	var zones [2]*Records
+	var zones [2]*zonefile.Records
 	for i := range zones {
-		z, err := ParseRecords(zone, "zone.db", fmt.Appendf(nil, "@ NS ns\nns A 198.18.200.%d\n", i+1))
+		z, err := zonefile.Parse(zone, "zone.db", fmt.Appendf(nil, "@ NS ns\nns A 198.18.200.%d\n", i+1))
 		if err != nil {
 			t.Fatal(err)
 		}

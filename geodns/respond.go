@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bailiwick/geodns/cookie"
+	"bailiwick/geodns/limit"
 )
 
 const (
@@ -74,25 +77,6 @@ func (s *Server) open(q *query, packet []byte, src netip.Addr, via transport) {
 	}
 }
 
-// finish appends the answer to what was read and seen.
-func (s *Server) finish(out []byte, q *query) []byte {
-	if q.drop {
-		s.metrics.dropped[q.via].Inc()
-		return out
-	}
-	b, o, done := out, observed{}, false
-	if q.view != nil && !q.via.stream() {
-		b, o, done = s.fast(out, q)
-	}
-	if !done {
-		b, o = s.slow(out, q)
-	}
-	if len(b) > len(out) {
-		s.observe(q, &o, b[len(out):])
-	}
-	return b
-}
-
 // slow is every answer that fast does not know.
 func (s *Server) slow(out []byte, q *query) ([]byte, observed) {
 	a := answer{rcode: q.rcode, foreign: true}
@@ -103,18 +87,18 @@ func (s *Server) slow(out []byte, q *query) ([]byte, observed) {
 	case q.rcode != dns.RcodeSuccess:
 	case q.asked:
 		a = s.answer(q)
-	case len(q.cookie) > clientCookie && !q.verified: // RFC 7873 section 5.4
+	case len(q.cookie) > cookie.Client && !q.verified: // RFC 7873 section 5.4
 		a.rcode = dns.RcodeBadCookie
 	}
 	class, o := class(q, &a), observed{kind: q.kindOf(!a.foreign && a.rcode == dns.RcodeSuccess), region: a.region, scope: a.scope}
-	if q.verdict == unjudged {
+	if q.verdict == 0 {
 		q.verdict = s.judge(q, class)
 	}
 	switch q.verdict {
-	case discard:
+	case limit.Discard:
 		s.metrics.limited[limitDropped].Inc()
 		return out, o
-	case slip:
+	case limit.Slip:
 		a, o.region, o.scope = q.withhold(&a), 0, 0
 		s.metrics.limited[limitSlipped].Inc()
 	}
@@ -133,40 +117,20 @@ func (s *Server) slow(out []byte, q *query) ([]byte, observed) {
 	return b, o
 }
 
-// observe counts an answer and logs it, where it is in the sample.
-func (s *Server) observe(q *query, o *observed, response []byte) {
-	s.metrics.count(q, o, response)
-	if q.timed() {
-		s.metrics.seconds[q.via].Observe(s.now().Sub(s.at(q)).Seconds())
-	}
-	if s.queryLog != nil && s.queryLog.take(s.at(q)) {
-		s.queryLog.put(q, o, s.at(q))
-	}
-}
-
-// trusts tells whether the source address is not forged. Nobody forges loopback from
-// outside.
-func (s *Server) trusts(q *query) bool {
-	return q.via.stream() || q.verified || q.client.IsLoopback()
-}
-
-// judge counts an answer to a client whose address may be forged.
-func (s *Server) judge(q *query, class byte) verdict {
-	if s.limiter == nil || s.trusts(q) {
-		return pass
-	}
-	return s.limiter.take(q.client, class, s.at(q))
-}
-
-// limit is how long the answer may be (RFC 6891 section 6.2.3).
-func (q *query) limit() int {
+// class is what answers are counted by. It is a closed set and holds no name:
+// invented names are one class, whether they exist by a wildcard or not.
+func class(q *query, a *answer) byte {
 	switch {
-	case q.via.stream():
-		return dns.MaxMsgSize - 1
-	case !q.edns:
-		return dns.MinMsgSize
+	case a.rcode == dns.RcodeNameError:
+		return 1
+	case a.rcode != dns.RcodeSuccess:
+		return 2
+	case q.qtype == dns.TypeANY:
+		return 3
+	case len(a.rrs) == 0:
+		return 4
 	}
-	return min(max(int(q.size), dns.MinMsgSize), maxUDP)
+	return 0
 }
 
 // withhold is what a client over its rate is told instead of the answer: to show

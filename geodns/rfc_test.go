@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"bailiwick/geodns/cookie"
 	"bailiwick/steer"
 )
 
@@ -235,7 +236,7 @@ func line(m *dns.Msg) string {
 		case *dns.EDNS0_SUBNET:
 			words = append(words, fmt.Sprintf("scope=%d", e.SourceScope))
 		case *dns.EDNS0_COOKIE:
-			if len(e.Cookie) == 2*(clientCookie+serverCookie) {
+			if len(e.Cookie) == 2*cookie.Whole {
 				words = append(words, "cookie")
 			}
 		case *dns.EDNS0_NSID:

@@ -142,7 +142,7 @@ func (s *Server) typesOf(q *query) (types []uint16) {
 		for t := range q.view.signer.Apex {
 			types = append(types, t)
 		}
-		return append(types, q.view.records.nodes[apexKey].types()...)
+		return append(types, q.view.records.Apex().Types()...)
 	case join && k == host:
 		return steered
 	case (join || len(rel) == 0) && (k == relay || k == turns && anyTurns(q.view.world)):
@@ -150,15 +150,15 @@ func (s *Server) typesOf(q *query) (types []uint16) {
 	case join, len(rel) == 0: // empty
 		return nil
 	case k != host:
-	case len(rel) == 1 && rel[0] == "ns1" && !q.view.records.servers():
+	case len(rel) == 1 && rel[0] == "ns1" && !q.view.records.HasNS():
 		return present(addresses(q.name, ttlStatic, dns.TypeA, s.ns...), addresses(q.name, ttlStatic, dns.TypeAAAA, s.ns...))
 	case len(rel) == 2 && rel[1] == "join":
 		return []uint16{dns.TypeTXT}
 	case len(rel) == 2 && rel[1] == "edge":
 		return s.edgeTypes(q, region.EdgeID(rel[0]))
 	}
-	n, _ := q.view.records.find(q, len(s.wire))
-	return n.types()
+	n, _ := s.find(q)
+	return n.Types()
 }
 
 func (s *Server) edgeTypes(q *query, id region.EdgeID) []uint16 {
@@ -171,13 +171,6 @@ func (s *Server) edgeTypes(q *query, id region.EdgeID) []uint16 {
 		s.offer(&query{name: q.name, qtype: t}, e, &a)
 	}
 	return present(a.rrs)
-}
-
-func (n node) types() (types []uint16) {
-	for t := range n {
-		types = append(types, t)
-	}
-	return types
 }
 
 // present are the types of records.

@@ -1,10 +1,8 @@
 package geodns
 
 import (
-	"fmt"
 	"hash/maphash"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +11,7 @@ import (
 
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
-	"bailiwick/region"
-	"bailiwick/residency"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/steer"
 )
 
@@ -52,7 +49,7 @@ const (
 // inputs are what a view is of, beside the World.
 type inputs struct {
 	table   *geo.Table
-	records *Records
+	records *zonefile.Records
 	signer  *dnssec.Signer // nil: the zone is unsigned
 }
 
@@ -207,123 +204,4 @@ func (v *view) recall(n *network) *choice {
 		return c.choice
 	}
 	return nil
-}
-
-// choose is recall, or a decision.
-func (s *Server) choose(v *view, n *network) *choice {
-	if c := v.recall(n); c != nil {
-		return c
-	}
-	r := s.rankings.Get().(*ranking)
-	defer s.rankings.Put(r)
-	r.from(v, n)
-	key := r.c.Key
-	if !n.several {
-		slot := &v.places[n.place%placeSlots]
-		d := slot.Load()
-		if d == nil || d.place != n.place {
-			r.c.Key = 0
-			d = &decided{place: n.place, first: s.decide(v, r)}
-			slot.Store(d)
-			r.c.Key = key
-		}
-		switch {
-		case d.first.own:
-		case d.first.sole:
-			return d.first
-		default:
-			c := s.decide(v, r)
-			if d.byKey.Load() == nil {
-				d.byKey.CompareAndSwap(nil, new([256]atomic.Pointer[choice]))
-			}
-			d.byKey.Load()[key].Store(c)
-			return c
-		}
-	}
-	c := s.decide(v, r)
-	v.slotOf(n).Store(&named{c, n.prefix})
-	return c
-}
-
-// chooseFor decides for a jurisdiction.
-func (s *Server) chooseFor(v *view, j residency.Jurisdiction) *choice {
-	r := s.rankings.Get().(*ranking)
-	defer s.rankings.Put(r)
-	at, located := region.Locate(j)
-	r.parts[0], r.places[0], r.network = j, region.Place{Jurisdiction: j, Point: at, Located: located}, netip.Prefix{}
-	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
-	return s.decide(v, r)
-}
-
-// from makes the client of a network.
-//
-// A network that is longer than the table's prefix has one place. A shorter one may
-// span several: its answer is one that is lawful for all of them, and the scope says
-// that a longer source would be answered better (RFC 7871 section 7.2.1). Where a
-// part of it is unknown, or it spans more than maxPlaces jurisdictions, its place is
-// unknown: residency fails closed.
-func (r *ranking) from(v *view, n *network) {
-	place := v.table.Place(n.place)
-	r.network = n.prefix
-	r.parts[0], r.places[0] = place.Jurisdiction, place
-	count := 1
-	if n.several {
-		parts, ok := v.table.Jurisdictions(n.prefix, r.parts[:0])
-		if count = len(parts); !ok {
-			count, r.parts[0], r.places[0] = 1, "", region.Place{}
-		}
-		for i := 1; i < count; i++ { // its own point counts for ties only: the country's will do
-			at, located := region.Locate(r.parts[i])
-			r.places[i] = region.Place{Jurisdiction: r.parts[i], Point: at, Located: located}
-		}
-	}
-	r.c = steer.Client{Participants: r.parts[:count], Places: r.places[:count], Key: steer.PrefixKey(n.prefix)}
-}
-
-// decide ranks for the client that r holds.
-func (s *Server) decide(v *view, r *ranking) *choice {
-	steer.Rank(v.world, &r.c, &r.d)
-	all := r.d.Candidates
-	c := &choice{sole: len(all) < 2 || all[0].Km < all[1].Km} // a key breaks ties
-	var edges [maxEdges]*steer.Edge
-	if code := r.d.Code(); code != residency.OK {
-		c.refused = refusal(&r.d)
-		if c.own = r.parts[0] == "" && code == residency.PolicyMissing; c.own {
-			c.refused = ede(c.refused.InfoCode, cut(fmt.Sprintf("%s: the place of %s is not known: ask CC.join.%s, CC being the patient's ISO 3166 code",
-				residency.PolicyMissing, r.network, strings.TrimSuffix(s.apex, ".")), maxText))
-		}
-		c.ede = appendEDE(nil, c.refused)
-	}
-	n, named := 0, [5]int{}
-	for _, cand := range all {
-		if cand.Region != all[0].Region || n == maxEdges {
-			break
-		}
-		// An edge that no answer would name must not make an outcome of its own.
-		e, wanted := &v.world.Regions[cand.Region].Edges[cand.Edge], false
-		for i, has := range [...]bool{e.Addr4.IsValid(), e.Addr6.IsValid(), e.Turn.IsValid(), e.Turns.IsValid(), strings.HasPrefix(e.Host, "https:")} {
-			if has {
-				wanted = wanted || named[i] < maxAnswers
-				named[i]++
-			}
-		}
-		if wanted {
-			c.region = cand.Region + 1
-			edges[n] = e
-			n++
-		}
-	}
-	c.outcome = v.outcome(edges)
-	return c
-}
-
-func (v *view) outcome(edges [maxEdges]*steer.Edge) *outcome {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	o := v.outcomes[edges]
-	if o == nil {
-		o = &outcome{id: uint64(len(v.outcomes) + 1), edges: edges}
-		v.outcomes[edges] = o
-	}
-	return o
 }

@@ -1,6 +1,7 @@
 package geodns
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -226,4 +227,25 @@ func addrsOf(m *dns.Msg) (list []netip.Addr) {
 		list = append(list, a.Unmap())
 	}
 	return list
+}
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// cookieOf is the COOKIE option of an answer in hexadecimal.
+func cookieOf(m *dns.Msg) string {
+	if o := m.IsEdns0(); o != nil {
+		for _, e := range o.Option {
+			if e, ok := e.(*dns.EDNS0_COOKIE); ok {
+				return e.Cookie
+			}
+		}
+	}
+	return ""
 }

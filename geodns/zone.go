@@ -5,6 +5,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"bailiwick/geodns/zonefile"
 	"bailiwick/region"
 	"bailiwick/steer"
 )
@@ -75,7 +76,7 @@ func (s *Server) named(q *query) answer {
 		return s.pinned(q, k, rel[0])
 	case k != host:
 		return s.listed(q)
-	case len(rel) == 1 && rel[0] == "ns1" && !q.view.records.servers():
+	case len(rel) == 1 && rel[0] == "ns1" && !q.view.records.HasNS():
 		return static(q, addresses(q.name, ttlStatic, q.qtype, s.ns...))
 	case len(rel) == 2 && rel[1] == "join":
 		return s.whyJoin(q)
@@ -132,7 +133,7 @@ func (s *Server) atApex(q *query) answer {
 		return answer{rrs: []dns.RR{s.soa(q.view.records, q.name, s.serial(q.view.world))}}
 	case q.view.signer != nil && q.view.signer.Apex[t] != nil:
 		return static(q, owned(q.name, q.view.signer.Apex[t]))
-	case q.view.records.nodes[apexKey][t] != nil:
+	case q.view.records.Apex()[t] != nil:
 		return s.listed(q)
 	case t == dns.TypeNS:
 		ns1 := "ns1." + q.name
@@ -155,11 +156,11 @@ func static(q *query, rrs []dns.RR) answer {
 }
 
 // soa has the negative TTL as its own (RFC 2308 section 5).
-func (s *Server) soa(z *Records, owner string, serial uint32) dns.RR {
+func (s *Server) soa(z *zonefile.Records, owner string, serial uint32) dns.RR {
 	soa := dns.SOA{Ns: "ns1." + s.apex, Mbox: "hostmaster." + s.apex, Refresh: 3600, Retry: 600, Expire: 604800}
-	if z.soa != nil {
-		soa = *z.soa
-	} else if ns := z.nodes[apexKey][dns.TypeNS]; ns != nil {
+	if own := z.SOA(); own != nil {
+		soa = *own
+	} else if ns := z.Apex()[dns.TypeNS]; ns != nil {
 		soa.Ns = ns[0].(*dns.NS).Ns
 	}
 	soa.Hdr, soa.Serial, soa.Minttl = header(owner, dns.TypeSOA, ttl), serial, ttl

@@ -22,8 +22,10 @@ type edge struct {
 
 // vote is one vantage's damped word on one edge.
 type vote struct {
+	own    bool // it is the edge's own word
 	up     bool
-	window []sample // oldest first, at most Params.Window
+	fell   time.Time // since when it is down and was heard to be, again and again
+	window []sample  // oldest first, at most Params.Window
 	heard  time.Time
 }
 
@@ -40,6 +42,7 @@ func (e *edge) hear(p Params, o Observation) {
 		v = &vote{up: o.OK}
 		e.votes[o.Vantage] = v
 	}
+	v.own = o.Own
 	v.hear(p, sample{ok: o.OK, at: e.at, reason: o.Reason})
 	if e.at.Equal(e.born) {
 		// Several vantages may be the first: one that passes is enough.
@@ -57,6 +60,7 @@ func (v *vote) last() sample { return v.window[len(v.window)-1] }
 func (v *vote) hear(p Params, s sample) {
 	if s.at.Sub(v.heard) > p.StaleAfter {
 		v.window = v.window[:0] // what it saw before its silence says nothing now
+		v.fell = s.at
 	}
 	v.heard = s.at
 	if n := len(v.window); n > 0 && s.at.Sub(v.window[n-1].at) < p.Interval/2 {
@@ -67,7 +71,17 @@ func (v *vote) hear(p Params, s sample) {
 		}
 		v.window = append(v.window, s)
 	}
-	v.up = v.turn(p)
+	up := v.turn(p)
+	if s.ok || v.up && !up {
+		v.fell = s.at
+	}
+	v.up = up
+}
+
+// lapsed tells whether it is the word of an edge that has been silent for long: one that
+// was heard to be, not one that nobody has heard of since.
+func (v *vote) lapsed(p Params) bool {
+	return v.own && !v.up && v.heard.Sub(v.fell) >= p.StaleAfter
 }
 
 // turn is the vote after the window changed.
@@ -85,13 +99,16 @@ func (v *vote) turn(p Params) bool {
 	return row >= p.Rise
 }
 
-// tally counts the votes at t: those for up, all, and how many are needed.
-func (e *edge) tally(r *Reducer, t time.Time) (up, all, quorum int) {
+// tally counts the votes at t: those for up, all, and how many are needed; lapsed: the
+// edge's own is among them, and has long been down.
+func (e *edge) tally(r *Reducer, t time.Time) (up, all, quorum int, lapsed bool) {
 	quorum = r.p.Quorum
 	for name, v := range e.votes {
 		silent := t.Sub(v.heard) > r.p.StaleAfter
 		if out, isStale := r.stale[name]; isStale {
-			silent = out.silent(r.p, t)
+			if silent = out.silent(r.p, t); silent {
+				quorum--
+			}
 		}
 		if silent {
 			continue
@@ -100,25 +117,21 @@ func (e *edge) tally(r *Reducer, t time.Time) (up, all, quorum int) {
 		if v.up {
 			up++
 		}
+		lapsed = lapsed || v.lapsed(r.p)
 	}
-	for _, out := range r.stale {
-		if out.silent(r.p, t) {
-			quorum--
-		}
-	}
-	return up, all, max(quorum, 1)
+	return up, all, max(quorum, 1), lapsed
 }
 
 // wanted is the state that the votes want at t: the present one when they are too
-// few or tied.
+// few, or tied and the edge is not silent itself.
 func (e *edge) wanted(r *Reducer, t time.Time) (_ State, frozen bool) {
-	up, all, quorum := e.tally(r, t)
+	up, all, quorum, lapsed := e.tally(r, t)
 	switch {
 	case all < quorum:
 		return e.state, true
 	case up*2 > all:
 		return Up, false
-	case up*2 < all:
+	case up*2 < all || lapsed && up*2 == all:
 		return Down, false
 	}
 	return e.state, false

@@ -4,8 +4,8 @@
 // whose lease says what an edge says of itself. Each vantage has one vote on each
 // edge it observed, damped by Fall, Window and Rise; the majority of those that
 // vote decides, and the edge's state then keeps to minimum times. It is not the
-// law and not an operator's word: a drained or deregistered edge never comes here,
-// or is forgotten at once.
+// law and not an operator's word: what is drained, in maintenance or deregistered binds
+// past all of this, and no lease is heard here while its edge is in maintenance.
 //
 // The rules, in the order in which they bind:
 //
@@ -16,9 +16,16 @@
 //  3. A vantage that said nothing for StaleAfter does not vote. When fewer than
 //     Quorum vote, the state is frozen.
 //  4. A vantage that is known to be out of reach ([Reducer.Stale]) stops voting
-//     StaleAfter later, and the quorum falls by one for it, though never below one:
-//     with the store gone, a node's own probes speak alone. No edge is ever expired.
-//  5. More than half of the votes decide; a tie changes nothing.
+//     StaleAfter later, and the quorum falls by one on the edges that it observed, though
+//     never below one: with the store gone, a node's own probes speak alone. No edge is ever expired.
+//  5. More than half of the votes decide. A tie changes nothing, for this node's own
+//     network may be what is broken; but an edge whose lease has been heard to be lapsed
+//     for StaleAfter since that vote fell loses the tie: the lease is its own word, and
+//     such a silence no longer the restart of an agent. It is heard by none of those
+//     who must be able to drain it, and may answer this node alone. So an edge that
+//     lost its agent keeps its clients for StaleAfter, and for as long as two vantages
+//     that reach it outvote the lease; one that passes its lease is never taken out by
+//     one node's probes.
 //  6. An edge stays up for MinUp and down for its hold. The hold is MinDown, doubled
 //     each time the edge falls within MaxHold of its last rise, up to MaxHold.
 //
@@ -81,6 +88,7 @@ func (p Params) Scale(interval time.Duration) Params {
 type Observation struct {
 	Edge    region.EdgeID
 	Vantage string
+	Own     bool // it is the edge's own word: its lease, or the lack of it
 	OK      bool
 	At      time.Time
 	Reason  string // why not OK; of a closed set, for people

@@ -136,10 +136,14 @@ func parseEvent(t *testing.T, where string, edge region.EdgeID, words []string) 
 		at := start.Add(d)
 		switch verb {
 		case "ok":
-			events = append(events, event{at, vantage, func(r *Reducer) { r.Observe(Observation{Edge: edge, Vantage: vantage, OK: true, At: at}) }})
+			events = append(events, event{at, vantage, func(r *Reducer) {
+				r.Observe(Observation{Edge: edge, Vantage: vantage, Own: vantage == "store", OK: true, At: at})
+			}})
 		case "fail":
 			reason := strings.Join(words[3:], " ")
-			events = append(events, event{at, vantage, func(r *Reducer) { r.Observe(Observation{Edge: edge, Vantage: vantage, At: at, Reason: reason}) }})
+			events = append(events, event{at, vantage, func(r *Reducer) {
+				r.Observe(Observation{Edge: edge, Vantage: vantage, Own: vantage == "store", At: at, Reason: reason})
+			}})
 		case "stale":
 			events = append(events, event{at, vantage, func(r *Reducer) { r.Stale(vantage, at) }})
 		case "fresh":
@@ -182,7 +186,7 @@ func story(seed uint64) (instants [][]event) {
 				if rng.IntN(20) == 0 {
 					continue // a lost word
 				}
-				o := Observation{Edge: id, Vantage: vantage, OK: rng.Float64() >= bad[key], At: at, Reason: "timeout"}
+				o := Observation{Edge: id, Vantage: vantage, Own: vantage == "store", OK: rng.Float64() >= bad[key], At: at, Reason: "timeout"}
 				now = append(now, event{at, vantage, func(r *Reducer) { r.Observe(o) }})
 			}
 		}

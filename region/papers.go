@@ -3,6 +3,7 @@ package region
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -223,18 +224,33 @@ func (r *reader) refused(n *yaml.Node) map[residency.Jurisdiction]string {
 	return all
 }
 
-// dpfValid is the only flag of the law.
-const dpfValid = "dpf_valid"
+// The keys of law: its only flag, and how long a consult may go on whose law is gone.
+const (
+	dpfValid        = "dpf_valid"
+	withdrawalGrace = "withdrawal_grace"
+)
 
-// flags reads the law's flags that this deployment asserts.
-func (r *reader) flags(n *yaml.Node) map[string]bool {
-	all := map[string]bool{}
+const (
+	defaultGrace = 15 * time.Minute
+	maxGrace     = time.Hour
+)
+
+// law reads what this deployment says of the law at large.
+func (r *reader) law(n *yaml.Node) (flags map[string]bool, grace time.Duration) {
+	flags, grace = map[string]bool{}, defaultGrace
 	if n == nil {
-		return all
+		return flags, grace
 	}
-	s := r.section(n, n, "law", dpfValid)
+	s := r.section(n, n, "law", dpfValid, withdrawalGrace)
 	if v := s.get(dpfValid); v != nil {
-		all[dpfValid] = r.truth(v, "law: "+dpfValid)
+		flags[dpfValid] = r.truth(v, "law: "+dpfValid)
 	}
-	return all
+	if v := s.get(withdrawalGrace); v != nil {
+		d, err := time.ParseDuration(v.Value)
+		if v.Kind != yaml.ScalarNode || err != nil || d < 0 || d > maxGrace || v.ShortTag() != "!!str" {
+			r.fault(v, "law: %s: %s: want a duration with its unit from 0s to 60m, such as 15m", withdrawalGrace, shown(v))
+		}
+		grace = d
+	}
+	return flags, grace
 }

@@ -1,6 +1,7 @@
 package region
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -36,7 +37,7 @@ const (
 // [residency.Shipped] at the right scope. Whether it is wise is [Lint]'s business.
 func Parse(name string, data []byte) (*Map, error) {
 	r := &reader{file: name, lines: map[string]int{}}
-	m := &Map{file: name, lines: r.lines}
+	m := &Map{file: name, lines: r.lines, Digest: fmt.Sprintf("%.8x", sha256.Sum256(data))}
 	if root := r.document(data); root != nil {
 		r.deployment(root, m)
 	}
@@ -64,7 +65,7 @@ func (r *reader) deployment(root *yaml.Node, m *Map) {
 	m.Refused = r.refused(s.get("refused"))
 	m.Tenants = r.tenants(s.get("tenants"))
 	m.Geo = r.overrides(s.get("geo"))
-	m.Flags = r.flags(s.get("law"))
+	m.Flags, m.WithdrawalGrace = r.law(s.get("law"))
 	m.Consul = r.datacenters(s.get("consul"), m.Providers)
 }
 

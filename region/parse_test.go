@@ -134,6 +134,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		{"geo by point", m.Geo[1], Override{netip.MustParsePrefix("2001:db8::/32"), Place{"CA-QC", Point{46.81, -71.21}, true}}},
 		{"geo unlocated", m.Geo[2].Place, Place{"BV", Point{}, false}},
 		{"flags", m.Flags, map[string]bool{"dpf_valid": true}},
+		{"withdrawal grace", m.WithdrawalGrace, 90 * time.Second},
 		{"datacenters", m.Consul, []Datacenter{
 			{"us-1", "US-VA", "rhein", []string{"192.0.2.30:8500", "consul.us.example:8501"}},
 			{"eu", "DE", "nord", []string{"[2001:db8::30]:8500"}}}},
@@ -240,5 +241,23 @@ func TestDeadlinesAreAllTheDatesOfTheMap(t *testing.T) {
 		if !got[day(want)] {
 			t.Errorf("%s is in the map, and not among its deadlines", want)
 		}
+	}
+}
+
+func TestDigest(t *testing.T) {
+	b, err := os.ReadFile("../regions.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []string
+	for _, text := range [][]byte{b, b, append([]byte("# moved\n"), b...)} {
+		m, err := Parse("regions.yaml", text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, m.Digest)
+	}
+	if len(digests[0]) != 16 || digests[0] != digests[1] || digests[0] == digests[2] {
+		t.Errorf("digests %q of a map, the same and another", digests)
 	}
 }

@@ -34,7 +34,10 @@ type Map struct {
 	Refused   map[residency.Jurisdiction]string // explicit refusals, with the operator's reason
 	Geo       []Override                        // CIDR → place, before any database
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
-	Consul    []Datacenter                      // as the file orders them; empty: one store, not described
+	// WithdrawalGrace is how long a running consult goes on that no lawful place is left for.
+	WithdrawalGrace time.Duration
+	Digest          string       // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
+	Consul          []Datacenter // as the file orders them; empty: one store, not described
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand

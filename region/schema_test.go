@@ -39,6 +39,7 @@ var semantic = map[string]string{
 
 	"control-characters": "a schema for editors does not look into names",
 	"merge":              "merges are resolved before a schema sees the document",
+	"law-grace-long":     "a schema does not add up durations",
 	"documents":          "a schema sees one document",
 }
 
@@ -170,7 +171,7 @@ func TestSchemaKnowsTheLawsWords(t *testing.T) {
 		{"provider facts", s.Defs.Provider.Properties.Facts.PropertyNames.Enum, scope("provider")},
 		{"tenant facts", s.Defs.Tenant.Properties.Facts.PropertyNames.Enum, scope("tenant")},
 		{"overlays", s.Defs.Tenant.Properties.Overlays.Items.Enum, law.Overlays()},
-		{"flags", slices.Collect(maps.Keys(s.Properties.Law.Properties)), []string{dpfValid}},
+		{"flags", slices.Collect(maps.Keys(s.Properties.Law.Properties)), []string{dpfValid, withdrawalGrace}},
 	} {
 		if !slices.Equal(row.got, row.want) {
 			t.Errorf("%s: the schema has\n%q\nthe law has\n%q", row.name, row.got, row.want)

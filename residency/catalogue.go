@@ -1,7 +1,9 @@
 package residency
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -23,7 +25,9 @@ var Shipped = sync.OnceValue(func() *Law {
 // Law is one parsed catalogue. It is immutable and safe for concurrent use.
 type Law struct {
 	asOf     string
-	unknown  string // meta.default_for_unknown
+	bytes    [sha256.Size]byte // of the catalogue as parsed
+	digest   string            // of that and the flags
+	unknown  string            // meta.default_for_unknown
 	rows     map[Jurisdiction]*Row
 	overlays map[string]*Row
 	overlaid []string
@@ -233,5 +237,22 @@ func (l *Law) HomeOnly(j Jurisdiction, p Plane) bool {
 func (l *Law) With(flags map[string]bool) *Law {
 	n := *l
 	n.flags = maps.Clone(flags)
+	n.sign()
 	return &n
+}
+
+// Digest names the law: the catalogue's bytes and which flags are on, SHA-256 in 16 hex
+// digits. Two laws of one digest give the same verdicts.
+func (l *Law) Digest() string { return l.digest }
+
+// sign makes the digest.
+func (l *Law) sign() {
+	h := sha256.New()
+	h.Write(l.bytes[:])
+	for _, name := range slices.Sorted(maps.Keys(l.flags)) {
+		if l.flags[name] {
+			fmt.Fprintf(h, "%q", name)
+		}
+	}
+	l.digest = fmt.Sprintf("%.8x", h.Sum(nil))
 }

@@ -3,6 +3,7 @@ package residency
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -66,6 +67,8 @@ func Parse(data []byte) (*Law, error) {
 	p.bareNo(p.root)
 	p.all()
 	if len(p.faults) == 0 {
+		p.law.bytes = sha256.Sum256(data)
+		p.law.sign()
 		return p.law, nil
 	}
 	slices.SortFunc(p.faults, func(a, b fault) int { return cmp.Or(a.line-b.line, strings.Compare(a.text, b.text)) })

@@ -159,3 +159,26 @@ func read(t *testing.T, path string) []byte {
 	}
 	return b
 }
+
+// A digest names the bytes and the flags that are on, and nothing else.
+func TestDigest(t *testing.T) {
+	l := Shipped()
+	if len(l.Digest()) != 16 {
+		t.Fatalf("digest %q, want 16 hex digits", l.Digest())
+	}
+	again, err := Parse(shipped)
+	if err != nil || again.Digest() != l.Digest() {
+		t.Errorf("the same bytes: %q, %v, want %q", again.Digest(), err, l.Digest())
+	}
+	other, err := Parse(append([]byte("# read again\n"), shipped...))
+	if err != nil || other.Digest() == l.Digest() {
+		t.Errorf("other bytes: %q, %v", other.Digest(), err)
+	}
+	on, off := l.With(map[string]bool{"dpf_valid": true}), l.With(map[string]bool{"dpf_valid": false})
+	if on.Digest() == off.Digest() {
+		t.Error("a flag makes no difference")
+	}
+	if off.Digest() != l.With(nil).Digest() {
+		t.Error("a flag that is off is one that nobody asserts")
+	}
+}

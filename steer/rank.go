@@ -232,12 +232,8 @@ func (d *Decision) byEdge() {
 				code = residency.RegionFull
 				continue
 			}
-			load := 0
-			if e.Admits > 0 {
-				load = e.Load.Consults * 10 / e.Admits
-			}
 			d.Candidates = append(d.Candidates, Candidate{Region: l.Region, Edge: k, Km: l.Km, others: l.others,
-				hash: l.hash, load: load})
+				hash: l.hash, load: e.tenth()})
 			found = true
 		}
 		if !found {
@@ -326,4 +322,16 @@ func PrefixKey(p netip.Prefix) uint64 {
 	h := binary.BigEndian.Uint64(a[:8])*0x9e3779b97f4a7c15 ^ binary.BigEndian.Uint64(a[8:])*0xc2b2ae3d27d4eb4f ^ uint64(p.Bits())*0x165667b19e3779f9
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	return (h ^ h>>27) >> 56
+}
+
+// StoredIn is the first region of the map where evidence of the client's consult may be
+// written; empty where there is none.
+func StoredIn(w *World, c *Client) region.ID {
+	s := subject(w, c)
+	for i := range w.Regions {
+		if w.Law.Permits(residency.Stored, &w.Regions[i].Hop, &s, w.At).Permitted() {
+			return w.Regions[i].ID
+		}
+	}
+	return ""
 }

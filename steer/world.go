@@ -17,18 +17,34 @@ import (
 	"bailiwick/residency"
 )
 
-// World is everything that a decision depends on, folded by one writer (package
-// steer/world) and immutable from then on. A reader loads it once per request and
-// passes it down.
+// World is everything that a decision depends on, made by [Fold] and immutable from
+// then on. A reader loads it once per request and passes it down.
 type World struct {
-	Generation uint64    // grows by one each time this node folds a change
-	Applied    uint64    // the store revision of the region modes folded in
-	At         time.Time // when it was folded: facts and agreements expire against it
-	Law        *residency.Law
-	Map        *region.Map
-	Regions    []Region // parallel to Map.Regions
-	Keys       map[string]JoinKey
-	StoreUp    bool // false: the store's word is frozen at last known good
+	Generation uint64 // grows by one with each fold of this node
+	// Answers grows when any decision may differ from the last one's: two Worlds of one
+	// node that have the same Answers decide alike. 0: not known, made by hand.
+	Answers uint64
+	At      time.Time // when it was folded: facts and agreements expire against it
+	Wakes   time.Time // when time alone makes the next one
+
+	Law       *residency.Law
+	LawDigest string
+	Map       *region.Map
+	MapDigest string
+	Regions   []Region // parallel to Map.Regions
+	Keys      map[string]JoinKey
+
+	// Applied is, by datacenter of the store, the revision of the regions' modes that is
+	// folded in: every write of a mode there that is no newer. It never goes back.
+	Applied map[string]uint64
+	Away    map[string]bool // the datacenters whose word is frozen at last known good
+	StoreUp bool            // no datacenter is away
+	// Left are the map's edges that registered and have deregistered since: they are no
+	// candidates until they register again.
+	Left    map[region.EdgeID]bool
+	Doubted int // edges that vanished with most others, kept until their health is down
+
+	damping
 }
 
 // Region is one region of the map as it is now.
@@ -56,7 +72,7 @@ type Edge struct {
 	Health Health
 	Mode   Mode // the word on this edge alone: Draining while it stops or is in maintenance
 	Admits int  // consults at most; 0: no limit
-	Load   Load
+	Load   Load // at the fold: it may lag behind by less than makes a decision differ
 }
 
 // Load is what an edge holds. Only Consults count against Admits: a full standby must
@@ -99,6 +115,17 @@ func (h Health) String() string { return [...]string{"unknown", "up", "down"}[h]
 const fullPercent = 95
 
 func (e *Edge) full() bool { return e.Admits > 0 && e.Load.Consults*100 >= e.Admits*fullPercent }
+
+// Reaches tells whether the store of that datacenter answers, as far as is known.
+func (w *World) Reaches(datacenter string) bool { return !w.Away[datacenter] }
+
+// tenth is how many tenths of its seats are taken: what ranks an edge among others.
+func (e *Edge) tenth() int {
+	if e.Admits == 0 {
+		return 0
+	}
+	return e.Load.Consults * 10 / e.Admits
+}
 
 // RegionIndex is the index of id in w.Regions, or -1.
 func (w *World) RegionIndex(id region.ID) int {

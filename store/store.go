@@ -114,14 +114,6 @@ type Store interface {
 	Lock(ctx context.Context, key string) (Lock, error)
 }
 
-// Set is the stores of a deployment by the datacenter that each is: one without a name
-// where the map declares none. They know nothing of each other: losing one is its own
-// keys' matter, and revisions compare within one. A key lies in one of them, which its
-// name decides and not who writes it: a region's mode in that of the region's country
-// ([bailiwick/region.Map.Datacenter]), a consult's record where the law permits to store
-// it ([bailiwick/steer.RecordsIn]).
-type Set map[string]Store
-
 // Lock is one lock that is held.
 type Lock interface {
 	// Lost is closed when the lock can no longer be answered for, at the latest

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,7 +41,7 @@ func TestLink(t *testing.T) {
 		t.Errorf("hello: %+v, want neither park nor session", s.hello)
 	}
 	s.welcome(frankfurt)
-	if got, want := <-s.states, (signal.State{Mic: true}); got != want {
+	if got, want := s.state(), (signal.State{Mic: true}); got != want {
 		t.Errorf("state: %+v, want %+v", got, want)
 	}
 	s.refuse("token_expired", "")
@@ -71,7 +72,14 @@ func TestCall(t *testing.T) {
 	webtest.Wait(t, p.ctx, `document.getElementById("say").textContent.includes("The clinician is here.")`)
 	p.judge("call")
 
-	s.peers(signal.Peer{Participant: "p2", Role: "clinician", Connected: true})
+	// An edge of tomorrow says things that this page does not know.
+	if !slices.Contains(s.hello.Features, "move-first") {
+		t.Errorf("hello: features %q, want move-first among them", s.hello.Features)
+	}
+	s.send(map[string]any{"type": "withdrawal", "code": "home_only", "ends_at": "2026-11-27T08:00:00Z"})
+	s.send(map[string]any{"type": "peers", "epoch": 7, "peers": []any{
+		map[string]any{"participant": "p2", "role": "clinician", "connected": true, "mood": "calm"},
+	}})
 	p.shows("Camera is off")
 	p.shows("microphone off")
 	p.judge("call-peer-camera-off")
@@ -89,7 +97,7 @@ func TestCall(t *testing.T) {
 	p.state("audio-only")
 	p.shows("You chose sound only.")
 	p.title("In call, sound only")
-	if got, want := <-s.states, (signal.State{Mic: true}); got != want {
+	if got, want := s.state(), (signal.State{Mic: true}); got != want {
 		t.Errorf("state: %+v, want %+v", got, want)
 	}
 	p.judge("audio-only")
@@ -104,9 +112,7 @@ func TestCall(t *testing.T) {
 	p.focused("message-title")
 	p.judge("ended-left")
 	p.click(`[data-do="rejoin"]`)
-	again := e.seat(t)
-	again.welcome(frankfurt)
-	again.media()
+	e.carry(t, nil, frankfurt, nil)
 	p.state("call")
 	p.shows("Nobody else is here yet.")
 	p.judge("call-alone")

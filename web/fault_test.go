@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -71,7 +70,7 @@ func TestMoving(t *testing.T) {
 	p.shows("Moving your call to another server. Stay here.")
 	p.shows("Frankfurt am Main")
 	webtest.Wait(t, p.ctx, `[...document.querySelectorAll(".tile video")].some((v) => v.videoWidth > 0)`)
-	next.media()
+	next = there.carry(t, next, berlin, []signal.Peer{clinician})
 	p.state("call")
 	p.shows("Your call moved. It is still handled in Germany.")
 	p.shows("Your call is handled in Berlin, Germany.")
@@ -82,8 +81,7 @@ func TestMoving(t *testing.T) {
 	back := e.seat(t)
 	back.welcome(paris)
 	p.state("moving")
-	back.peers(clinician)
-	back.media()
+	e.carry(t, back, paris, []signal.Peer{clinician})
 	p.shows("Your call moved to Paris, France. The rules allow this.")
 }
 
@@ -101,9 +99,7 @@ func TestReconnecting(t *testing.T) {
 		t.Errorf("hello: session %q, want the one welcomed", quiet.hello.Session)
 	}
 	p.state("call")
-	quiet.welcome(frankfurt, signal.Standby{Edge: "de-ber-1", URL: standby.ws() + "/v1/join"})
-	quiet.peers(clinician)
-	quiet.media()
+	quiet = e.carry(t, quiet, frankfurt, []signal.Peer{clinician}, signal.Standby{Edge: "de-ber-1", URL: standby.ws() + "/v1/join"})
 	s.wait("end of the old leg's media", s.silent)
 	p.state("call")
 	if n := webtest.Eval[int](t, p.ctx, `document.querySelectorAll(".banner").length`); n != 0 {
@@ -129,26 +125,9 @@ func TestReconnecting(t *testing.T) {
 	if len(standby.seats) == 0 {
 		t.Error("standby: no attempt reached it")
 	}
-	rescue(t, p, standby)
+	standby.carry(t, nil, berlin, []signal.Peer{clinician})
 	p.state("call")
 	p.shows("Your call is handled in Berlin, Germany.")
-}
-
-// rescue welcomes the first hello that is still on the line.
-func rescue(t *testing.T, p tab, e *fakeEdge) {
-	t.Helper()
-	for {
-		s := e.seat(t)
-		select {
-		case <-s.gone:
-			continue
-		case <-time.After(100 * time.Millisecond): // a stale hello is one whose socket is being closed
-		}
-		s.welcome(berlin)
-		s.peers(clinician)
-		s.media()
-		return
-	}
 }
 
 // skipping lets a test jump ahead: the clock by skip(ms), and the long timers, once

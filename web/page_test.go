@@ -35,8 +35,7 @@ func (p tab) open(url string) { p.t.Helper(); p.do(chromedp.Navigate(url)) }
 
 func (p tab) click(selector string) {
 	p.t.Helper()
-	webtest.Wait(p.t, p.ctx, fmt.Sprintf(`document.querySelector(%q)?.checkVisibility()`, selector))
-	p.do(chromedp.Click(chromedp.CSS(selector)))
+	webtest.Click(p.t, p.ctx, selector)
 }
 
 // shows waits until the visible page holds the text.
@@ -122,10 +121,7 @@ func (p tab) call(e *fakeEdge, consult string, standby ...signal.Standby) *seat 
 	p.t.Helper()
 	p.open(e.link(consult, "patient"))
 	p.click("#join")
-	s := e.seat(p.t)
-	s.welcome(frankfurt, standby...)
-	s.peers(clinician)
-	s.media()
+	s := e.carry(p.t, nil, frankfurt, []signal.Peer{clinician}, standby...)
 	p.state("call")
 	webtest.Wait(p.t, p.ctx, `[...document.querySelectorAll(".tile video")].some((v) => v.videoWidth > 0 && !v.paused)`)
 	return s

@@ -4,11 +4,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -76,28 +73,4 @@ func (f *acmeFlags) caRoots() (*x509.CertPool, error) {
 		return nil, fmt.Errorf("--acme-root: %s: no certificate in it: want PEM", f.ACMERoot)
 	}
 	return pool, nil
-}
-
-// challenges is a DNS node's part in every order of certificates: its Lookup is for
-// geodns, and its Run registers the node, which answers on addr, as bailiwick-dns.
-func challenges(e *env, st store.Store, node string, addr netip.AddrPort, ns []netip.Addr) *acme.Challenges {
-	return acme.NewChallenges(st, node, registered(addr, ns), e.log)
-}
-
-// registered is where a DNS node that listens on addr is registered: Consul takes no address
-// that is unspecified. Of a node that listens on all of its own it is one of ns, what the zone
-// is told, else one of the machine's. People read it; orders go by the node's name.
-func registered(addr netip.AddrPort, ns []netip.Addr) netip.AddrPort {
-	if !addr.Addr().IsUnspecified() {
-		return addr
-	}
-	own, _ := net.InterfaceAddrs() // without them it is loopback
-	for _, a := range own {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-			if at, ok := netip.AddrFromSlice(n.IP); ok {
-				ns = append(slices.Clip(ns), at.Unmap())
-			}
-		}
-	}
-	return netip.AddrPortFrom(append(slices.Clip(ns), netip.MustParseAddr("127.0.0.1"))[0], addr.Port())
 }

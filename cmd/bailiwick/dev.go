@@ -17,13 +17,12 @@ import (
 
 	"bailiwick/consult/router"
 	"bailiwick/edge"
-	"bailiwick/geodns"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
 	"bailiwick/health"
+	"bailiwick/nameserver"
 	"bailiwick/region"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 type devCmd struct {
@@ -60,15 +59,14 @@ const (
 type dev struct {
 	node    *node
 	edges   []*edge.Edge
-	dns     *geodns.Server
+	dns     *nameserver.Server
 	console net.Listener
 	api     *edge.API
 	router  *router.Router
 	geo     atomic.Pointer[geo.Table]
 	zone    zoneFlags
-	secrets *cookies
-	keys    *signing // nil: the zone is unsigned
-	ca      *localCA // nil: plain HTTP
+	signing *nameserver.Signing // nil: the zone is unsigned
+	ca      *localCA            // nil: plain HTTP
 }
 
 func (c *devCmd) Run(e *env) error {
@@ -79,29 +77,30 @@ func (c *devCmd) Run(e *env) error {
 	return d.run(e)
 }
 
+// stores are embedded ones without --consul.
+func (c *devCmd) stores(m *region.Map) (store.Set, error) {
+	if c.Consul != "" {
+		return openStores(c.Consul, m)
+	}
+	set := store.Set{m.Datacenter(""): store.NewMemory()}
+	for i := range m.Consul {
+		set[m.Consul[i].Name] = store.NewMemory()
+	}
+	return set, nil
+}
+
 // open opens every listener, so that a busy port is told before anything runs.
 func (c *devCmd) open(e *env) (*dev, error) {
 	if _, err := netip.ParseAddr(c.Net + ".0.1"); err != nil || !strings.HasPrefix(c.Net, "127.") {
 		return nil, misuse{fmt.Errorf("--net %q: want the first two octets of a loopback address, such as 127.1", c.Net)}
 	}
-	var st store.Store = store.NewMemory()
-	if c.Consul != "" {
-		var err error
-		if st, err = consul.New(c.Consul, ""); err != nil {
-			return nil, misuse{err}
-		}
-	}
-	n, err := newNode(e, "dev", c.mapFlags, st, health.Production().Scale(devInterval), "")
+	n, err := newNode(e, "dev", c.mapFlags, c.stores, health.Production().Scale(devInterval), "")
 	if err != nil {
 		return nil, err
 	}
-	d := &dev{node: n, zone: c.zoneFlags, secrets: newCookies(st, e.log, time.Now())}
+	d := &dev{node: n, zone: c.zoneFlags}
 	if c.DNSSEC {
-		config, err := (&dnssecFlags{DNSSEC: true, Algorithm: uint8(dnssec.ECDSAP256)}).config("")
-		if err != nil {
-			return nil, err
-		}
-		d.keys, d.zone.signed = newSigning(config, st, e.log), true
+		d.signing = &nameserver.Signing{Policy: dnssec.DefaultPolicy(), Algorithm: dnssec.ECDSAP256}
 	}
 	if c.TLS {
 		if d.ca, err = openLocalCA(c.TLSDir, n.world.Current().Map.Zone, time.Now()); err != nil {
@@ -128,7 +127,7 @@ func (c *devCmd) open(e *env) (*dev, error) {
 
 func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	n := d.node
-	records, err := d.zone.records(m.Zone)
+	records, err := d.zone.records(m.Zone, d.signing != nil)
 	if err != nil {
 		return err
 	}
@@ -143,16 +142,10 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		config.NextProtos = []string{"h2", "http/1.1"}
 		d.console = tls.NewListener(d.console, config)
 	}
-	d.dns, err = geodns.Listen(geodns.Config{Addr: at.dns, Node: n.name, Zone: m.Zone, World: n.world.Current, Changes: n.world.Subscribe, Geo: d.geo.Load(),
-		Records: records, Secrets: d.secrets.Secrets, Log: n.e.log, Registry: n.metrics})
+	d.dns, err = nameserver.New(nameserver.Config{Node: n.name, Listen: at.dns, Records: records, ZoneFile: d.zone.ZoneFile, Geo: d.geo.Load(),
+		DNSSEC: d.signing, World: n.world, Store: n.first(), Metrics: n.metrics, Log: n.e.log})
 	if err != nil {
-		return fmt.Errorf("dns: %w", err)
-	}
-	if d.keys != nil {
-		d.keys.zone, d.keys.swap = m.Zone, d.dns.SetSigner
-		if err := d.keys.register(n.metrics, d.dns.SignatureExpires); err != nil {
-			return err
-		}
+		return err
 	}
 	origins := []string{"http:", "ws:"} // edges have an address of loopback each
 	if d.ca != nil {
@@ -160,9 +153,13 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	}
 	pages := pages(origins...)
 	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }
+	evidence, err := edge.NewEvidence(n.metrics)
+	if err != nil {
+		return err
+	}
 	for i, r := range m.Regions {
-		cfg := edge.Config{ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
-			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Store: n.store, APIKeys: []string{devKey}, Locate: locate,
+		cfg := edge.Config{Record: evidence.Record, ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
+			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, APIKeys: []string{devKey}, Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err
@@ -177,9 +174,9 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if err != nil {
 		return err
 	}
-	d.router = router.New(router.Config{World: n.world.Current, Store: n.store, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
-		Node: "console", Log: n.e.log})
-	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Store: n.store, Web: pages, Log: n.e.log, Metrics: n.metrics,
+	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
+		Record: evidence.Record, Node: "console", Log: n.e.log})
+	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: n.stores, Web: pages, Log: n.e.log, Metrics: n.metrics,
 		Rooms: func(id region.EdgeID) []edge.Room {
 			for _, ed := range d.edges {
 				if ed.Self().ID == id {
@@ -217,24 +214,13 @@ func (d *dev) close() {
 func (d *dev) run(e *env) error {
 	g, ctx := errgroup.WithContext(e.ctx)
 	d.node.follow(d.zone.ZoneFile)
-	zone := d.node.world.Current().Map.Zone // as the server was told it
 	d.node.run(ctx, g, func(m *region.Map) []string {
-		return []string{d.zone.reload(e, d.dns, zone), d.node.place(m, func(t *geo.Table) {
+		return []string{d.dns.Reload(), d.node.place(m, func(t *geo.Table) {
 			d.geo.Store(t)
 			d.dns.SetGeo(t)
 		})}
 	})
-	g.Go(func() error { return quiet(ctx, d.secrets.run(ctx)) })
-	trust := ""
-	if d.keys != nil {
-		d.keys.start(ctx)
-		var err error
-		if trust, err = d.keys.anchor(); err != nil {
-			e.log.Warn("no trust anchor to print", "err", err)
-		}
-		g.Go(func() error { return quiet(ctx, d.keys.run(ctx)) })
-	}
-	g.Go(func() error { return quiet(ctx, d.dns.Serve(ctx)) })
+	g.Go(func() error { return d.dns.Run(ctx) })
 	g.Go(func() error { return quiet(ctx, d.router.Run(ctx)) })
 	for _, ed := range d.edges {
 		g.Go(func() error { return ed.Run(ctx) })
@@ -248,12 +234,17 @@ func (d *dev) run(e *env) error {
 		return nil
 	})
 	g.Go(func() error { <-ctx.Done(); return srv.Close() })
-	g.Go(func() error { return d.announce(ctx, e, trust) })
+	g.Go(func() error { return d.announce(ctx, e) })
 	return g.Wait()
 }
 
-// announce prints ready once every edge is in the world and judged.
-func (d *dev) announce(ctx context.Context, e *env, trust string) error {
+// announce prints ready once DNS answers, and every edge is in the world and judged.
+func (d *dev) announce(ctx context.Context, e *env) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.dns.Ready():
+	}
 	changed, cancel := d.node.world.Subscribe()
 	defer cancel()
 	for !d.ready() {
@@ -265,6 +256,10 @@ func (d *dev) announce(ctx context.Context, e *env, trust string) error {
 	}
 	m := d.node.world.Current().Map
 	api, curl := "http://"+d.console.Addr().String(), "curl"
+	trust := ""
+	if ds := d.dns.Anchor(); ds != nil {
+		trust = fmt.Sprintf("  dnssec   trust anchor %s DS %d %d %d %s\n", ds.Hdr.Name, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest)
+	}
 	if d.ca != nil {
 		api, curl = "https://"+d.console.Addr().String(), "curl --cacert '"+d.ca.path+"'"
 		trust += fmt.Sprintf(`  ca       %s

@@ -17,6 +17,7 @@ import (
 	"bailiwick/geodns/check"
 	"bailiwick/geodns/geo"
 	"bailiwick/geodns/nodetest"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/region"
 	"bailiwick/residency"
 )
@@ -58,7 +59,7 @@ func TestDNSCheckReadsTheZoneFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	z, err := geodns.ParseRecords("media.example", path, []byte(text))
+	z, err := zonefile.Parse("media.example", path, []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func (c *dnsCheckCmd) zone() (z check.Zone, err error) {
 // nameServers are the zone file's; without NS records there it is ns1, with the
 // addresses given.
 func (c *dnsCheckCmd) nameServers(zone string) (map[string][]netip.Addr, error) {
-	if _, err := c.records(zone); err != nil { // with every fault that a node would find
+	if _, err := c.records(zone, false); err != nil { // with every fault that a node would find
 		return nil, err
 	}
 	own := map[string][]netip.Addr{"ns1." + zone: c.NS}

@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns/dnssec"
+	"bailiwick/nameserver"
 	"bailiwick/store"
 )
 
@@ -25,24 +26,21 @@ type dnssecFlags struct {
 	Parent    []serverAddr  `help:"Authoritative server of the parent zone, asked for the DS; repeat it for each. Without it a roll waits for bailiwick dns ds --confirm." placeholder:"ADDR"`
 }
 
-// config checks the flags.
-func (f *dnssecFlags) config(zone string) (c signingConfig, err error) {
-	c = signingConfig{policy: dnssec.DefaultPolicy(), algorithm: dnssec.Algorithm(f.Algorithm), split: f.Split, every: keysEvery}
-	c.policy.Lifetime = f.Lifetime
+// config checks the flags; nil without --dnssec.
+func (f *dnssecFlags) config() (*nameserver.Signing, error) {
+	s := &nameserver.Signing{Policy: dnssec.DefaultPolicy(), Algorithm: dnssec.Algorithm(f.Algorithm), Split: f.Split, Parent: addrPorts(f.Parent)}
+	s.Policy.Lifetime = f.Lifetime
 	switch {
-	case !f.DNSSEC && (f.Split || f.Lifetime != 0 || len(f.Parent) > 0 || c.algorithm != dnssec.ECDSAP256):
-		return c, errors.New("--dnssec-algorithm, --dnssec-split, --dnssec-lifetime and --parent want --dnssec")
-	case c.algorithm != dnssec.ECDSAP256 && c.algorithm != dnssec.Ed25519:
-		return c, fmt.Errorf("--dnssec-algorithm %d: want 13 (ECDSA P-256) or 15 (Ed25519)", f.Algorithm)
-	case f.Lifetime != 0 && f.Lifetime < c.policy.Shortest():
-		return c, fmt.Errorf("--dnssec-lifetime %s: a roll takes longer: want at least %s", f.Lifetime, c.policy.Shortest())
+	case !f.DNSSEC && (f.Split || f.Lifetime != 0 || len(f.Parent) > 0 || s.Algorithm != dnssec.ECDSAP256):
+		return nil, errors.New("--dnssec-algorithm, --dnssec-split, --dnssec-lifetime and --parent want --dnssec")
+	case s.Algorithm != dnssec.ECDSAP256 && s.Algorithm != dnssec.Ed25519:
+		return nil, fmt.Errorf("--dnssec-algorithm %d: want 13 (ECDSA P-256) or 15 (Ed25519)", f.Algorithm)
+	case f.Lifetime != 0 && f.Lifetime < s.Policy.Shortest():
+		return nil, fmt.Errorf("--dnssec-lifetime %s: a roll takes longer: want at least %s", f.Lifetime, s.Policy.Shortest())
+	case !f.DNSSEC:
+		return nil, nil
 	}
-	if len(f.Parent) > 0 {
-		c.parent = func(ctx context.Context, now time.Time) (*dnssec.Parent, error) {
-			return askParent(ctx, zone, f.Parent, now)
-		}
-	}
-	return c, nil
+	return s, nil
 }
 
 // keysFlags reach the keys of a zone.
@@ -57,9 +55,11 @@ func (f *keysFlags) open() (zone string, st store.Store, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if st, err = openStore(f.Consul, m, ""); err != nil {
+	set, err := openStores(f.Consul, m)
+	if err != nil {
 		return "", nil, err
 	}
+	st = set[m.Datacenter("")]
 	f.Consul = fmt.Sprint(st) // for away: the map may have named it
 	return m.Zone, st, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -86,11 +87,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	st, err := c.openStore(region.ID(c.Region))
-	if err != nil {
-		return err
-	}
-	n, err := newNode(e, c.ID, c.mapFlags, st, params(c.ProbeInterval), c.State)
+	n, err := newNode(e, c.ID, c.mapFlags, c.stores, params(c.ProbeInterval), c.State)
 	if err != nil {
 		return err
 	}
@@ -116,8 +113,16 @@ func (c *edgeCmd) Run(e *env) error {
 	if n.roots, err = c.roots(); err != nil {
 		return err
 	}
-	ed, err := edge.New(edge.Config{ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
-		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Seats, Linger: c.Linger, World: n.world, Store: n.store, APIKeys: keys, Locate: locate,
+	signer, err := n.signer(c.State)
+	if err != nil {
+		return err
+	}
+	evidence, err := edge.NewEvidence(n.metrics)
+	if err != nil {
+		return err
+	}
+	ed, err := edge.New(edge.Config{Signer: signer, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
+		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Seats, Linger: c.Linger, World: n.world, Stores: n.stores, APIKeys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
 		return listenError(err, "name another address with --listen, --public, --media, --turn or --turns")
@@ -143,6 +148,19 @@ func (c *edgeCmd) Run(e *env) error {
 		fmt.Fprintf(e.stdout, "  turns    %s\n", at)
 	}
 	return g.Wait()
+}
+
+// signer is the node's key of join links: that of its state, so that links which it makes
+// after a start without Consul are known to every edge, or one of this process alone.
+func (n *node) signer(state string) (*router.Signer, error) {
+	if state == "" {
+		return router.NewSigner()
+	}
+	s, err := router.OpenSigner(filepath.Join(state, n.name+".joinkey"))
+	if err != nil {
+		return nil, misuse{err}
+	}
+	return s, nil
 }
 
 // certificates is where the edge's TLS comes from; the zero value is plain HTTP. With

@@ -21,7 +21,7 @@ import (
 	"bailiwick/geodns/nodetest"
 	"bailiwick/health"
 	"bailiwick/region"
-	"bailiwick/store"
+	"bailiwick/tools/exectest"
 	"bailiwick/tools/logtest"
 )
 
@@ -51,7 +51,7 @@ func TestGeoDatabaseReload(t *testing.T) {
 	}
 	replace(german, 100)
 	log := new(logtest.Buffer)
-	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, store.NewMemory(), health.Production(), "")
+	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, new(devCmd).stores, health.Production(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestGeoDatabaseReload(t *testing.T) {
 	}
 	await := func(name, want string, seen int) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); strings.Count(log.String(), want) == seen; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(exectest.Patience); strings.Count(log.String(), want) == seen; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: no %q in the log: %s", name, want, log.String())
 			}

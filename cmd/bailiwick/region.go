@@ -16,8 +16,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"bailiwick/consult/router"
 	"bailiwick/edge"
+	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/steer/world"
@@ -64,7 +64,7 @@ func (f *apiFlags) call(ctx context.Context, method, path string, body, out any)
 	}
 	defer r.Body.Close()
 	if r.StatusCode >= 400 {
-		return problem(r, method+" "+q.URL.Redacted())
+		return refused(r, method+" "+q.URL.Redacted())
 	}
 	if out == nil {
 		return nil
@@ -75,10 +75,10 @@ func (f *apiFlags) call(ctx context.Context, method, path string, body, out any)
 	return nil
 }
 
-// problem words a problem document. What another command line would mend is
+// refused words a problem document. What another command line would mend is
 // misuse; a conflict and the node's own trouble are findings.
-func problem(r *http.Response, what string) error {
-	var p router.Problem
+func refused(r *http.Response, what string) error {
+	var p problem.Document
 	if json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&p) != nil || p.Code == "" {
 		return fmt.Errorf("%s: %s: is that a bailiwick node? --api names another", what, r.Status)
 	}

@@ -43,20 +43,5 @@ func openStores(flag string, m *region.Map) (store.Set, error) {
 	return set, nil
 }
 
-// openStore opens the store of a region's datacenter; no region's is the map's first.
-func openStore(flag string, m *region.Map, id region.ID) (store.Store, error) {
-	set, err := openStores(flag, m)
-	if err != nil {
-		return nil, err
-	}
-	return set[m.Datacenter(id)], nil
-}
-
-// openStore is that of a node.
-func (f *nodeFlags) openStore(id region.ID) (store.Store, error) {
-	m, err := readMap(f.Map)
-	if err != nil {
-		return nil, err
-	}
-	return openStore(f.Consul, m, id)
-}
+// stores are those of a node.
+func (f *nodeFlags) stores(m *region.Map) (store.Set, error) { return openStores(f.Consul, m) }

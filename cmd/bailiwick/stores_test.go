@@ -3,11 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"bailiwick/health"
 	"bailiwick/region"
 )
 
@@ -44,5 +48,51 @@ func TestOpenStores(t *testing.T) {
 	}
 	if _, err := openStores("ftp://192.0.2.9", &region.Map{}); !errors.As(err, new(misuse)) {
 		t.Errorf("a flag that names no agent: got %v, want a misuse", err)
+	}
+}
+
+// A node keeps to the datacenters that it started with: another map's would have no store.
+func TestNodeRefusesAnotherDatacenter(t *testing.T) {
+	shipped, err := os.ReadFile(shippedMap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, sample, _ := strings.Cut(string(shipped), "\n# consul:\n")
+	path := filepath.Join(t.TempDir(), "regions.yaml")
+	if err := os.WriteFile(path, []byte(before+"\nconsul:\n"+strings.ReplaceAll(sample, "# ", "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := func(path string) *region.Map {
+		m, err := readMap(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	open := func(path string) *node {
+		n, err := newNode(&env{log: slog.New(slog.DiscardHandler)}, "dns-1", mapFlags{Map: path}, new(devCmd).stores, health.Production(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	named, nameless := open(path), open(shippedMap)
+	if got := slices.Sorted(maps.Keys(named.stores)); fmt.Sprint(got) != "[au br ca eu gb us]" || named.first() != named.stores["eu"] {
+		t.Errorf("stores: got %v, the first is eu's: %t", got, named.first() == named.stores["eu"])
+	}
+	for _, c := range []struct {
+		name string
+		n    *node
+		m    *region.Map
+		ok   bool
+	}{
+		{"the same", named, read(path), true},
+		{"none any more", named, read(shippedMap), false},
+		{"described since", nameless, read(path), false},
+		{"none, as before", nameless, read(shippedMap), true},
+	} {
+		if err := c.n.holds(c.m); (err == nil) != c.ok {
+			t.Errorf("%s: got %v, want it taken: %t", c.name, err, c.ok)
+		}
 	}
 }

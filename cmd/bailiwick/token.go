@@ -64,8 +64,8 @@ func (c *tokenCmd) Run(e *env) error {
 }
 
 // claimNames are the claims in words, in print order.
-var claimNames = []struct{ claim, name string }{{"cst", "consult"}, {"sub", "participant"}, {"role", "role"}, {"jur", "jurisdictions"},
-	{"prio", "priority"}, {"edge", "edge"}, {"stb", "standby"}, {"ep", "epoch"}, {"e2ee", "e2ee"}, {"tnt", "tenant"}, {"tag", "tags"}}
+var claimNames = []struct{ claim, name string }{{"consult", "consult"}, {"sub", "participant"}, {"role", "role"}, {"jurisdictions", "jurisdictions"},
+	{"priority", "priority"}, {"edge", "edge"}, {"standby", "standby"}, {"epoch", "epoch"}, {"e2ee", "e2ee"}, {"tenant", "tenant"}, {"tags", "tags"}}
 
 func printClaims(w io.Writer, claims map[string]any) error {
 	for _, n := range claimNames {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -32,16 +33,16 @@ func (r *Router) explain(w http.ResponseWriter, q *http.Request) {
 
 // Explain ranks for an address or a country as DNS and the router do and words
 // the decision; exactly one of ip and country must be set.
-func Explain(w *steer.World, locate Locator, ip, country string, overlays []string, e2ee bool) (*Explanation, *Problem) {
+func Explain(w *steer.World, locate Locator, ip, country string, overlays []string, e2ee bool) (*Explanation, *problem.Document) {
 	c := &steer.Client{E2EE: e2ee}
 	x := &Explanation{}
 	switch {
 	case (ip == "") == (country == ""):
-		return nil, NewProblem("bad_request", "give one of ip and country")
+		return nil, problem.New("bad_request", "give one of ip and country")
 	case country != "":
 		j, err := residency.ParseJurisdiction(country)
 		if err != nil {
-			return nil, NewProblem("bad_request", err.Error())
+			return nil, problem.New("bad_request", err.Error())
 		}
 		at, ok := region.Locate(j)
 		c.Participants = []residency.Jurisdiction{j}
@@ -50,10 +51,10 @@ func Explain(w *steer.World, locate Locator, ip, country string, overlays []stri
 	default:
 		addr, err := netip.ParseAddr(ip)
 		if err != nil {
-			return nil, NewProblem("bad_request", "ip: "+err.Error())
+			return nil, problem.New("bad_request", "ip: "+err.Error())
 		}
 		if locate == nil {
-			return nil, NewProblem("bad_request", "this node has no geo database: ask by country, or start it with --geo")
+			return nil, problem.New("bad_request", "this node has no geo database: ask by country, or start it with --geo")
 		}
 		place, prefix := locate(addr)
 		x.Prefix = prefix.String()
@@ -64,7 +65,7 @@ func Explain(w *steer.World, locate Locator, ip, country string, overlays []stri
 	if len(overlays) > 0 {
 		for _, o := range overlays {
 			if !slices.Contains(w.Law.Overlays(), o) {
-				return nil, NewProblem("bad_request", "overlay "+o+" is not in the law catalogue")
+				return nil, problem.New("bad_request", "overlay "+o+" is not in the law catalogue")
 			}
 		}
 		t := residency.Tenant{}

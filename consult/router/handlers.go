@@ -1,33 +1,18 @@
 package router
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
 	"bailiwick/consult"
+	"bailiwick/problem"
 	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
 	"bailiwick/store"
 )
-
-// maxBody is the largest request body in bytes.
-const maxBody = 64 << 10
-
-// ReadBody reads a bounded body; a fault is a *Problem.
-func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Problem) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, NewProblem("body_too_large", "send at most 65536 bytes")
-	case err != nil:
-		return nil, NewProblem("bad_request", "body: "+err.Error())
-	}
-	return b, nil
-}
 
 // reply is a consult as the API shows it.
 type reply struct {
@@ -35,6 +20,7 @@ type reply struct {
 	Placement    placed     `json:"placement"`
 	Priority     string     `json:"priority"`
 	Ended        bool       `json:"ended,omitempty"`
+	Recorded     bool       `json:"recorded"` // false: the store is away and is told later
 	Participants []seatOf   `json:"participants"`
 	Expires      time.Time  `json:"expires"`
 }
@@ -53,8 +39,8 @@ type seatOf struct {
 	Token string                `json:"token,omitempty"`
 }
 
-func replyOf(p *consult.Placement) reply {
-	r := reply{ID: p.ID, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
+func replyOf(p *consult.Placement, recorded bool) reply {
+	r := reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
 		Placement: placed{Region: p.Region, Edge: p.Edge, Standby: p.Standby, Epoch: p.Epoch}}
 	if r.Placement.Standby == nil {
 		r.Placement.Standby = []region.EdgeID{}
@@ -66,7 +52,7 @@ func replyOf(p *consult.Placement) reply {
 }
 
 func (r *Router) create(w http.ResponseWriter, q *http.Request) {
-	body, bad := ReadBody(w, q)
+	body, bad := problem.ReadBody(w, q)
 	if bad != nil {
 		bad.Write(w)
 		return
@@ -74,18 +60,23 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 	world := r.World()
 	p, err := consult.ParseRequest(body, world.Map)
 	if err != nil {
-		NewProblem("bad_request", err.Error()).Write(w)
+		problem.New("bad_request", err.Error()).Write(w)
 		return
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	p.ID = consult.ID(newID("c"))
+	dc, lawful := r.datacenter(world, p)
+	p.Consult = consult.ID(newID("c")).In(dc)
 	p.Created, p.Expires = now, now.Add(consult.Life)
 	for i := range p.Participants {
 		p.Participants[i].ID = consult.ParticipantID(newID("p"))
 	}
-	if refused := r.Place(p); refused != nil {
+	if refused := r.place(world, p, now); refused != nil {
 		r.Log.Info("consult refused", "code", refused.Code, "problem", refused.ID)
 		refused.Write(w)
+		return
+	}
+	if !lawful {
+		problem.New(string(residency.StoredNowhere), "the law permits the consult's record in no datacenter of consul: in regions.yaml; bailiwick check says which are missing").Write(w)
 		return
 	}
 	out, err := r.mint(p, now)
@@ -93,19 +84,32 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		r.fail(w, "consult: mint tokens", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
-	defer cancel()
-	if err := r.save(ctx, p, 0); err != nil {
+	if out.Recorded, err = r.Records.Create(q.Context(), p); err != nil {
 		r.fail(w, "consult: write placement", err)
 		return
 	}
-	r.Log.Info("consult placed", "consult", p.ID, "region", p.Region, "to", p.Edge, "generation", world.Generation)
+	r.Log.Info("consult placed", "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", out.Recorded, "generation", world.Generation)
 	writeJSON(w, http.StatusCreated, out)
+}
+
+// datacenter is where the consult's record may lie: the first of those that the law permits,
+// home's before others, whose store answers; or else the first.
+func (r *Router) datacenter(w *steer.World, p *consult.Placement) (name string, lawful bool) {
+	names := steer.RecordsIn(w, p.Client(w.Map))
+	for _, dc := range names {
+		if r.Records.reach(consult.ID("c").In(dc)) != nil {
+			return dc, true
+		}
+	}
+	if len(names) == 0 {
+		return "", false
+	}
+	return names[0], true
 }
 
 // mint signs one token a participant and words the reply.
 func (r *Router) mint(p *consult.Placement, now time.Time) (reply, error) {
-	out := replyOf(p)
+	out := replyOf(p, true)
 	_, edge := r.World().Edge(p.Edge)
 	for i := range p.Participants {
 		t := p.Token(i, now)
@@ -115,49 +119,57 @@ func (r *Router) mint(p *consult.Placement, now time.Time) (reply, error) {
 		}
 		out.Participants[i].Token = token
 		if edge != nil {
-			out.Participants[i].URL = JoinURL(edge.Host, p.ID, token)
+			out.Participants[i].URL = JoinURL(edge.Host, p.Consult, token)
 		}
 	}
 	return out, nil
 }
 
 func (r *Router) get(w http.ResponseWriter, q *http.Request) {
-	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
-	defer cancel()
-	p, _, err := r.load(ctx, consult.ID(q.PathValue("id")))
+	id := consult.ID(q.PathValue("id"))
+	p, recorded, err := r.Records.Read(q.Context(), id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && r.Hosted != nil {
+		if held := r.Hosted(id); held != nil {
+			p, err = held, nil
+		}
+	}
 	if err != nil {
 		r.fail(w, "consult: read placement", err)
 		return
 	}
-	writeJSON(w, http.StatusOK, replyOf(&p))
+	writeJSON(w, http.StatusOK, replyOf(p, recorded))
 }
 
 func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
-	ctx, cancel := context.WithTimeout(q.Context(), storeTimeout)
-	defer cancel()
-	for {
-		p, rev, err := r.load(ctx, consult.ID(q.PathValue("id")))
-		if err == nil && !p.Ended {
-			p.Ended = true
-			if err = r.save(ctx, &p, rev); errors.Is(err, store.ErrConflict) {
-				continue
-			}
+	id, now := consult.ID(q.PathValue("id")), time.Now().UTC()
+	if r.Hosted != nil {
+		if held := r.Hosted(id); held != nil {
+			r.Records.Learn(held)
 		}
-		if err != nil {
-			r.fail(w, "consult: end", err)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
+	}
+	p, recorded, err := r.Records.End(q.Context(), id, now)
+	if err != nil {
+		r.fail(w, "consult: end", err)
 		return
 	}
+	if r.Hear != nil {
+		r.Hear(p.Notice())
+	}
+	r.record(consult.Evidence{At: now, By: r.Self, Did: consult.Ended, Consult: id, Epoch: p.Epoch, Edge: p.Edge, Reason: "done"})
+	r.Log.Info("consult ended", "consult", id, "recorded", recorded)
+	if !recorded {
+		writeJSON(w, http.StatusAccepted, replyOf(p, false))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // fail answers an error of the store or of this process; only the log has the cause.
 func (r *Router) fail(w http.ResponseWriter, what string, err error) {
-	p := NewProblem("store_unavailable", "try again; running calls are not affected")
+	p := problem.New("store_unavailable", "try again, or ask the node that made the consult; running calls are not affected")
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		p = NewProblem("not_found", "no consult of that id is on record: it was never made, or it has expired")
+		p = problem.New("not_found", "no consult of that id is on record: it was never made, or it has expired")
 		p.Write(w)
 		return
 	}

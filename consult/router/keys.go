@@ -6,7 +6,11 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 	"time"
 
 	"bailiwick/consult"
@@ -14,8 +18,10 @@ import (
 	"bailiwick/store"
 )
 
-// Signer holds one process's key pair for join tokens. The private half never
-// leaves it; the public half goes to the store, where every edge finds it.
+// Signer holds one node's key pair for join tokens. The public half goes to the store,
+// where every edge finds it; the private half stays in the process, or in a file of the
+// node's own state, so that a node that starts while the store is away makes links that
+// every edge knows already (ADR 5).
 type Signer struct {
 	KID string
 	key ed25519.PrivateKey
@@ -28,6 +34,48 @@ func NewSigner() (*Signer, error) {
 		return nil, fmt.Errorf("join key: %w", err)
 	}
 	return &Signer{KID: newID("k"), key: key}, nil
+}
+
+// keptKey is the file of a key pair.
+type keptKey struct {
+	KID  string `json:"kid"`
+	Seed []byte `json:"seed"` // RFC 8032 section 5.1.5
+}
+
+// OpenSigner takes the key pair of the file at path, or draws one and keeps it there, for
+// its owner alone to read. A file that is not a key is an error and stays as it is.
+func OpenSigner(path string) (*Signer, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		s, err := NewSigner()
+		if err != nil {
+			return nil, err
+		}
+		b, err := json.Marshal(keptKey{s.KID, s.key.Seed()})
+		if err == nil {
+			err = store.WriteFile(path, b)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("join key: %w", err)
+		}
+		return s, nil
+	}
+	var k keptKey
+	if err == nil {
+		err = json.Unmarshal(b, &k)
+	}
+	if err == nil && (len(k.Seed) != ed25519.SeedSize || !validKID(k.KID)) {
+		err = errors.New("not a key of this program")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("join key %s: %w: remove the file, and a new key is drawn", path, err)
+	}
+	return &Signer{KID: k.KID, key: ed25519.NewKeyFromSeed(k.Seed)}, nil
+}
+
+// validKID tells whether a name is one that newID makes: it becomes part of a store key.
+func validKID(kid string) bool {
+	return len(kid) == 17 && kid[0] == 'k' && strings.Trim(kid[1:], "abcdefghijklmnopqrstuvwxyz234567") == ""
 }
 
 // Sign makes the JWT of a token.
@@ -72,3 +120,6 @@ func (s *Signer) Publish(ctx context.Context, st store.Store, node string, now t
 // Public is the key itself, for a process that verifies its own tokens before
 // the store has told it.
 func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
+
+// newID is a random name of 80 bits, in lower-case letters and digits.
+func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:16]) }

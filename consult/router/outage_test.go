@@ -36,7 +36,7 @@ func TestRunLogsAnOutageOnce(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		st, log := &away{Store: store.NewMemory()}, new(logtest.Buffer)
-		r := New(Config{Store: st, Signer: signer, Node: "n", Log: slog.New(slog.NewTextHandler(log, nil))})
+		r := New(Config{Stores: map[string]store.Store{"": st}, Signer: signer, Node: "n", Log: slog.New(slog.NewTextHandler(log, nil))})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()

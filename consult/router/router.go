@@ -1,17 +1,14 @@
 // Package router is the consult API: it places consults by steer.Rank, writes the
 // placement by compare-and-swap, mints join tokens, and explains decisions.
 //
-// It holds no consult in memory: the store has the placement, the token has the
-// rest. It does no ranking of its own and knows no media.
+// The store has the placements, tokens have all that an edge needs; [Records] bridges the
+// time without a store. It does no ranking of its own, knows no media, and moves nothing:
+// running consults are package failover's.
 package router
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -19,6 +16,8 @@ import (
 	"time"
 
 	"bailiwick/consult"
+	"bailiwick/problem"
+	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/store"
 )
@@ -26,32 +25,37 @@ import (
 // Config is what a Router needs. World must not block.
 type Config struct {
 	World   func() *steer.World
-	Store   store.Store
+	Stores  store.Set
 	Signer  *Signer
-	APIKeys []string // of backends and operators; none: every call is refused
-	Locate  Locator  // nil: no question by address can be answered
-	Node    string   // this process, for the published key
-	Log     *slog.Logger
+	APIKeys []string      // of backends and operators; none: every call is refused
+	Locate  Locator       // nil: no question by address can be answered
+	Node    string        // this process, for the published key
+	Self    region.EdgeID // the edge that it is part of; empty: none
+	// Record takes each decision as evidence; nil takes none.
+	Record consult.Record
+	// Hosted is a consult that runs in this process; nil, or a nil result: it does not.
+	Hosted func(consult.ID) *consult.Placement
+	// Hear is told at once of a consult that was ended here; nil: nobody is.
+	Hear func(consult.Notice)
+	Log  *slog.Logger
 }
 
 // Router is safe for concurrent use.
 type Router struct {
 	Config
+	Records   *Records
 	decisions sync.Pool
 	keys      [][sha256.Size]byte
 }
 
 // New makes a Router.
 func New(cfg Config) *Router {
-	r := &Router{Config: cfg, decisions: sync.Pool{New: func() any { return new(steer.Decision) }}}
+	r := &Router{Config: cfg, Records: NewRecords(cfg.Stores, cfg.World, cfg.Log), decisions: sync.Pool{New: func() any { return new(steer.Decision) }}}
 	for _, k := range cfg.APIKeys {
 		r.keys = append(r.keys, sha256.Sum256([]byte(k)))
 	}
 	return r
 }
-
-// storeTimeout bounds each exchange with the store.
-const storeTimeout = 3 * time.Second
 
 // Authorized tells whether the request carries an API key, in constant time.
 func (r *Router) Authorized(q *http.Request) bool {
@@ -68,7 +72,7 @@ func (r *Router) Authorized(q *http.Request) bool {
 func (r *Router) RequireKey(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
 		if !r.Authorized(q) {
-			NewProblem("unauthorized", "send Authorization: Bearer KEY, with a key this deployment was started with").Write(w)
+			problem.New("unauthorized", "send Authorization: Bearer KEY, with a key this deployment was started with").Write(w)
 			return
 		}
 		h(w, q)
@@ -83,67 +87,30 @@ func (r *Router) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/explain", r.RequireKey(r.explain))
 }
 
-// Place ranks the consult and writes its choice into p with the next epoch; it
-// does not touch the store. A refusal is a *Problem, never nil and never both.
-func (r *Router) Place(p *consult.Placement) *Problem {
-	w := r.World()
+// place ranks the consult and writes its choice into p with the next epoch; it does not
+// touch the store.
+func (r *Router) place(w *steer.World, p *consult.Placement, now time.Time) *problem.Document {
 	d := r.decisions.Get().(*steer.Decision)
 	defer r.decisions.Put(d)
-	steer.Rank(w, p.Client(w.Map), d)
+	c := p.Client(w.Map)
+	steer.Rank(w, c, d)
+	e := consult.Evidence{At: now, By: r.Self, Did: consult.Placed, Consult: p.Consult, Generation: w.Generation, Store: steer.StoredIn(w, c)}
 	if len(d.Candidates) == 0 {
-		return Refusal(d)
+		refused := problem.Refusal(d)
+		e.Did, e.Reason, e.Verdict = consult.Refused, refused.Code, d.Refused[0]
+		r.record(e)
+		return refused
 	}
 	p.Place(d)
+	e.Edge, e.Epoch, e.Reason = p.Edge, p.Epoch, "new"
+	r.record(e)
 	return nil
 }
 
-// ErrRefused is returned by Replace when there is no lawful place to go: the
-// consult stays where it is.
-var ErrRefused = errors.New("no lawful region can take the consult")
-
-// Replace moves a placement that stands at epoch to the best edge there is now,
-// by CAS. When somebody else already moved it, theirs is returned: the highest
-// epoch wins.
-func (r *Router) Replace(ctx context.Context, id consult.ID, epoch uint64) (consult.Placement, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	for {
-		p, rev, err := r.load(ctx, id)
-		if err != nil || p.Ended || p.Epoch > epoch {
-			return p, err
-		}
-		from := p.Edge
-		if refused := r.Place(&p); refused != nil {
-			return p, fmt.Errorf("consult %s: %w: %s", id, ErrRefused, refused.Code)
-		}
-		if p.Edge == from {
-			return p, fmt.Errorf("consult %s: %w: %s is still the best there is", id, ErrRefused, from)
-		}
-		switch err := r.save(ctx, &p, rev); {
-		case err == nil:
-			return p, nil
-		case !errors.Is(err, store.ErrConflict):
-			return p, err
-		}
+func (r *Router) record(e consult.Evidence) {
+	if r.Record != nil {
+		r.Record(e)
 	}
-}
-
-func (r *Router) load(ctx context.Context, id consult.ID) (consult.Placement, uint64, error) {
-	e, err := r.Store.Get(ctx, id.Key())
-	if err != nil {
-		return consult.Placement{}, 0, err
-	}
-	p, err := consult.ParsePlacement(e.Value)
-	return p, e.Rev, err
-}
-
-func (r *Router) save(ctx context.Context, p *consult.Placement, rev uint64) error {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	_, err = r.Store.CAS(ctx, p.ID.Key(), b, rev)
-	return err
 }
 
 // JoinURL is where a participant's browser opens the consult: the token sits in

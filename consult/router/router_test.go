@@ -1,9 +1,7 @@
 package router
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +16,7 @@ import (
 	"crypto/ed25519"
 
 	"bailiwick/consult"
+	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -46,7 +45,7 @@ func testWorld() *steer.World {
 	}{{"de-ber", "DE", 52.5, 13.4}, {"de-fra", "DE", 50.1, 8.7}, {"us-iad", "US-VA", 39, -77.5}} {
 		m.Regions = append(m.Regions, region.Region{ID: r.id, Provider: "p", Place: region.Place{Jurisdiction: r.at, Point: region.Point{Lat: r.lat, Lon: r.lon}, Located: true}})
 	}
-	w := &steer.World{Generation: 7, At: time.Now(), Law: residency.Shipped(), Map: m}
+	w := &steer.World{Generation: 7, StoreUp: true, At: time.Now(), Law: residency.Shipped(), Map: m}
 	for i := range m.Regions {
 		r := &m.Regions[i]
 		w.Regions = append(w.Regions, steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{{ID: region.EdgeID(r.ID + "-1"), Host: "http://" + string(r.ID), Health: steer.Up, Admits: 10}}})
@@ -68,7 +67,7 @@ func start(t *testing.T, st store.Store) *fixture {
 	}
 	f := &fixture{}
 	f.world.Store(testWorld())
-	f.Router = New(Config{World: f.world.Load, Store: st, Signer: signer, APIKeys: []string{"secret", "other"}, Node: "n", Log: slog.New(slog.DiscardHandler),
+	f.Router = New(Config{World: f.world.Load, Stores: map[string]store.Store{"": st}, Signer: signer, APIKeys: []string{"secret", "other"}, Node: "n", Log: slog.New(slog.DiscardHandler),
 		Locate: func(a netip.Addr) (region.Place, netip.Prefix) {
 			p, _ := a.Prefix(24)
 			return region.Place{Jurisdiction: "DE", Point: region.Point{Lat: 50, Lon: 8}, Located: true}, p
@@ -155,7 +154,7 @@ func TestProblems(t *testing.T) {
 		{"no key", "POST", "/v1/consults", "", two("DE", "DE"), 401, "unauthorized"},
 		{"wrong key", "POST", "/v1/consults", "guess", two("DE", "DE"), 401, "unauthorized"},
 		{"not json", "POST", "/v1/consults", "secret", "hello", 400, "bad_request"},
-		{"too large", "POST", "/v1/consults", "secret", `{"tenant":"` + strings.Repeat("x", maxBody) + `"}`, 413, "body_too_large"},
+		{"too large", "POST", "/v1/consults", "secret", `{"tenant":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "body_too_large"},
 		{"home-only law", "POST", "/v1/consults", "secret", two("AE", "AE"), 422, "home_only"},
 		{"unknown country", "POST", "/v1/consults", "secret", two("ZZ", "DE"), 422, "policy_missing"},
 		{"no such consult", "GET", "/v1/consults/cnope", "secret", "", 404, "not_found"},
@@ -166,7 +165,7 @@ func TestProblems(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var p Problem
+			var p problem.Document
 			if status := f.call(t, tt.method, tt.path, tt.key, tt.body, &p); status != tt.status || p.Status != tt.status || p.Code != tt.code {
 				t.Errorf("got %d %+v, want %d %s", status, p, tt.status, tt.code)
 			}
@@ -179,7 +178,7 @@ func TestProblems(t *testing.T) {
 
 func TestRefusalNamesRuleAndCitation(t *testing.T) {
 	f := start(t, store.NewMemory())
-	var p Problem
+	var p problem.Document
 	f.call(t, "POST", "/v1/consults", "secret", two("AE", "DE"), &p)
 	if p.Jurisdiction != "AE" || len(p.Citation) == 0 || !strings.Contains(p.Citation[0], "Federal Law 2/2019") || p.AsOf != residency.Shipped().AsOf() {
 		t.Errorf("problem %+v does not cite the law of AE", p)
@@ -211,111 +210,14 @@ func TestExplainIsTheDecision(t *testing.T) {
 func place(t *testing.T, f *fixture) *consult.Placement {
 	t.Helper()
 	var c reply
-	f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c)
-	p, _, err := f.load(t.Context(), c.ID)
+	if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated {
+		t.Fatalf("POST: %d", code)
+	}
+	p, _, err := f.Records.Read(t.Context(), c.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &p
-}
-
-func TestReplaceMovesToTheNextLawfulRegion(t *testing.T) {
-	f := start(t, store.NewMemory())
-	p := place(t, f)
-	w := testWorld()
-	w.Regions[0].Mode = steer.Down
-	f.world.Store(w)
-	moved, err := f.Replace(t.Context(), p.ID, p.Epoch)
-	if err != nil || moved.Edge != "de-fra-1" || moved.Epoch != 2 {
-		t.Fatalf("moved to %+v, %v", moved, err)
-	}
-	// Another node that still believes in epoch 1 gets the placement there is.
-	again, err := f.Replace(t.Context(), p.ID, 1)
-	if err != nil || again.Epoch != 2 || again.Edge != "de-fra-1" {
-		t.Errorf("late replace gave %+v, %v", again, err)
-	}
-	w = testWorld()
-	w.Regions[0].Mode, w.Regions[1].Mode = steer.Down, steer.Down
-	f.world.Store(w)
-	if stays, err := f.Replace(t.Context(), p.ID, 2); !errors.Is(err, ErrRefused) {
-		t.Errorf("with no lawful region left: %+v, %v; want ErrRefused, never us-iad", stays, err)
-	}
-}
-
-func TestReplaceByManyWritesOneEpoch(t *testing.T) {
-	f := start(t, store.NewMemory())
-	p := place(t, f)
-	w := testWorld()
-	w.Regions[0].Mode = steer.Down
-	f.world.Store(w)
-	got := make(chan uint64, 20)
-	for range cap(got) {
-		go func() {
-			m, err := f.Replace(context.Background(), p.ID, 1)
-			if err != nil {
-				t.Error(err)
-			}
-			got <- m.Epoch
-		}()
-	}
-	for range cap(got) {
-		if e := <-got; e != 2 {
-			t.Errorf("epoch %d, want 2 for all", e)
-		}
-	}
-}
-
-// gone is a store that cannot be reached.
-type gone struct{ store.Store }
-
-var errGone = errors.New("connection refused")
-
-func (gone) CAS(context.Context, string, []byte, uint64) (store.Entry, error) {
-	return store.Entry{}, errGone
-}
-func (gone) Get(context.Context, string) (store.Entry, error) { return store.Entry{}, errGone }
-
-func TestStoreGoneIsSaidAndNothingIsPlaced(t *testing.T) {
-	f := start(t, gone{store.NewMemory()})
-	for _, q := range []struct{ method, path, body string }{{"POST", "/v1/consults", two("DE", "DE")}, {"GET", "/v1/consults/c1", ""}, {"DELETE", "/v1/consults/c1", ""}} {
-		var p Problem
-		if code := f.call(t, q.method, q.path, "secret", q.body, &p); code != 503 || p.Code != "store_unavailable" {
-			t.Errorf("%s: %d %s", q.method, code, p.Code)
-		}
-	}
-}
-
-func TestKeepPublishesAndSweeps(t *testing.T) {
-	st := store.NewMemory()
-	f := start(t, st)
-	p := place(t, f)
-	old := *p
-	old.ID, old.Expires = "cold", time.Now().Add(-time.Minute)
-	if err := f.save(t.Context(), &old, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.keep(t.Context(), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	e, err := st.Get(t.Context(), KeysPrefix+f.Signer.KID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if k, err := ParseKey(e.Value); err != nil || string(k.Public) != string(f.Signer.Public()) {
-		t.Errorf("published key %+v, %v", k, err)
-	}
-	if _, err := st.Get(t.Context(), old.ID.Key()); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("the expired placement was not swept: %v", err)
-	}
-	if _, err := st.Get(t.Context(), p.ID.Key()); err != nil {
-		t.Errorf("a placement in use was swept: %v", err)
-	}
-	if err := f.keep(t.Context(), time.Now().Add(48*time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := st.Get(t.Context(), KeysPrefix+f.Signer.KID); err != nil {
-		t.Errorf("a process swept its own key: %v", err)
-	}
+	return p
 }
 
 func TestParseKeyRefusesNonsense(t *testing.T) {

@@ -20,10 +20,11 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/signal"
+	"bailiwick/tools/exectest"
 )
 
 // patience is when a test gives an event up. Nothing waits that long unless it fails.
-const patience = 20 * time.Second
+const patience = exectest.Patience
 
 func listen(t *testing.T) *SFU {
 	t.Helper()

@@ -69,6 +69,12 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 	return nil
 }
 
+func (r *room) holds(who, session string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.seats, func(p *participant) bool { return p.id == who && p.session.id == session })
+}
+
 // leave reports whether the room is empty now.
 func (r *room) leave(x *Session) (empty bool) {
 	r.mu.Lock()

@@ -154,6 +154,14 @@ func (s *SFU) seat(roomID string, seat Seat, session string, x *Session) error {
 	return nil
 }
 
+// Holds tells whether the participant's seat is that session's: who gives it resumes.
+func (s *SFU) Holds(roomID, participant, session string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rooms[roomID]
+	return r != nil && session != "" && r.holds(participant, session)
+}
+
 // leave frees the session's seat unless a newer session has it, and forgets a room
 // that nobody is in.
 func (s *SFU) leave(x *Session) {

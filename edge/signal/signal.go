@@ -1,14 +1,17 @@
 // Package signal is the join protocol's vocabulary: the messages of the WebSocket
-// /v1/join as docs/protocol.md section 3 has them, and their strict decoding.
+// /v1/join as docs/protocol.md section 3 has them, and their decoding.
 //
 // It holds no connection, room or clock. A decoded message is within the limits
-// below; whether it is allowed now is the room's business.
+// below; whether it is allowed now is the room's business. Page and edge differ in version
+// at every move and upgrade: fields and types that are not known here are ignored, and
+// hello and welcome name the features that each side has.
 package signal
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 const (
@@ -36,12 +39,13 @@ const (
 	TypeLeave  Type = "leave"
 
 	// From edge to client.
-	TypeWelcome Type = "welcome"
-	TypeOffer   Type = "offer"
-	TypePeers   Type = "peers"
-	TypeMove    Type = "move"
-	TypeEnded   Type = "ended"
-	TypeRefused Type = "refused"
+	TypeWelcome    Type = "welcome"
+	TypeOffer      Type = "offer"
+	TypePeers      Type = "peers"
+	TypeMove       Type = "move"
+	TypeWithdrawal Type = "withdrawal"
+	TypeEnded      Type = "ended"
+	TypeRefused    Type = "refused"
 )
 
 // Hello is the client's first message.
@@ -49,7 +53,17 @@ type Hello struct {
 	Token   string `json:"token"`
 	Park    bool   `json:"park,omitempty"`
 	Session string `json:"session,omitempty"`
+	// Stranded: a move sent this client to another edge, where it found no media.
+	Stranded bool     `json:"stranded,omitempty"`
+	Features []string `json:"features,omitempty"`
 }
+
+// Features are those of this edge, which every welcome names: what a client may count on
+// beside what every version has.
+var Features = []string{"move-first", "withdrawal"}
+
+// The most features that a client may name, and the longest of their names.
+const maxFeatures, maxFeature = 32, 64
 
 // Answer replies to the offer of the same Seq.
 type Answer struct {
@@ -64,8 +78,8 @@ type State struct {
 	ReceiveVideo bool `json:"receive_video"`
 }
 
-// Client is one decoded client message: Type says which pointer is set (none
-// for unpark and leave).
+// Client is one decoded client message: Type says which pointer is set (none for unpark,
+// leave, and types that are not known).
 type Client struct {
 	Type   Type
 	Hello  *Hello
@@ -87,10 +101,11 @@ type ICEServer struct {
 	Credential string   `json:"credential,omitempty"`
 }
 
-// Standby is a lawful edge that takes the same token when this one is gone.
+// Standby is a lawful edge that takes the token when this one is gone.
 type Standby struct {
-	Edge string `json:"edge"`
-	URL  string `json:"url"`
+	Edge  string `json:"edge"`
+	URL   string `json:"url"`
+	Token string `json:"token"`
 }
 
 // Welcome accepts a hello.
@@ -103,6 +118,7 @@ type Welcome struct {
 	Place       Place       `json:"place"`
 	ICEServers  []ICEServer `json:"ice_servers"`
 	Standby     []Standby   `json:"standby"`
+	Features    []string    `json:"features"`
 }
 
 // Track maps one m-line of an offer to whom it shows.
@@ -145,10 +161,19 @@ type Move struct {
 	Place  Place  `json:"place"`
 }
 
+// Withdrawal tells that the law leaves the consult no place, by which rule, and when it
+// ends; without EndsAt that it goes on after all.
+type Withdrawal struct {
+	Type     Type       `json:"type"`
+	Code     string     `json:"code,omitempty"`
+	Citation []string   `json:"citation,omitempty"`
+	EndsAt   *time.Time `json:"ends_at,omitempty"` // RFC 3339
+}
+
 // Ended closes the seat for good.
 type Ended struct {
 	Type   Type   `json:"type"`
-	Reason string `json:"reason"` // done, replaced, expired
+	Reason string `json:"reason"` // done, law, replaced, expired
 }
 
 // Refused carries the fields of an RFC 9457 problem document.
@@ -162,9 +187,8 @@ type Refused struct {
 	ID           string   `json:"id,omitempty"` // names the edge's log line
 }
 
-// Decode reads one client message strictly: unknown types and unknown fields,
-// trailing bytes and oversized fields are errors that wrap ErrMalformed and name
-// the place.
+// Decode reads one client message: what is known of it. Bad JSON, trailing bytes, wrong
+// types and oversized fields are errors that wrap ErrMalformed and name the place.
 func Decode(frame []byte) (Client, error) {
 	if len(frame) > MaxMessage {
 		return Client{}, fmt.Errorf("%w: %d bytes, limit %d", ErrMalformed, len(frame), MaxMessage)
@@ -178,28 +202,41 @@ func Decode(frame []byte) (Client, error) {
 	c := Client{Type: tag.Type}
 	var err error
 	switch tag.Type {
+	case "":
+		err = errors.New("no type")
 	case TypeHello:
-		c.Hello, err = strict[Hello](frame)
-		if err == nil && (c.Hello.Token == "" || len(c.Hello.Token) > maxToken) {
-			err = fmt.Errorf("token: want 1 to %d bytes, got %d", maxToken, len(c.Hello.Token))
-		}
-		if err == nil && len(c.Hello.Session) > 64 {
-			err = fmt.Errorf("session: %d bytes, limit 64", len(c.Hello.Session))
+		c.Hello = new(Hello)
+		if err = json.Unmarshal(frame, c.Hello); err == nil {
+			err = c.Hello.check()
 		}
 	case TypeAnswer:
-		c.Answer, err = strict[Answer](frame)
-		if err == nil && c.Answer.SDP == "" {
+		c.Answer = new(Answer)
+		if err = json.Unmarshal(frame, c.Answer); err == nil && c.Answer.SDP == "" {
 			err = errors.New("sdp: empty")
 		}
 	case TypeState:
-		c.State, err = strict[State](frame)
-	case TypeUnpark, TypeLeave:
-		_, err = strict[struct{}](frame)
-	default:
-		err = fmt.Errorf("unknown type %.32q", tag.Type)
+		c.State = new(State)
+		err = json.Unmarshal(frame, c.State)
 	}
 	if err != nil {
-		return Client{}, fmt.Errorf("%w: %s: %v", ErrMalformed, tag.Type, err)
+		return Client{}, fmt.Errorf("%w: %.32s: %v", ErrMalformed, tag.Type, err)
 	}
 	return c, nil
+}
+
+func (h *Hello) check() error {
+	switch {
+	case h.Token == "" || len(h.Token) > maxToken:
+		return fmt.Errorf("token: want 1 to %d bytes, got %d", maxToken, len(h.Token))
+	case len(h.Session) > 64:
+		return fmt.Errorf("session: %d bytes, limit 64", len(h.Session))
+	case len(h.Features) > maxFeatures:
+		return fmt.Errorf("features: %d, limit %d", len(h.Features), maxFeatures)
+	}
+	for _, f := range h.Features {
+		if len(f) > maxFeature {
+			return fmt.Errorf("features: %.16q… of %d bytes, limit %d", f, len(f), maxFeature)
+		}
+	}
+	return nil
 }

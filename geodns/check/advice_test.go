@@ -12,6 +12,7 @@ import (
 	"bailiwick/geodns"
 	"bailiwick/geodns/geo"
 	"bailiwick/geodns/nodetest"
+	"bailiwick/geodns/zonefile"
 	"bailiwick/tools/nettest"
 )
 
@@ -99,7 +100,7 @@ func TestParentBesideDeadNodes(t *testing.T) {
 // checks it without that file is told what is missing.
 func TestUnreadZoneFile(t *testing.T) {
 	text := "@ NS ns.media.example.\nns A 127.0.0.1\n"
-	records, err := geodns.ParseRecords("media.example", "zone.db", []byte(text))
+	records, err := zonefile.Parse("media.example", "zone.db", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"bailiwick/geodns"
+	"bailiwick/geodns/cookie"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/nodetest"
 )
@@ -127,7 +128,7 @@ func TestNameServers(t *testing.T) {
 func TestRunOfNodesThatDiffer(t *testing.T) {
 	_, signer := zoneKeys(t, time.Now())
 	_, other := zoneKeys(t, time.Now())
-	a, b := nodetest.Start(t), nodetest.Start(t, func(c *geodns.Config) { c.Secrets = func() geodns.Secrets { return geodns.Secrets{{2}} } })
+	a, b := nodetest.Start(t), nodetest.Start(t, func(c *geodns.Config) { c.Secrets = func() cookie.Secrets { return cookie.Secrets{{2}} } })
 	a.SetSigner(signer)
 	b.SetSigner(other)
 	rows := asked(t, a.Addr(), b.Addr()).Run(t.Context())

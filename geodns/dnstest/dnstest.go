@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -130,7 +129,7 @@ func Trust(t testing.TB, ds *dns.DS) Anchor {
 // prints. more are further arguments. It is safe for concurrent use.
 func (a Anchor) Delv(t testing.TB, server netip.AddrPort, name, rrtype string, more ...string) string {
 	args := append([]string{"@" + server.Addr().String(), "-p", fmt.Sprint(server.Port()), "-a", a.path, "+root=" + strings.TrimSuffix(a.zone, "."), "-q", name, "-t", rrtype}, more...)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), exectest.Patience)
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, "delv", args...).CombinedOutput() // its exit status says little; the words are judged
 	return string(out)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bailiwick/geodns"
+	"bailiwick/geodns/cookie"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -49,7 +50,7 @@ func Start(t testing.TB, change ...func(*geodns.Config)) *geodns.Server {
 		t.Fatal(err)
 	}
 	c := geodns.Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Zone: w.Map.Zone, World: func() *steer.World { return w }, Geo: table,
-		Secrets: func() geodns.Secrets { return geodns.Secrets{{1}} }}
+		Secrets: func() cookie.Secrets { return cookie.Secrets{{1}} }}
 	for _, f := range change {
 		f(&c)
 	}

@@ -2,6 +2,7 @@ package world
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 
@@ -26,6 +27,9 @@ func Instance(e *steer.Edge, reg region.ID, listen netip.AddrPort) store.Instanc
 	}
 	if e.Turns.IsValid() {
 		meta["turns"] = e.Turns.String()
+	}
+	if e.Load.Parked > 0 {
+		meta["parked"] = strconv.Itoa(e.Load.Parked)
 	}
 	return store.Instance{ID: string(e.ID), Service: Service, Addr: listen, Meta: meta}
 }
@@ -65,13 +69,45 @@ func ParseInstance(in store.Instance) (region.ID, steer.Edge, error) {
 			return fail("turns", err)
 		}
 	}
-	for field, to := range map[string]*int{"seats": &e.Admits, "used": &e.Load.Consults} {
-		if *to, err = strconv.Atoi(in.Meta[field]); err != nil || *to < 0 {
-			return fail(field, fmt.Errorf("%q is not a count", in.Meta[field]))
+	for field, to := range map[string]*int{"seats": &e.Admits, "used": &e.Load.Consults, "parked": &e.Load.Parked} {
+		s := in.Meta[field]
+		if s == "" && field == "parked" { // an edge that parks nothing
+			continue
+		}
+		if *to, err = strconv.Atoi(s); err != nil || *to < 0 || *to > math.MaxInt32 {
+			return fail(field, fmt.Errorf("%q is not a count", s))
 		}
 	}
 	if e.Host == "" || in.Meta["region"] == "" {
 		return fail("host, region", fmt.Errorf("missing"))
 	}
 	return region.ID(in.Meta["region"]), e, nil
+}
+
+// Registered reads a registration, and what the store says of it.
+func Registered(datacenter string, in store.Instance) (steer.Registered, error) {
+	reg, e, err := ParseInstance(in)
+	r := steer.Registered{Datacenter: datacenter, Region: reg, Edge: e, Lease: steer.Lapsed}
+	switch in.Status {
+	case store.Passing:
+		r.Lease = steer.Held
+	case store.Maintenance:
+		r.Lease = steer.Maintenance
+	}
+	return r, err
+}
+
+// Applied is what the lease of a node says of its World, so that whoever changed a mode
+// knows when every node decides by it: meta `applied`, and `applied-NAME` of a datacenter
+// that has a name. It goes when the node goes.
+func Applied(w *steer.World) map[string]string {
+	meta := map[string]string{}
+	for name, rev := range w.Applied {
+		key := "applied"
+		if name != "" {
+			key += "-" + name
+		}
+		meta[key] = strconv.FormatUint(rev, 10)
+	}
+	return meta
 }

@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
+	"bailiwick/region"
+	"bailiwick/steer"
 	"bailiwick/store"
 )
 
-// saved is the last known good in the store's own words, so that the code that
+// saved is the last known good of one datacenter in its own words, so that the code that
 // reads the store reads the file too.
 type saved struct {
 	Modes     []store.Entry
@@ -20,49 +24,87 @@ type saved struct {
 	Instances []store.Instance
 }
 
+// savedFile is the file. Version 1 was that of one nameless datacenter.
 type savedFile struct {
-	Version int
-	SavedAt time.Time
-	saved
+	Version     int
+	SavedAt     time.Time
+	Datacenters map[string]saved
+	Left        []region.EdgeID // see steer.World
 }
 
-func loadSaved(path string) (saved, bool, error) {
+func readSaved(path string) (savedFile, bool, error) {
+	var f struct {
+		savedFile
+		saved // version 1
+	}
 	if path == "" {
-		return saved{}, false, nil
+		return f.savedFile, false, nil
 	}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return saved{}, false, nil
-	}
-	var f struct {
-		Version int
-		saved
+		return f.savedFile, false, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &f)
 	}
-	if err == nil && f.Version != 1 {
-		err = fmt.Errorf("version %d, want 1", f.Version)
+	if err == nil {
+		switch f.Version {
+		case 1:
+			f.Datacenters = map[string]saved{"": f.saved}
+		case 2:
+		default:
+			err = fmt.Errorf("version %d, want 1 or 2", f.Version)
+		}
 	}
 	if err != nil {
-		return saved{}, false, fmt.Errorf("last-known-good %s: %w; remove the file to start without it", path, err)
+		return savedFile{}, false, fmt.Errorf("last-known-good %s: %w; remove the file to start without it", path, err)
 	}
-	return f.saved, true, nil
+	return f.savedFile, true, nil
 }
 
-// save writes the file when something is new since the last time.
+// load takes what the file holds of the datacenters that there are now.
+func (h *Heard) load(path string, now time.Time) (bool, error) {
+	f, found, err := readSaved(path)
+	if !found || err != nil {
+		return false, err
+	}
+	for name, s := range f.Datacenters {
+		if t := h.stores[name]; t != nil {
+			h.Modes(name, store.Snapshot{Entries: s.Modes}, now)
+			h.Keys(name, s.Keys)
+			h.Flags(name, s.Flags)
+			h.Instances(name, s.Instances, now)
+			clear(t.seen) // by the store
+		}
+	}
+	h.world = &steer.World{Left: map[region.EdgeID]bool{}}
+	for _, id := range f.Left {
+		h.world.Left[id] = true
+	}
+	return true, nil
+}
+
+// save writes the file when something is new since it was last written.
 func (w *Writer) save() error {
 	w.mu.Lock()
 	dirty := w.unsaved && w.cfg.Path != ""
 	w.unsaved = false
-	f := savedFile{Version: 1, SavedAt: time.Now().UTC(), saved: w.in.saved}
+	f := savedFile{Version: 2, SavedAt: time.Now().UTC(), Datacenters: map[string]saved{}, Left: slices.Sorted(maps.Keys(w.heard.world.Left))}
+	for name, t := range w.heard.stores {
+		f.Datacenters[name] = t.saved
+	}
 	w.mu.Unlock()
 	if !dirty {
 		return nil
 	}
 	b, err := json.MarshalIndent(f, "", " ")
-	if err != nil {
-		return err
+	if err == nil {
+		err = store.WriteFile(w.cfg.Path, b)
 	}
-	return store.WriteFile(w.cfg.Path, b)
+	if err != nil {
+		w.mu.Lock()
+		w.unsaved = true // tried again with the next tick
+		w.mu.Unlock()
+	}
+	return err
 }

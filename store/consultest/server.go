@@ -23,7 +23,7 @@ import (
 
 // patience bounds every wait for a server: an election takes about a second, and
 // a busy machine many.
-const patience = 60 * time.Second
+const patience = exectest.Patience
 
 // Server is one Consul server process. Its methods end the test on failure and
 // are for the test's goroutine.

@@ -15,10 +15,12 @@ import (
 	"time"
 )
 
-const (
-	patience = 60 * time.Second // with a program that starts, on a busy machine
-	grace    = 10 * time.Second // of a program that was asked to end
-)
+// Patience is how long a test waits for another program before it fails: each wait has a
+// bound, and none is shorter, as a busy machine may give that program no processor for
+// a minute.
+const Patience = 2 * time.Minute
+
+const grace = 10 * time.Second // of a program that was asked to end
 
 // Absent ends the test for want of something, and says what: skipped on a developer's
 // machine, failed where CI is true.
@@ -113,8 +115,8 @@ func (p *Process) Await(t testing.TB, serves func() error) {
 		if err == nil {
 			return
 		}
-		if time.Since(began) > patience {
-			t.Fatalf("waited %s for %s: %v", patience, p.cmd.Path, err)
+		if time.Since(began) > Patience {
+			t.Fatalf("waited %s for %s: %v", Patience, p.cmd.Path, err)
 		}
 		select {
 		case <-tick.C:

@@ -2,6 +2,8 @@
 // RTCPeerConnection. The edge offers, this side answers; m-lines 0 and 1 carry
 // what is sent here, `tracks` says whom every other one shows.
 
+import {claims} from "./link.js";
+
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Address} Address */
 /** @typedef {{participant: string, kind: string, track: MediaStreamTrack}} Remote */
@@ -12,18 +14,21 @@ const HEARD = 1_000;
 /** How often a leg looks at its counters, ms: the one being built waits for its
  * first packet, the running one for the lack of them. */
 const POLL = {next: 50, current: 250};
+/** What this page can do beyond the protocol's first day: a hello may be answered by
+ * a move. */
+const FEATURES = ["move-first"];
 
 /**
  * @param {number} leg
  * @param {Address} address
  * @param {object} options
- * @param {string} options.session
+ * @param {boolean} options.stranded            a move sent us where no media came, and now we come here
  * @param {boolean} options.relay               TURN only, by `?relay=1`
  * @param {() => Record<"audio"|"video", MediaStreamTrack|null>} options.local  what is sent
  * @param {() => {mic: boolean, camera: boolean, receive_video: boolean}} options.wanted
  * @param {(event: Event) => void} options.emit
  */
-export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
+export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
   const ws = new WebSocket(address.url, "bailiwick.v1");
   /** @type {RTCPeerConnection|null} */
   let pc = null;
@@ -51,12 +56,16 @@ export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
     if (!closed) emit(event);
   };
   const lost = () => tell({type: "closed", leg, dice: Math.random()});
+  const further = () => tell({type: "progress", leg});
 
   const look = async () => {
     clearTimeout(poll);
     if (closed || !pc) return;
     const {grew, heard} = pulse(await pc.getStats(), remotes, performance.now());
-    const alive = grew || (!expects && pc.connectionState === "connected");
+    const up = pc.connectionState === "connected";
+    // What a leg receives before it is up are handshakes.
+    const alive = current ? grew || (up && !expects) : up && (grew || !expects);
+    if (grew && !alive) further();
     tell({type: "pulse", leg, alive, heard});
     if (!closed) poll = setTimeout(look, current ? POLL.current : POLL.next);
   };
@@ -70,11 +79,13 @@ export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
     });
     // The first packet ends the wait for the next poll.
     pc.ontrack = ({track}) => { track.onunmute = () => void look(); };
-    pc.onconnectionstatechange = () => void look();
-    tell({
-      type: "welcome", leg, session: m.session, place: m.place,
-      standby: (m.standby ?? []).map((/** @type {{url: string}} */ s) => s.url),
-    });
+    pc.onconnectionstatechange = () => {
+      if (pc?.connectionState === "failed" && !current) return lost();
+      further();
+      void look();
+    };
+    pc.oniceconnectionstatechange = further;
+    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? []});
     sync();
     void look();
   };
@@ -95,6 +106,7 @@ export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
   /** @param {{sdp: string, seq: number, tracks?: {mid: string, participant: string, kind: string}[]}} m */
   const answer = async (m) => {
     if (closed || !pc) return;
+    further();
     await pc.setRemoteDescription({type: "offer", sdp: m.sdp});
     const lines = pc.getTransceivers();
     await attach(lines);
@@ -104,6 +116,7 @@ export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
     });
     await pc.setLocalDescription(await pc.createAnswer());
     send({type: "answer", sdp: pc.localDescription?.sdp, seq: m.seq});
+    further();
     onRemotes(remotes);
   };
 
@@ -118,7 +131,11 @@ export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
     }
   };
 
-  ws.onopen = () => send({type: "hello", token: address.token, ...(session && {session})});
+  ws.onopen = () => {
+    const {token, session} = address;
+    send({type: "hello", token, features: FEATURES, ...(session && {session}), ...(stranded && {stranded})});
+    tell({type: "opened", leg});
+  };
   ws.onclose = lost;
   ws.onmessage = ({data}) => {
     const m = JSON.parse(data);
@@ -135,7 +152,10 @@ export function makeLeg(leg, address, {session, relay, local, wanted, emit}) {
       case "peers":
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
         return tell({type: "peers", leg, peers: m.peers});
-      case "move": return tell({type: "move", leg, url: m.url, token: m.token});
+      case "move": {
+        const edge = claims(m.token)?.edge ?? "";
+        return tell({type: "move", leg, edge, url: m.url, token: m.token, epoch: m.epoch, dice: Math.random()});
+      }
       case "ended": return tell({type: "ended", leg, reason: m.reason});
       case "refused": {
         const {code = "internal", jurisdiction = "", citation = [], id = ""} = m;

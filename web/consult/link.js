@@ -2,10 +2,10 @@
 // for the storage that is handed in.
 
 /** @typedef {import("./types.js").Address} Address */
-/** @typedef {{token: string, session: string, addresses: Address[], sound: boolean}} Seat */
+/** @typedef {{token: string, addresses: Address[], sound: boolean}} Seat */
 
 /** The payload of a join token, unverified: for what is shown, never for a decision.
- * @param {string} token @returns {{role?: string, sub?: string}|null} */
+ * @param {string} token @returns {{role?: string, sub?: string, edge?: string}|null} */
 export function claims(token) {
   const parts = token.split(".");
   if (parts.length !== 3) return null;
@@ -38,7 +38,8 @@ const keyOf = (path) => `bailiwick:${path}`;
 export function seatOf(where, storage) {
   const token = decodeURIComponent(where.hash.replace(/^#/, ""));
   if (token !== "") {
-    return claims(token) && {token, session: "", addresses: [{url: joinURL(where.origin), token}], sound: false};
+    // The name that led here may have been another edge's, or nobody's in particular.
+    return claims(token) && {token, addresses: [{edge: "", url: joinURL(where.origin), token, session: ""}], sound: false};
   }
   try {
     const seat = JSON.parse(storage.getItem(keyOf(where.pathname)) ?? "null");
@@ -47,6 +48,10 @@ export function seatOf(where, storage) {
     return null;
   }
 }
+
+/** The addresses for who takes the seat anew.
+ * @param {Address[]} addresses */
+export const fresh = (addresses) => addresses.map((a) => ({...a, session: ""}));
 
 /** @param {string} path @param {Seat|null} seat @param {Pick<Storage, "setItem"|"removeItem">} storage */
 export function keepSeat(path, seat, storage) {

@@ -3,29 +3,37 @@
 // happens into events and carry the effects out. A timer is an effect that comes
 // back as the event of its name.
 //
-// A leg is one WebSocket with its RTCPeerConnection, known here by a number only.
-// `current` is the leg that people hear; `next` is the one being built, because of
-// a join, a move or a loss. Everything that can go wrong with a leg ends in one
-// place, failed(): the next address is tried, and what still plays goes on.
+// The legs stand in a table (legs.js). People hear the `current` one; each `next` one
+// is an attempt, because of a join, a move or a loss. An attempt that comes further is
+// kept, however slow; when it carries no media in time another runs beside it at the
+// next address (as RFC 8305 does for addresses), and the first that carries media is
+// taken. Everything that can go wrong with an attempt ends in one place, fail(), and
+// what still plays goes on.
 //
 // Of docs/protocol.md's states the waiting room, a parked check and the causes of
 // paused video other than the user's own choice are not built yet.
 
 import {endText, refusalText} from "./codes.js";
+import {BESIDE, STALL, attempts, current, followed, isWell, merge, pause, put, same, slowest, vacancy} from "./legs.js";
+import {fresh} from "./link.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Effect} Effect */
 /** @typedef {import("./types.js").Address} Address */
+/** @typedef {import("./types.js").Leg} Leg */
 /** @typedef {import("./types.js").Peer} Peer */
 /** @typedef {import("./types.js").TimerName} TimerName */
 /** @typedef {import("./types.js").Name} Name */
 
 /** Silence in ms after which the banner, the help and the failure page come. */
 export const GAPS = [1_500, 10_000, 60_000];
-/** A leg has this long to be welcomed, and then to carry media. */
+/** An attempt has this long to be welcomed, and then to carry media, before another
+ * runs beside it. */
 export const WELCOME = 3_000;
 export const MEDIA = 8_000;
+/** A timer that is later than this, ms, says that the page itself did not run. */
+const LATE = 1_000;
 const NOTICE = 15_000;
 /** A peer that comes back sooner was only moving. */
 const PEER = 1_500;
@@ -36,10 +44,8 @@ export const initial = {
   devices: {mic: false, camera: false, failure: null},
   wish: {mic: true, camera: true, sound: false},
   troubles: [], notice: null,
-  addresses: [], standby: [], session: "", legs: 0, current: 0, next: 0, target: null,
-  place: null, nextPlace: null, nextPeers: null, heard: 0, socket: false,
-  retrying: false, attempt: 0, moving: false, pending: null,
-  flowAt: 0, gap: 0, peers: [], seen: [], away: [],
+  addresses: [], legs: [], made: 0, due: 0, failures: 0, tried: [], sent: [], stranded: "", moving: false,
+  flowAt: 0, gap: 0, seen: [], away: [],
 };
 
 /**
@@ -54,6 +60,10 @@ export function step(state, event, now) {
   const fx = [];
   if (inCall(s)) s.name = "call";
   take(s, event, now, fx);
+  pursue(s, "dice" in event ? event.dice : 0.5, now, fx);
+  if (s.due !== state.due || (s.due && event.type === "timer" && event.name === "attempt")) {
+    fx.push(s.due ? {do: "timer", name: "attempt", ms: Math.max(0, s.due - now)} : {do: "cancel", name: "attempt"});
+  }
   if (inCall(s)) s.name = callName(s);
   return {state: s, effects: fx};
 }
@@ -86,12 +96,10 @@ function take(s, e, now, fx) {
       s.step = "joining";
       return begin(s, now, fx);
     case "rejoin":
-      s.session = "";
+      if (s.step !== "stopped") return;
+      s.addresses = fresh(s.addresses);
       return rejoin(s, fx);
-    case "retry":
-      if (!waits(s)) return;
-      s.attempt = 0;
-      return connect(s, fx);
+    case "retry": return retry(s, now, fx);
     case "leave":
       if (inCall(s)) finish(s, fx, "ended.left");
       return;
@@ -111,36 +119,30 @@ function take(s, e, now, fx) {
 /** What a leg reports; a leg that was dropped is heard no more.
  * @param {State} s @param {Extract<Event, {leg: number}>} e @param {number} now @param {Effect[]} fx */
 function fromLeg(s, e, now, fx) {
-  if (e.leg !== s.current && e.leg !== s.next) return;
-  const isNext = e.leg === s.next;
+  const leg = s.legs.find((l) => l.id === e.leg);
+  if (!leg) return;
+  const isNext = leg.role === "next";
+  if (isNext && (e.type !== "pulse" || e.alive)) put(s, leg.id, {progress: now});
   switch (e.type) {
+    case "opened": return put(s, leg.id, {socket: "open"});
     case "welcome":
-      if (isNext) welcome(s, e, fx);
+      if (isNext) welcome(s, e, leg, now, fx);
       return;
-    case "pulse": return pulse(s, e, now, fx);
+    case "pulse": return pulse(s, e, leg, now, fx);
     case "peers":
-      if (isNext) s.nextPeers = e.peers;
+      if (isNext) put(s, leg.id, {peers: e.peers});
       else peers(s, e.peers, fx);
       return;
-    case "move": {
-      const to = {url: e.url, token: e.token};
-      s.addresses = [to, ...s.addresses.filter((a) => a.url !== to.url)];
-      if (isNext) s.pending = to;
-      else move(s, fx);
-      return;
-    }
+    case "move": return move(s, e, leg, now, fx);
     case "ended":
       // Our own next leg took the seat over from the current one.
-      if (e.reason === "replaced" && !isNext && s.nextPlace) return;
+      if (e.reason === "replaced" && !isNext && attempts(s).some((l) => l.place || (l.socket === "open" && same(l.address, leg.address)))) return;
       return finish(s, fx, endText(e.reason));
-    case "refused": return refused(s, e, fx);
+    case "refused": return refused(s, e, leg, now, fx);
     case "closed":
-      if (isNext) return failed(s, e.dice, fx);
-      s.socket = false;
-      if (!s.next && !s.retrying) {
-        s.attempt = 0;
-        connect(s, fx);
-      }
+      if (isNext) return fail(s, leg, "drop", e.dice, now, fx);
+      put(s, leg.id, {socket: "closed"});
+      seek(s, now);
   }
 }
 
@@ -152,9 +154,8 @@ function open(s, e, fx) {
     return;
   }
   s.addresses = e.addresses;
-  s.session = e.session;
   s.wish = {...s.wish, sound: e.sound};
-  if (e.session) return rejoin(s, fx);
+  if (e.addresses.some((a) => a.session)) return rejoin(s, fx);
   if (!e.granted) return;
   s.step = "opening";
   fx.push({do: "devices", video: !e.sound});
@@ -173,128 +174,214 @@ function devices(s, e, now, fx) {
   if (s.name !== "link") return;
   if (s.step === "opening") s.step = "ready";
   // A rejoin waits for the devices and for nothing else.
-  if (s.step === "joining" && !s.next && !s.retrying) begin(s, now, fx);
+  if (s.step === "joining" && s.due === 0) begin(s, now, fx);
 }
 
 /** The first leg of a call.
  * @param {State} s @param {number} now @param {Effect[]} fx */
 function begin(s, now, fx) {
   s.flowAt = now;
-  s.attempt = 0;
-  connect(s, fx);
+  seek(s, now);
   fx.push({do: "say", key: "check.joining", loud: false}, {do: "timer", name: "gap", ms: GAPS[1]});
 }
 
 /** Takes the seat again without the check: a reload, Rejoin, Use this device.
  * @param {State} s @param {Effect[]} fx */
 function rejoin(s, fx) {
-  const {addresses, session, wish, legs} = s;
-  Object.assign(s, initial, {addresses, session, wish, legs, step: "joining"});
+  const {addresses, wish, made} = s;
+  Object.assign(s, initial, {addresses, wish, made, step: "joining"});
   fx.push({do: "devices", video: wish.camera && !wish.sound});
 }
 
-/** Waiting for a leg: joining, or without media.
- * @param {State} s */
-const waits = (s) => (inCall(s) ? s.gap > 0 : s.next > 0 || s.retrying);
-
-/** Builds the next leg at the address that is due.
- * @param {State} s @param {Effect[]} fx */
-function connect(s, fx) {
-  if (s.next) fx.push({do: "drop", leg: s.next});
-  s.retrying = false;
-  s.legs += 1;
-  s.next = s.legs;
-  s.nextPlace = s.nextPeers = s.pending = null;
-  s.target = s.addresses[s.attempt % s.addresses.length];
-  fx.push(
-    {do: "cancel", name: "retry"},
-    {do: "connect", leg: s.next, address: s.target, session: s.session},
-    {do: "timer", name: "attempt", ms: WELCOME},
-  );
+/** Try now, or the device says that it is online: a new round, and whatever stands
+ * still may be waiting for a packet that was lost meanwhile.
+ * @param {State} s @param {number} now @param {Effect[]} fx */
+function retry(s, now, fx) {
+  if (inCall(s) ? s.gap === 0 : s.due === 0) return;
+  end(s, fx, "leave", (l) => l.role === "next" && now - l.progress >= WELCOME);
+  anew(s);
+  s.due = now;
 }
 
-/** The next leg is given up: on to the next address, at once within a round.
- * @param {State} s @param {number} dice @param {Effect[]} fx */
-function failed(s, dice, fx) {
-  fx.push({do: "drop", leg: s.next}, {do: "cancel", name: "attempt"});
-  s.next = 0;
-  s.nextPlace = s.nextPeers = s.pending = null;
-  s.attempt += 1;
-  // The old leg may have come back to life meanwhile; then nothing is missing.
-  if (inCall(s) && s.socket && s.gap === 0 && !s.moving) return;
-  s.retrying = true;
-  fx.push({do: "timer", name: "retry", ms: backoff(s.attempt, s.addresses.length, dice)});
+/** Another leg is wanted. @param {State} s @param {number} now */
+function seek(s, now) {
+  if (s.due > 0) return;
+  if (attempts(s).length === 0) anew(s);
+  s.due = now;
 }
 
-/** The pause before an attempt in ms: none within a round of the addresses, then
- * 0.25 s doubling to 5 s between rounds, spread by a half either way below 5 s.
- * @param {number} attempt @param {number} addresses @param {number} dice */
-export function backoff(attempt, addresses, dice) {
-  const round = Math.floor(attempt / addresses);
-  if (attempt % addresses !== 0 || round === 0) return 0;
-  return Math.min(5_000, Math.round(250 * 2 ** (round - 1) * (0.5 + dice)));
+/** A search begins, or is over. @param {State} s */
+function anew(s) {
+  s.failures = 0;
+  s.tried = s.sent = [];
 }
 
-/** @param {State} s @param {Extract<Event, {type: "welcome"}>} e @param {Effect[]} fx */
-function welcome(s, e, fx) {
-  const {url, token} = /** @type {Address} */ (s.target);
-  s.session = e.session;
-  s.nextPlace = e.place;
-  s.standby = e.standby.filter((u) => u !== url).map((u) => ({url: u, token}));
-  // This leg may still fail: its standbys join the round, the count of failures stays.
-  s.addresses = [...s.addresses, ...s.standby.filter((b) => s.addresses.every((a) => a.url !== b.url))];
-  fx.push({do: "timer", name: "attempt", ms: MEDIA}, {do: "save"});
-}
-
-/** Make before break: the next leg is taken once it carries as many voices as the
- * current one. Two people who move reach the new edge at different moments, and
- * each stays audible on the old one until both are there.
- * @param {State} s @param {Extract<Event, {type: "pulse"}>} e @param {number} now @param {Effect[]} fx */
-function pulse(s, e, now, fx) {
-  if (e.leg === s.current) {
-    s.heard = e.heard;
-    if (!e.alive) return;
-    s.flowAt = now;
-    if (s.gap === 0) return;
-    s.gap = 0;
-    fx.push({do: "timer", name: "gap", ms: GAPS[0]});
-    // With signalling as well nothing is missing: no other leg is wanted.
-    if (s.socket && s.retrying && !s.moving) {
-      s.retrying = false;
-      fx.push({do: "cancel", name: "retry"});
+/** Starts the attempt that is due, and gives up those that come no further.
+ * @param {State} s @param {number} dice @param {number} now @param {Effect[]} fx */
+function pursue(s, dice, now, fx) {
+  while (s.due > 0 && now >= s.due) {
+    const slow = slowest(attempts(s));
+    const to = vacancy(s);
+    if (slow && now - slow.progress >= STALL) fail(s, slow, "leave", dice, now, fx);
+    else if (to) start(s, to, now, fx);
+    else if (slow) s.due = slow.progress + STALL;
+    else {
+      // Whoever could be asked has sent us away: ask them anew, in a while.
+      s.sent = [];
+      s.due = now + MEDIA;
     }
-    return;
   }
-  if (!e.alive || (s.current && s.gap === 0 && e.heard < s.heard)) return;
-  adopt(s, e.heard, now, fx);
 }
 
-/** @param {State} s @param {number} heard @param {number} now @param {Effect[]} fx */
-function adopt(s, heard, now, fx) {
-  const {current: old, place: from, pending, moving, nextPeers} = s;
-  fx.push({do: "adopt", leg: s.next}, {do: "cancel", name: "attempt"});
-  if (old) fx.push({do: "drop", leg: old});
+/** @param {State} s @param {Address} address @param {number} now @param {Effect[]} fx @param {Partial<Leg>} more */
+function start(s, address, now, fx, more = {}) {
+  s.made += 1;
+  s.legs = [...s.legs, {
+    id: s.made, role: "next", address, sent: false, socket: "connecting", place: null, epoch: 0,
+    standby: [], peers: null, heard: 0, progress: now, to: "", ...more,
+  }];
+  last(s, address);
+  fx.push({do: "connect", leg: s.made, address, stranded: s.stranded !== "" && s.stranded !== address.url});
+  s.due = now + WELCOME;
+}
+
+/** Others come before this address. @param {State} s @param {Address} address */
+function last(s, {url}) {
+  s.tried = [...s.tried.filter((t) => t !== url), url];
+}
+
+/** Ends the legs for which it holds. Who leaves gives the seat up; who drops may have
+ * it in another leg, or has lost it.
+ * @param {State} s @param {Effect[]} fx @param {"leave"|"drop"} how @param {(leg: Leg) => boolean} which */
+function end(s, fx, how, which) {
+  for (const l of s.legs.filter(which)) fx.push({do: how, leg: l.id});
+  s.legs = s.legs.filter((l) => !which(l));
+}
+
+/** An attempt is given up: on to the next address.
+ * @param {State} s @param {Leg} leg @param {"leave"|"drop"} how @param {number} dice @param {number} now @param {Effect[]} fx */
+function fail(s, leg, how, dice, now, fx) {
+  end(s, fx, how, (l) => l.id === leg.id);
+  last(s, leg.address);
+  s.failures += 1;
+  if (leg.sent) {
+    s.stranded = leg.address.url;
+    s.sent = [];
+  }
+  // The old leg may have come back to life meanwhile; then nothing is missing.
+  const missing = !inCall(s) || !isWell(s) || s.moving;
+  s.due = missing ? now + pause(s, dice) : 0;
+}
+
+/** @param {State} s @param {Extract<Event, {type: "welcome"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
+function welcome(s, e, leg, now, fx) {
+  const address = {...leg.address, session: e.session};
+  const standby = e.standby.map(({edge, url, token = ""}) => ({edge, url, token, session: ""})).filter((b) => !same(b, address));
+  // This leg may still fail: its standbys join the round, the count of failures stays.
+  s.addresses = merge(s.addresses.map((a) => (same(a, address) ? {...a, session: e.session} : a)), standby);
+  // An older edge has one token for all.
+  s.addresses = s.addresses.map((a) => (a.token ? a : {...a, token: address.token}));
+  put(s, leg.id, {address, place: e.place, epoch: e.epoch, socket: "open", standby});
+  fx.push({do: "save"});
+  // Where the call was before it moved is no place to go back to while it plays.
+  if (s.gap === 0 && e.epoch < (current(s)?.epoch ?? 0)) return fail(s, leg, "leave", 0.5, now, fx);
+  if (s.due > 0) s.due = now + MEDIA;
+}
+
+/** Make before break: an attempt is taken once it carries as many voices as the
+ * current leg. Two people who move reach the new edge at different moments, and
+ * each stays audible on the old one until both are there.
+ * @param {State} s @param {Extract<Event, {type: "pulse"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
+function pulse(s, e, leg, now, fx) {
+  if (leg.heard !== e.heard) put(s, leg.id, {heard: e.heard});
+  if (!e.alive) return;
+  if (leg.role === "current") return flows(s, leg, now, fx);
+  const cur = current(s);
+  if (!cur || s.gap > 0 || (e.heard >= cur.heard && leg.epoch >= cur.epoch)) return adopt(s, leg.id, now, fx);
+  // It waits for others to arrive, for as long as it lives.
+  if (s.due > 0 && s.due < now + MEDIA - 1_000) s.due = now + MEDIA;
+}
+
+/** The current leg carries media.
+ * @param {State} s @param {Leg} leg @param {number} now @param {Effect[]} fx */
+function flows(s, leg, now, fx) {
+  s.flowAt = now;
+  if (s.gap === 0) return;
+  s.gap = 0;
+  fx.push({do: "timer", name: "gap", ms: GAPS[0]});
+  if (!isWell(s) || s.moving) return;
+  // With signalling as well nothing is missing. An attempt at the same edge may have
+  // taken the seat over already: that one goes on.
+  s.due = 0;
+  end(s, fx, "leave", (l) => l.role === "next" && !same(l.address, leg.address));
+}
+
+/** @param {State} s @param {number} id @param {number} now @param {Effect[]} fx */
+function adopt(s, id, now, fx) {
+  const old = current(s);
+  const leg = /** @type {Leg} */ (s.legs.find((l) => l.id === id));
+  const onward = (/** @type {Leg} */ l) => l.role === "next" && (l.address.url === leg.to || l.epoch > leg.epoch);
+  fx.push({do: "adopt", leg: id});
+  // On the same edge the seat is this leg's now.
+  end(s, fx, "drop", (l) => l.id !== id && same(l.address, leg.address));
+  end(s, fx, "leave", (l) => l.id !== id && !onward(l));
+  put(s, id, {role: "current", socket: "open", peers: old?.peers ?? []});
+  const {moving} = s;
+  const on = s.addresses.find((a) => a.url === leg.to);
   Object.assign(s, {
-    current: s.next, next: 0, place: s.nextPlace ?? from, nextPlace: null, nextPeers: null, pending: null,
-    addresses: pending ? s.addresses : [/** @type {Address} */ (s.target), ...s.standby],
-    heard, socket: true, attempt: 0, moving: false, gap: 0, flowAt: now, refusal: null,
+    addresses: [...(on ? [on] : []), leg.address, ...leg.standby.map((b) => s.addresses.find((a) => same(a, b)) ?? b)],
+    moving: s.legs.length > 1 || on !== undefined,
+    stranded: "", gap: 0, flowAt: now, refusal: null,
   });
+  anew(s);
+  s.due = s.moving ? now + (s.legs.length > 1 ? MEDIA : 0) : 0;
   if (s.name === "link") s.name = "call";
   fx.push({do: "timer", name: "gap", ms: GAPS[0]}, {do: "save"});
   send(s, fx);
-  if (nextPeers) peers(s, nextPeers, fx);
+  if (leg.peers) peers(s, leg.peers, fx);
+  const from = old?.place;
   // Inside a country a failover that succeeds shows nothing; a border is never crossed in silence.
-  if (from && s.place && from.country !== s.place.country) notice(s, "moved.abroad", fx);
-  else if (moving && from?.region !== s.place?.region) notice(s, "moved", fx);
-  if (pending) move(s, fx);
+  if (from && leg.place && from.country !== leg.place.country) notice(s, "moved.abroad", fx);
+  else if (moving && from?.region !== leg.place?.region) notice(s, "moved", fx);
+  if (s.moving) fx.push({do: "say", key: "moving", loud: false});
 }
 
-/** @param {State} s @param {Effect[]} fx */
-function move(s, fx) {
-  s.moving = true;
-  s.attempt = 0;
-  connect(s, fx);
-  fx.push({do: "say", key: "moving", loud: false});
+/** An edge says where the call is. Before the welcome that answers the hello, and the
+ * leg is over; later its media go on until the call is heard there.
+ * @param {State} s @param {Extract<Event, {type: "move"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
+function move(s, e, leg, now, fx) {
+  const to = {edge: e.edge, url: e.url, token: e.token, session: ""};
+  const over = leg.place === null;
+  const old = e.epoch < followed(s);
+  if (over) {
+    // Old news, or edges that send us in a circle: no better than a failure.
+    if (old || s.sent.includes(to.url) || same(to, leg.address)) return fail(s, leg, "drop", e.dice, now, fx);
+    end(s, fx, "drop", (l) => l.id === leg.id);
+    s.sent = [...s.sent, leg.address.url];
+  } else if (old || same(to, leg.address)) return;
+  else if (leg.role === "next") put(s, leg.id, {to: to.url});
+
+  to.session = s.addresses.find((a) => same(a, to))?.session ?? "";
+  s.addresses = [to, ...s.addresses.filter((a) => !same(a, to))];
+  const cur = current(s);
+  if (over && cur && isWell(s) && same(cur.address, to)) { // back to where we are
+    s.moving = false;
+    s.due = 0;
+    return;
+  }
+  if (leg.role === "current") {
+    s.moving = true;
+    anew(s);
+    end(s, fx, "leave", (l) => l.role === "next" && !same(l.address, to));
+    fx.push({do: "say", key: "moving", loud: false});
+  }
+  const there = attempts(s).find((l) => same(l.address, to));
+  if (there) return put(s, there.id, {sent: true, epoch: Math.max(there.epoch, e.epoch)});
+  if (attempts(s).length >= BESIDE) {
+    const slow = slowest(attempts(s).filter((l) => l.id !== leg.id));
+    end(s, fx, "leave", (l) => l.id === slow?.id);
+  }
+  start(s, to, now, fx, {sent: true, epoch: e.epoch});
 }
 
 /** @param {State} s @param {string} key @param {Effect[]} fx */
@@ -303,34 +390,36 @@ function notice(s, key, fx) {
   fx.push({do: "say", key, loud: false}, {do: "timer", name: "notice", ms: NOTICE});
 }
 
-/** @param {State} s @param {Extract<Event, {type: "refused"}>} e @param {Effect[]} fx */
-function refused(s, e, fx) {
-  const {code} = e.refusal;
+/** @param {State} s @param {Extract<Event, {type: "refused"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
+function refused(s, e, leg, now, fx) {
   s.refusal = e.refusal;
-  const text = refusalText(code);
-  // A refusal never disturbs a call that runs; only the consult's end does.
-  const runs = inCall(s) && s.gap === 0 && e.leg === s.next;
+  const text = refusalText(e.refusal.code);
+  // A refusal never disturbs a call that runs, nor an attempt elsewhere that comes
+  // further; only the consult's end does.
+  const elsewhere = attempts(s).some((l) => l.id !== leg.id && now - l.progress < STALL);
+  const runs = leg.role === "next" && (elsewhere || (inCall(s) && s.gap === 0));
   if (text === "ended.done" || (text !== "" && !runs)) finish(s, fx, text);
-  else if (e.leg === s.next) failed(s, e.dice, fx);
+  else if (leg.role === "next") fail(s, leg, "drop", e.dice, now, fx);
 }
 
 /** Closes everything and shows the page of this sentence.
  * @param {State} s @param {Effect[]} fx @param {string} text */
 function finish(s, fx, text) {
-  if (s.next) fx.push({do: "drop", leg: s.next});
-  if (s.current) fx.push({do: text === "ended.left" ? "leave" : "drop", leg: s.current});
+  end(s, fx, "leave", (l) => l.role === "next" || text === "ended.left");
+  end(s, fx, "drop", () => true);
   for (const name of TIMERS) fx.push({do: "cancel", name});
   fx.push({do: "stop"}, {do: "forget", token: text === "ended.done"});
-  const {addresses, wish, legs, refusal} = s;
-  Object.assign(s, initial, {addresses, wish, legs, refusal, text, step: "stopped"});
+  const {addresses, wish, made, refusal} = s;
+  Object.assign(s, initial, {addresses, wish, made, refusal, text, step: "stopped"});
   if (text.startsWith("refused.")) s.name = "refused";
   else if (text === "link.bad" || text === "link.expired") s.name = "link";
   else s.name = "ended";
   fx.push({do: "say", key: text, loud: true});
 }
 
-/** @type {TimerName[]} */
-const TIMERS = ["gap", "attempt", "retry", "notice", "peers"];
+/** Those that finish() cancels; `attempt` goes with `due`.
+ * @type {TimerName[]} */
+const TIMERS = ["gap", "notice", "peers"];
 
 /** @param {State} s */
 export const micOn = (s) => s.wish.mic && s.devices.mic;
@@ -367,19 +456,19 @@ function send(s, fx) {
 
 /** @param {State} s @param {Extract<Event, {type: "timer"}>} e @param {number} now @param {Effect[]} fx */
 function timer(s, e, now, fx) {
+  if (e.late > LATE) {
+    // While the page did not run, nothing could be seen to come further.
+    s.legs = s.legs.map((l) => ({...l, progress: Math.min(now, l.progress + e.late)}));
+    s.flowAt = Math.min(now, s.flowAt + e.late);
+  }
   switch (e.name) {
     case "gap": return gap(s, now, fx);
-    case "attempt":
-      if (s.next) failed(s, e.dice, fx);
-      return;
-    case "retry":
-      if (s.retrying) connect(s, fx);
-      return;
+    case "attempt": return; // pursue does the rest
     case "notice":
       s.notice = null;
       return;
     case "peers":
-      s.away = s.peers.filter((p) => !p.connected).map((p) => p.participant);
+      s.away = (current(s)?.peers ?? []).filter((p) => !p.connected).map((p) => p.participant);
       for (const who of s.away) fx.push({do: "say", key: "lost.peer", who, loud: false});
   }
 }
@@ -395,10 +484,7 @@ function gap(s, now, fx) {
   if (reached < 3) fx.push({do: "timer", name: "gap", ms: Math.max(1, GAPS[reached] - silence)});
   if (s.gap <= was) return;
   fx.push({do: "say", key: ["", "lost", "lost.long", "lost.failed"][s.gap], loud: s.gap === 2});
-  if (!s.next && !s.retrying && inCall(s)) {
-    s.attempt = 0;
-    connect(s, fx);
-  }
+  if (inCall(s)) seek(s, now);
 }
 
 /** @param {State} s @param {Peer[]} list @param {Effect[]} fx */
@@ -409,7 +495,7 @@ function peers(s, list, fx) {
   for (const who of s.away) {
     if (list.some((p) => p.participant === who && p.connected)) fx.push({do: "say", key: "peer.back", who, loud: false});
   }
-  s.peers = list;
+  put(s, current(s)?.id ?? 0, {peers: list});
   s.seen = [...s.seen, ...fresh.map((p) => p.participant)];
   s.away = s.away.filter((who) => list.some((p) => p.participant === who && lost(p)));
   if (list.some((p) => lost(p) && s.seen.includes(p.participant) && !s.away.includes(p.participant))) {

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {GAPS, MEDIA, WELCOME, backoff, initial, step} from "./machine.js";
+import {BESIDE, STALL, attempts, current, pause} from "./legs.js";
+import {GAPS, MEDIA, WELCOME, initial, step} from "./machine.js";
 
-const EDGE = {url: "wss://a/v1/join", token: "t"};
-const STANDBY = {url: "wss://b/v1/join", token: "t"};
+const EDGE = {edge: "", url: "wss://a/v1/join", token: "t", session: ""};
+const STANDBY = {edge: "de-ber-1", url: "wss://b/v1/join", token: "tb", session: ""};
+const THIRD = {edge: "de-ham-1", url: "wss://c/v1/join", token: "tc", session: ""};
 const FRANKFURT = {region: "de-fra", city: "Frankfurt am Main", country: "DE"};
 const BERLIN = {region: "de-ber", city: "Berlin", country: "DE"};
 const PARIS = {region: "fr-par", city: "Paris", country: "FR"};
-const OPEN = {type: "open", problem: "", granted: true, addresses: [EDGE], session: "", sound: false};
+const OPEN = {type: "open", problem: "", granted: true, addresses: [EDGE], sound: false};
 const BOTH = {type: "devices", mic: true, camera: true, failure: null};
 const PEER = {participant: "p2", role: "clinician", mic: true, camera: true, connected: true};
 
@@ -19,6 +21,13 @@ function page(from = initial) {
   return {
     get state() { return state; },
     get name() { return state.name; },
+    get now() { return now; },
+    get next() { return attempts(state).map((l) => l.id); },
+    get current() { return current(state)?.id; },
+    /** @returns the URLs tried since the last look */
+    tried() { return this.did("connect").map((c) => c.address.url); },
+    /** Lets the time pass until the attempt timer is over. */
+    wait() { return this.after(state.due - now, timer("attempt")); },
     /** @returns what the event itself asked for */
     on(event) {
       const r = step(state, event, now);
@@ -38,9 +47,12 @@ function page(from = initial) {
   };
 }
 
-const welcome = (leg, place = FRANKFURT) => ({type: "welcome", leg, session: `s${leg}`, place, standby: [STANDBY.url]});
+const named = ({edge, url, token}) => ({edge, url, token});
+const welcome = (leg, place = FRANKFURT, epoch = 1, standby = [STANDBY]) =>
+  ({type: "welcome", leg, session: `s${leg}`, place, epoch, standby: standby.map(named)});
 const pulse = (leg, alive = true, heard = 0) => ({type: "pulse", leg, alive, heard});
-const timer = (name) => ({type: "timer", name, dice: 0.5});
+const timer = (name, late = 0) => ({type: "timer", name, late, dice: 0.5});
+const move = (leg, to, epoch = 2) => ({type: "move", leg, ...named(to), epoch, dice: 0.5});
 const closed = (leg) => ({type: "closed", leg, dice: 0.5});
 const refused = (leg, code) => ({type: "refused", leg, refusal: {code, jurisdiction: "AE", citation: ["Art. 13"], id: "3f"}, dice: 0.5});
 
@@ -49,7 +61,15 @@ function calling() {
   const p = page();
   for (const e of [OPEN, BOTH, {type: "join"}, welcome(1), {type: "peers", leg: 1, peers: [PEER]}, pulse(1, true, 1)]) p.on(e);
   assert.equal(p.name, "call");
-  for (const kind of ["connect", "send", "say", "timer", "save", "adopt", "drop", "devices"]) p.did(kind);
+  for (const kind of ["connect", "send", "say", "timer", "cancel", "save", "adopt", "drop", "devices"]) p.did(kind);
+  return p;
+}
+
+/** A page that joins, knowing both edges, with one attempt. */
+function joining(addresses = [EDGE, STANDBY]) {
+  const p = page();
+  for (const e of [{...OPEN, addresses}, BOTH, {type: "join"}]) p.on(e);
+  assert.deepEqual(p.tried(), [EDGE.url]);
   return p;
 }
 
@@ -91,17 +111,17 @@ test("link → call: join needs the check, then connects, and the first sign of 
   p.on(BOTH);
   assert.equal(p.state.step, "ready");
   p.on({type: "join"});
-  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 1, address: EDGE, session: ""}]);
+  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 1, address: EDGE, stranded: false}]);
   p.on(welcome(1));
   assert.deepEqual(p.did("save"), [{do: "save"}]);
-  assert.deepEqual(p.state.addresses, [EDGE, STANDBY]);
+  assert.deepEqual(p.state.addresses, [{...EDGE, session: "s1"}, STANDBY]);
   assert.equal(p.name, "link", "welcomed is not yet connected");
   p.on(pulse(1, false));
   assert.equal(p.name, "link");
   p.on(pulse(1));
   assert.equal(p.name, "call");
   assert.deepEqual(p.did("adopt"), [{do: "adopt", leg: 1}]);
-  assert.deepEqual(p.state.place, FRANKFURT);
+  assert.deepEqual(current(p.state).place, FRANKFURT);
 });
 
 test("link: joining without devices is allowed, to listen", () => {
@@ -121,17 +141,19 @@ test("link: a join that gets nowhere shows help, then failure, while attempts go
   p.after(GAPS[1], timer("gap"));
   assert.deepEqual([p.name, p.state.gap], ["link", 2]);
   p.on(closed(1));
-  p.on(timer("retry"));
+  p.wait();
+  assert.deepEqual(p.next, [2]);
   p.after(GAPS[2], timer("gap"));
-  assert.deepEqual([p.name, p.state.gap, p.state.next], ["link", 3, 2]);
+  p.wait();
+  assert.deepEqual([p.name, p.state.gap, p.next], ["link", 3, [3]]);
 });
 
 test("reload: a kept session takes the seat again without the check", () => {
   const p = page();
-  p.on({...OPEN, session: "s1", sound: true});
+  p.on({...OPEN, addresses: [{...EDGE, session: "s1"}], sound: true});
   assert.deepEqual(p.did("devices"), [{do: "devices", video: false}]);
   p.on({...BOTH, camera: false});
-  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 1, address: EDGE, session: "s1"}]);
+  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 1, address: {...EDGE, session: "s1"}, stranded: false}]);
   p.on(welcome(1));
   p.on(pulse(1));
   assert.equal(p.name, "audio-only");
@@ -141,11 +163,11 @@ test("call: a lost socket with flowing media shows nothing and resumes in the ba
   const p = calling();
   p.on(closed(1));
   assert.equal(p.name, "call");
-  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 2, address: EDGE, session: "s1"}]);
+  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 2, address: {...EDGE, session: "s1"}, stranded: false}]);
   p.after(500, pulse(1, true, 1));
   p.on(welcome(2));
   p.on(pulse(2, true, 1));
-  assert.deepEqual([p.name, p.state.current, p.state.next], ["call", 2, 0]);
+  assert.deepEqual([p.name, p.current, p.next, p.state.due], ["call", 2, [], 0]);
   assert.deepEqual(p.did("drop"), [{do: "drop", leg: 1}]);
   assert.equal(p.state.notice, null);
   assert.deepEqual(p.did("say"), []);
@@ -155,13 +177,11 @@ test("call: a killed edge is left for its standby within one round, at once", ()
   const p = calling();
   p.on(closed(1));
   p.on(closed(2));
-  const retry = p.did("timer").find((t) => t.name === "retry");
-  assert.equal(retry.ms, 0);
-  p.on(timer("retry"));
-  assert.deepEqual(p.did("connect").at(-1).address, STANDBY);
+  assert.deepEqual(p.did("connect").at(-1).address, STANDBY, "in the same step");
   p.on(welcome(3, BERLIN));
   p.on(pulse(3, true, 1));
-  assert.deepEqual([p.name, p.state.place, p.state.addresses], ["call", BERLIN, [STANDBY]]);
+  assert.deepEqual([p.name, current(p.state).place, p.state.addresses], ["call", BERLIN, [{...STANDBY, session: "s3"}]]);
+  assert.deepEqual(p.did("leave"), [{do: "leave", leg: 1}], "no seat stays behind");
   assert.equal(p.state.notice, null, "a failover that succeeds shows nothing");
 });
 
@@ -185,46 +205,108 @@ test("call → reconnecting → call: silence of 1.5 s, 10 s, 60 s; attempts go 
   assert.deepEqual(p.did("say"), [{do: "say", key: "lost.long", loud: true}]);
   p.after(GAPS[2] - GAPS[1], timer("gap"));
   assert.equal(p.state.gap, 3);
-  p.on(closed(2));
-  p.on(timer("retry"));
-  assert.equal(p.state.next, 3);
-  p.on(welcome(3));
-  p.on(pulse(3));
+  p.wait();
+  const [leg] = p.next;
+  p.on(welcome(leg));
+  p.on(pulse(leg));
   assert.deepEqual([p.name, p.state.gap], ["call", 0]);
 });
 
-test("reconnecting → call: the old leg comes back by itself", () => {
+test("reconnecting → call: the old leg comes back by itself, and attempts elsewhere are left", () => {
   const p = lost();
   p.on(closed(2));
-  assert.equal(p.state.retrying, true);
+  assert.deepEqual(p.next, [3]);
   p.did("timer");
   p.on(pulse(1, true, 1));
-  assert.deepEqual([p.name, p.state.retrying], ["call", false]);
+  assert.deepEqual([p.name, p.next, p.did("leave"), p.state.due], ["call", [], [{do: "leave", leg: 3}], 0]);
   assert.deepEqual(p.did("timer"), [{do: "timer", name: "gap", ms: GAPS[0]}], "silence is watched again");
+
+  const q = lost();
+  q.on(pulse(1, true, 1));
+  assert.deepEqual([q.name, q.next], ["call", [2]], "one at the same edge may have the seat: it goes on");
 });
 
 test("reconnecting: Try now starts a new round at the seat's edge; in a running call it does nothing", () => {
   const p = lost();
   p.on(closed(2));
   p.did("connect");
-  p.on({type: "retry"});
-  assert.deepEqual(p.did("connect").map((c) => c.address), [EDGE]);
+  p.after(WELCOME, {type: "retry"});
+  assert.deepEqual(p.tried(), [EDGE.url]);
+  assert.deepEqual(p.did("leave"), [{do: "leave", leg: 3}], "what stands still is given up");
   const q = calling();
   q.on({type: "retry"});
   assert.deepEqual(q.did("connect"), []);
 });
 
-test("a leg that is not welcomed, or welcomed and mute, is given up for the next address", () => {
-  const p = lost();
-  assert.equal(p.did("timer").find((t) => t.name === "attempt").ms, WELCOME);
-  p.after(WELCOME, timer("attempt"));
-  p.on(timer("retry"));
-  assert.deepEqual(p.did("connect").at(-1).address, STANDBY);
-  p.on(welcome(3, BERLIN));
-  assert.equal(p.did("timer").findLast((t) => t.name === "attempt").ms, MEDIA);
-  p.after(MEDIA, timer("attempt"));
-  assert.equal(p.did("drop").at(-1).leg, 3);
-  assert.equal(p.state.retrying, true);
+test("an attempt without a welcome, or without media, is kept, and another runs beside it", () => {
+  const p = joining();
+  assert.deepEqual(p.did("timer").find((t) => t.name === "attempt"), {do: "timer", name: "attempt", ms: WELCOME});
+  p.wait();
+  assert.deepEqual([p.tried(), p.next, p.did("drop"), p.did("leave")], [[STANDBY.url], [1, 2], [], []]);
+  p.on(welcome(1));
+  assert.deepEqual(p.did("timer").at(-1), {do: "timer", name: "attempt", ms: MEDIA});
+  p.on(welcome(2, BERLIN));
+  p.on(pulse(1));
+  assert.deepEqual([p.name, p.current, p.next], ["call", 1, []]);
+  assert.deepEqual([p.did("leave"), p.did("drop")], [[{do: "leave", leg: 2}], []], "the loser leaves its seat");
+});
+
+test("the first that carries media wins, also the later one", () => {
+  const p = joining();
+  p.on(welcome(1));
+  p.wait();
+  assert.deepEqual(p.next, [1, 2]);
+  p.on(welcome(2, BERLIN));
+  p.on(pulse(2));
+  assert.deepEqual([p.current, p.did("leave")], [2, [{do: "leave", leg: 1}]]);
+});
+
+test("no edge is tried twice at once, and no more than three run beside each other", () => {
+  const p = joining([EDGE]);
+  for (let t = 0; t < STALL - 1_000; t += 1_000) p.after(1_000, timer("attempt"));
+  assert.deepEqual([p.next, p.tried()], [[1], []], "there is one edge");
+  const fourth = {...THIRD, edge: "de-x-1", url: "wss://d/v1/join"};
+  const q = joining([EDGE, STANDBY, THIRD, fourth]);
+  for (let i = 0; i < 10; i++) {
+    q.after(1_000, timer("attempt"));
+    for (const leg of q.next) q.on({type: "progress", leg});
+  }
+  assert.deepEqual([q.next.length, q.tried()], [BESIDE, [STANDBY.url, THIRD.url]]);
+  assert.deepEqual([q.did("drop"), q.did("leave")], [[], []]);
+});
+
+test("an attempt that comes no further for long is given up, and its edge is tried anew", () => {
+  const p = joining([EDGE]);
+  p.after(WELCOME, {type: "opened", leg: 1});
+  p.after(STALL - 1, timer("attempt"));
+  assert.deepEqual(p.next, [1]);
+  p.wait();
+  assert.deepEqual(p.did("leave"), [{do: "leave", leg: 1}]);
+  p.wait(); // the pause after a round of one
+  assert.deepEqual([p.next, p.tried()], [[2], [EDGE.url]]);
+});
+
+test("a dead edge does not keep a refusal elsewhere from being said", () => {
+  const p = joining();
+  p.wait();
+  p.on(refused(2, "home_only"));
+  assert.equal(p.name, "link", "the first may still get through");
+  for (let i = 0; p.name === "link" && i < 20; i++) {
+    p.wait();
+    for (const leg of p.next) if (leg !== 1) p.on(refused(leg, "home_only"));
+  }
+  assert.deepEqual([p.name, p.state.text], ["refused", "refused.place"]);
+});
+
+test("while the page did not run nothing stood still", () => {
+  const p = joining([EDGE]);
+  p.after(STALL + 5_000, timer("attempt", STALL + 5_000 - WELCOME));
+  assert.deepEqual([p.next, p.did("leave")], [[1], []], "its events wait behind the timer");
+  const q = calling();
+  q.after(20_000, timer("gap", 20_000 - GAPS[0] + 100));
+  assert.equal(q.name, "call");
+  q.after(100, timer("gap"));
+  assert.equal(q.name, "reconnecting");
 });
 
 test("an edge that welcomes and then breaks is tried ever more slowly", () => {
@@ -233,31 +315,58 @@ test("an edge that welcomes and then breaks is tried ever more slowly", () => {
   const pauses = [];
   for (let leg = 2; leg < 8; leg++) {
     p.on(welcome(leg));
-    p.did("timer");
     p.on(closed(leg));
-    pauses.push(p.did("timer").find((t) => t.name === "retry").ms);
-    p.on(timer("retry"));
+    const pause = p.next.length > 0 ? 0 : p.state.due - p.now;
+    pauses.push(pause);
+    if (pause) p.wait();
   }
-  assert.deepEqual(pauses, [0, 250, 0, 500, 0, 1000]);
+  assert.deepEqual(pauses, [0, 250, 250, 500, 500, 1000]);
 });
 
-test("backoff: none within a round, then 0.25 s doubling to 5 s, spread by a half", () => {
-  assert.deepEqual([1, 2, 3, 4, 6, 8, 20].map((n) => backoff(n, 2, 0.5)), [0, 250, 0, 500, 1000, 2000, 5000]);
-  assert.deepEqual([backoff(1, 1, 0), backoff(1, 1, 0.999)], [125, 375]);
-  assert.equal(backoff(0, 1, 0.5), 0);
+test("pause: none while an address is untried, then 0.25 s doubling to 5 s, spread by a half", () => {
+  const at = (failures, dice, addresses = [EDGE, STANDBY]) => pause({...initial, addresses, tried: addresses.map((a) => a.url), failures}, dice);
+  assert.deepEqual([1, 2, 3, 4, 6, 8, 20].map((n) => at(n, 0.5)), [250, 250, 250, 500, 1000, 2000, 5000]);
+  assert.deepEqual([at(1, 0, [EDGE]), at(1, 0.999, [EDGE])], [125, 375]);
+  assert.equal(pause({...initial, addresses: [EDGE, STANDBY], tried: [EDGE.url], failures: 9}, 0.5), 0);
+});
+
+test("each standby has a token of its own; an older edge's takes the welcome's", () => {
+  const p = joining([EDGE]);
+  const standby = [STANDBY, {edge: THIRD.edge, url: THIRD.url}, {...named(EDGE), token: "other"}];
+  p.on({type: "welcome", leg: 1, session: "s1", place: FRANKFURT, epoch: 1, standby});
+  assert.deepEqual(p.state.addresses.map((a) => a.token), ["t", "tb", "t"]);
+  p.on(pulse(1));
+  assert.deepEqual(p.state.addresses.map((a) => [a.url, a.token, a.session]), [
+    [EDGE.url, "t", "s1"], [STANDBY.url, "tb", ""], [THIRD.url, "t", ""],
+  ]);
+});
+
+test("each edge has a session of its own to resume", () => {
+  const p = joining();
+  p.on(welcome(1));
+  p.wait();
+  p.on(welcome(2, BERLIN));
+  p.on(closed(1));
+  p.on({type: "retry"});
+  assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.address.session]), [[STANDBY.url, ""], [EDGE.url, "s1"]]);
 });
 
 test("call → moving → call: the old leg plays until as many are heard on the new one", () => {
   const p = calling();
-  p.on({type: "move", leg: 1, url: STANDBY.url, token: "t2"});
+  p.on(move(1, {...STANDBY, token: "t2"}));
   assert.equal(p.name, "moving");
-  assert.deepEqual(p.did("connect")[0].address, {url: STANDBY.url, token: "t2"});
-  p.on(welcome(2, BERLIN));
+  assert.deepEqual(p.did("connect")[0].address, {...STANDBY, token: "t2"});
+  p.on(welcome(2, BERLIN, 2));
   p.on(pulse(1, true, 1));
   p.on(pulse(2, true, 0));
-  assert.deepEqual([p.name, p.state.current], ["moving", 1], "the peer has not arrived there");
+  assert.deepEqual([p.name, p.current], ["moving", 1], "the peer has not arrived there");
+  for (let i = 0; i < 20; i++) {
+    p.after(1_000, pulse(2, true, 0));
+    p.on(timer("attempt"));
+  }
+  assert.deepEqual([p.next, p.tried()], [[2], []], "it waits for as long as it lives");
   p.on(pulse(2, true, 1));
-  assert.deepEqual([p.name, p.state.current, p.did("drop")], ["call", 2, [{do: "drop", leg: 1}]]);
+  assert.deepEqual([p.name, p.current, p.did("leave")], ["call", 2, [{do: "leave", leg: 1}]]);
   assert.equal(p.state.notice.key, "moved");
   p.on(timer("notice"));
   assert.equal(p.state.notice, null);
@@ -265,38 +374,176 @@ test("call → moving → call: the old leg plays until as many are heard on the
 
 test("moving: the old edge closes first, so the new leg is taken as it is", () => {
   const p = calling();
-  p.on({type: "move", leg: 1, url: STANDBY.url, token: "t2"});
-  p.on(welcome(2, PARIS));
+  p.on(move(1, STANDBY));
+  p.on(welcome(2, PARIS, 2));
   p.on(closed(1));
   p.on(pulse(1, false, 0));
   p.on(pulse(2, true, 0));
-  assert.deepEqual([p.name, p.state.current, p.state.notice.key], ["call", 2, "moved.abroad"]);
+  assert.deepEqual([p.name, p.current, p.state.notice.key], ["call", 2, "moved.abroad"]);
 });
 
-test("moving: a target that fails is retried, then the old addresses", () => {
+test("moving: a target that fails strands the page, which says so wherever it comes next", () => {
   const p = calling();
-  p.on({type: "move", leg: 1, url: "wss://c/v1/join", token: "t2"});
+  p.on(move(1, THIRD));
   p.on(closed(2));
   assert.equal(p.name, "moving");
-  p.on(timer("retry"));
-  assert.deepEqual(p.did("connect").map((c) => c.address.url), ["wss://c/v1/join", EDGE.url]);
+  assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.stranded]), [[THIRD.url, false], [STANDBY.url, true]]);
+  p.on(closed(1));
+  p.on(closed(3));
+  assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.stranded]), [[EDGE.url, true]], "the old edge once it is gone");
+  p.on(closed(4));
+  p.wait();
+  assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.stranded]), [[THIRD.url, false]], "not to the target itself");
+  p.on(closed(5));
+  p.wait();
+  p.on(welcome(p.next[0], BERLIN));
+  p.on(pulse(p.next[0], true, 1));
+  assert.equal(p.state.stranded, "", "over once it plays");
+});
+
+test("moving: where the call is well is not tried again beside the target", () => {
+  const p = calling();
+  p.on(move(1, THIRD));
+  p.did("connect");
+  p.wait();
+  assert.deepEqual(p.tried(), [STANDBY.url]);
+  p.wait();
+  assert.deepEqual(p.tried(), []);
 });
 
 test("moving: without media it is reconnecting that people need to know", () => {
   const p = calling();
-  p.on({type: "move", leg: 1, url: STANDBY.url, token: "t2"});
+  p.on(move(1, STANDBY));
   p.after(GAPS[0], timer("gap"));
   assert.equal(p.name, "reconnecting");
 });
 
-test("a move asked for by a leg not yet heard waits until it is", () => {
-  const p = page();
-  for (const e of [OPEN, BOTH, {type: "join"}, welcome(1, BERLIN)]) p.on(e);
+test("a move of an older epoch than the one followed is ignored; of the same it is not", () => {
+  const p = calling();
+  p.on(move(1, STANDBY, 3));
+  p.on(welcome(2, BERLIN, 3));
+  p.on(pulse(2, true, 1));
   p.did("connect");
-  p.on({type: "move", leg: 1, url: "wss://c/v1/join", token: "t2"});
-  assert.deepEqual(p.did("connect"), []);
+  p.on(move(2, THIRD, 2));
+  assert.deepEqual([p.name, p.tried()], ["call", []]);
+  p.on(move(2, THIRD, 3));
+  assert.deepEqual([p.name, p.tried()], ["moving", [THIRD.url]]);
+  p.on(move(2, EDGE, 2));
+  assert.deepEqual(p.tried(), []);
+});
+
+test("the move of a running call ends attempts elsewhere, and keeps one that is on its way there", () => {
+  const p = calling();
+  p.on(closed(1));
+  p.on({type: "closed", leg: 2, dice: 0.5});
+  assert.deepEqual(p.next, [3], "on the standby");
+  p.did("connect");
+  p.on(move(1, STANDBY));
+  assert.deepEqual([p.next, p.tried(), p.did("leave")], [[3], [], []]);
+  p.on(move(1, THIRD, 3));
+  assert.deepEqual([p.next, p.tried(), p.did("leave")], [[4], [THIRD.url], [{do: "leave", leg: 3}]]);
+});
+
+test("a newer epoch that plays is not left for an older one", () => {
+  const p = calling();
+  p.on(move(1, STANDBY));
+  p.on(welcome(2, BERLIN, 2, [EDGE]));
+  p.on(pulse(2, true, 1));
+  p.on(closed(2));
+  p.on(closed(3));
+  p.on(welcome(4, FRANKFURT, 1, []));
+  assert.deepEqual([p.name, p.current, p.did("leave").at(-1)], ["call", 2, {do: "leave", leg: 4}]);
+});
+
+test("an attempt of a newer epoch goes on when an older one plays first", () => {
+  const p = joining();
+  p.on(welcome(1));
+  p.wait();
+  p.on(welcome(2, BERLIN, 2));
   p.on(pulse(1));
-  assert.deepEqual([p.name, p.did("connect")[0].address.url], ["moving", "wss://c/v1/join"]);
+  assert.deepEqual([p.name, p.current, p.next], ["moving", 1, [2]]);
+  p.on(pulse(2));
+  assert.deepEqual([p.name, p.current, p.did("leave")], ["call", 2, [{do: "leave", leg: 1}]]);
+});
+
+test("a move before the welcome answers the hello: at once, and what plays goes on", () => {
+  const p = calling();
+  p.on(closed(1));
+  p.on(closed(2));
+  p.did("connect");
+  p.did("drop");
+  p.on(move(3, {...THIRD, token: "t9"}, 1));
+  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 4, address: {...THIRD, token: "t9"}, stranded: false}]);
+  assert.deepEqual([p.name, p.current, p.next, p.did("drop")], ["call", 1, [4], [{do: "drop", leg: 3}]]);
+  p.on(pulse(1, true, 1));
+  p.on(welcome(4, BERLIN));
+  p.on(pulse(4, true, 1));
+  assert.equal(p.current, 4);
+});
+
+test("a standby that sends back to an attempt in progress does not restart it, nor is it asked again", () => {
+  const p = joining();
+  p.wait();
+  assert.deepEqual(p.tried(), [STANDBY.url]);
+  p.on(move(2, EDGE, 1));
+  assert.deepEqual([p.next, p.tried(), p.did("leave")], [[1], [], []]);
+  p.on({type: "progress", leg: 1});
+  p.wait();
+  p.on({type: "progress", leg: 1});
+  p.wait();
+  assert.deepEqual([p.next, p.tried()], [[1], []]);
+  p.on(closed(1));
+  assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.stranded]), [[STANDBY.url, true]], "stranded: now it may take us");
+});
+
+test("an attempt that is told to move after its welcome runs on until one of the two is heard", () => {
+  const p = joining();
+  p.on(welcome(1, BERLIN));
+  p.on(move(1, THIRD, 1));
+  assert.deepEqual([p.tried(), p.next], [[THIRD.url], [1, 2]]);
+  p.on(pulse(1));
+  assert.deepEqual([p.name, p.current, p.next], ["moving", 1, [2]]);
+  p.on(welcome(2));
+  p.on(pulse(2));
+  assert.deepEqual([p.name, p.current, p.did("leave")], ["call", 2, [{do: "leave", leg: 1}]]);
+
+  const q = joining();
+  q.on(welcome(1, BERLIN));
+  q.on(move(1, THIRD, 1));
+  q.on(pulse(2));
+  assert.deepEqual([q.name, q.current, q.next, q.did("leave")], ["call", 2, [], [{do: "leave", leg: 1}]]);
+
+  const r = joining();
+  r.on(welcome(1, BERLIN));
+  r.on(move(1, THIRD, 1));
+  r.on(closed(2));
+  r.did("connect");
+  r.on(pulse(1));
+  assert.deepEqual([r.name, r.tried()], ["moving", [THIRD.url]], "its target is still owed");
+});
+
+test("edges that send in a circle are asked again only after a pause", () => {
+  const p = joining();
+  p.on(move(1, STANDBY, 1));
+  p.on(move(2, EDGE, 1));
+  assert.deepEqual([p.did("connect").map((c) => [c.address.url, c.stranded])], [[[STANDBY.url, false], [EDGE.url, true]]]);
+  p.on(move(3, STANDBY, 1));
+  p.on(move(4, EDGE, 1));
+  assert.equal(p.next.length, 0);
+  assert.ok(p.state.due > p.now);
+});
+
+test("sent back to where the call is well, it stays", () => {
+  const p = calling();
+  p.on(move(1, STANDBY, 1));
+  p.on(move(2, EDGE, 1));
+  assert.deepEqual([p.name, p.current, p.next, p.state.due], ["call", 1, [], 0]);
+});
+
+test("a move to where the leg is, is none", () => {
+  const p = calling();
+  p.on(move(1, EDGE, 2));
+  assert.deepEqual([p.name, p.tried()], ["call", []]);
 });
 
 test("call ⇄ audio-only: chosen by the user, camera and incoming video both off", () => {
@@ -376,10 +623,10 @@ test("peers of the leg being built wait until it is heard", () => {
   const p = calling();
   p.on(closed(1));
   p.on({type: "peers", leg: 2, peers: []});
-  assert.equal(p.state.peers.length, 1);
+  assert.equal(current(p.state).peers.length, 1);
   p.on(welcome(2));
   p.on(pulse(2, true, 1));
-  assert.equal(p.state.peers.length, 0);
+  assert.equal(current(p.state).peers.length, 0);
 });
 
 test("call → ended: left, and Rejoin takes a fresh seat without the check", () => {
@@ -389,7 +636,7 @@ test("call → ended: left, and Rejoin takes a fresh seat without the check", ()
   assert.deepEqual([p.did("leave"), p.did("stop"), p.did("forget")], [[{do: "leave", leg: 1}], [{do: "stop"}], [{do: "forget", token: false}]]);
   p.on({type: "rejoin"});
   p.on(BOTH);
-  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 2, address: EDGE, session: ""}]);
+  assert.deepEqual(p.did("connect"), [{do: "connect", leg: 2, address: EDGE, stranded: false}]);
   p.on(pulse(1, true, 1));
   assert.equal(p.name, "link", "an old leg is heard no more");
 });
@@ -414,8 +661,8 @@ test("call → ended: what the edge says", () => {
 
 test("replaced by our own next leg is not the end", () => {
   const p = calling();
-  p.on({type: "move", leg: 1, url: STANDBY.url, token: "t2"});
-  p.on(welcome(2, BERLIN));
+  p.on(move(1, STANDBY));
+  p.on(welcome(2, BERLIN, 2));
   p.on({type: "ended", leg: 1, reason: "replaced"});
   assert.equal(p.name, "moving");
 });
@@ -434,7 +681,7 @@ test("refused by law: from the link, and from a call without media; never from a
   const r = calling();
   r.on(closed(1));
   r.on(refused(2, "region_draining"));
-  assert.deepEqual([r.name, r.state.retrying], ["call", true]);
+  assert.deepEqual([r.name, r.next], ["call", [3]]);
 
   const s = calling();
   s.on(refused(1, "home_only"));
@@ -454,7 +701,7 @@ test("refused for an edge's own trouble is a failed attempt", () => {
   for (const code of ["wrong_edge", "store_unavailable", "internal", "a code of tomorrow"]) {
     const p = page();
     for (const e of [OPEN, BOTH, {type: "join"}, refused(1, code)]) p.on(e);
-    assert.deepEqual([p.name, p.state.retrying], ["link", true], code);
+    assert.deepEqual([p.name, p.state.due > p.now], ["link", true], code);
   }
 });
 

@@ -9,7 +9,7 @@ import {i18n} from "../shared/i18n.js";
 import {sayer} from "../shared/say.js";
 import {deviceForm} from "./devices.js";
 import {makeLeg} from "./leg.js";
-import {claims, keepSeat, seatOf} from "./link.js";
+import {claims, fresh, keepSeat, seatOf} from "./link.js";
 import {cameraOn, initial, micOn, step} from "./machine.js";
 import {isGranted, makeMedia, problemOf} from "./media.js";
 import {makePage} from "./page.js";
@@ -73,12 +73,12 @@ function perform(fx) {
       legs.get(fx.leg)?.[fx.do === "leave" ? "leave" : "close"]();
       legs.delete(fx.leg);
       return;
-    case "save": return keep(state.session);
-    case "forget": return fx.token ? keepSeat(location.pathname, null, sessionStorage) : keep("");
+    case "save": return keep(state.addresses);
+    case "forget": return fx.token ? keepSeat(location.pathname, null, sessionStorage) : keep(fresh(state.addresses));
     case "cancel": return clearTimeout(timers.get(fx.name));
     case "timer":
       clearTimeout(timers.get(fx.name));
-      timers.set(fx.name, setTimeout(() => dispatch({type: "timer", name: fx.name, dice: Math.random()}), fx.ms));
+      timers.set(fx.name, setTimeout(wake, fx.ms, fx.name, performance.now() + fx.ms));
       return;
     case "say": {
       const params = fx.who ? {who: fx.who} : fx.params;
@@ -87,10 +87,15 @@ function perform(fx) {
   }
 }
 
+/** @param {import("./types.js").TimerName} name @param {number} due */
+function wake(name, due) {
+  dispatch({type: "timer", name, late: performance.now() - due, dice: Math.random()});
+}
+
 /** @param {Extract<Effect, {do: "connect"}>} fx */
-function connect({leg, address, session}) {
+function connect({leg, address, stranded}) {
   legs.set(leg, makeLeg(leg, address, {
-    session, relay, emit: dispatch,
+    stranded, relay, emit: dispatch,
     local: () => media.tracks,
     wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound}),
   }));
@@ -103,11 +108,10 @@ async function openDevices(video) {
   dispatch({type: "devices", mic: media.tracks.audio !== null, camera: media.tracks.video !== null, failure});
 }
 
-/** @param {string} session */
-function keep(session) {
-  const {addresses, wish} = state;
+/** @param {import("./types.js").Address[]} addresses */
+function keep(addresses) {
   if (addresses.length === 0) return;
-  keepSeat(location.pathname, {token: addresses[0].token, session, addresses, sound: wish.sound}, sessionStorage);
+  keepSeat(location.pathname, {token: addresses[0].token, addresses, sound: state.wish.sound}, sessionStorage);
 }
 
 function preview() {
@@ -194,7 +198,6 @@ const problem = problemOf(globalThis) || (seat ? "" : "link.bad");
 dispatch({
   type: "open", problem,
   granted: problem === "" && await isGranted(),
-  addresses: seat?.addresses ?? [],
-  session: mine && seat?.session || "",
+  addresses: mine ? seat?.addresses ?? [] : fresh(seat?.addresses ?? []),
   sound: seat?.sound ?? false,
 });

@@ -3,7 +3,9 @@
 
 /** @typedef {"link"|"call"|"moving"|"reconnecting"|"audio-only"|"ended"|"refused"} Name */
 
-/** @typedef {{url: string, token: string}} Address where a join may land: ws(s)://…/v1/join */
+/** Where a join may land: ws(s)://…/v1/join. `edge` is "" where only the URL is known,
+ * `session` what the edge gave when it last welcomed this page, "" before.
+ * @typedef {{edge: string, url: string, token: string, session: string}} Address */
 
 /** @typedef {{region: string, city: string, country: string}} Place */
 
@@ -12,6 +14,23 @@
 /** @typedef {{code: string, jurisdiction: string, citation: string[], id: string}} Refusal */
 
 /** @typedef {{key: string, params?: Record<string, string>}} Sentence */
+
+/** One WebSocket with its RTCPeerConnection. People hear the one `current` leg; a `next`
+ * one is an attempt to carry the call; a `parked` one will carry nothing until it must.
+ * @typedef {object} Leg
+ * @property {number} id
+ * @property {"current"|"next"|"parked"} role
+ * @property {Address} address
+ * @property {boolean} sent           a move named this address
+ * @property {"connecting"|"open"|"closed"} socket
+ * @property {Place|null} place       null until welcomed
+ * @property {number} epoch           of the placement that it is made for; 0 until known
+ * @property {Address[]} standby      what its welcome named beside its own edge
+ * @property {Peer[]|null} peers      null until told
+ * @property {number} heard           participants heard on it
+ * @property {number} progress        when it last came further, ms
+ * @property {string} to              URL to which it was told to move, "" else
+ */
 
 /**
  * @typedef {object} State
@@ -24,51 +43,45 @@
  * @property {Sentence[]} troubles    standing faults of sound and devices
  * @property {Sentence|null} notice   passing news: moved, video is back
  * @property {Address[]} addresses    the seat's edge first, then its standbys
- * @property {Address[]} standby      what the last welcome named beside its own edge
- * @property {string} session
- * @property {number} legs            legs made so far
- * @property {number} current         0: none
- * @property {number} next            0: none
- * @property {Address|null} target    where `next` goes
- * @property {Place|null} place       of the current leg
- * @property {Place|null} nextPlace
- * @property {number} heard           participants heard on the current leg
- * @property {boolean} socket         the current leg's signalling is open
- * @property {Peer[]|null} nextPeers
- * @property {boolean} retrying       the timer `retry` runs
- * @property {number} attempt         failed attempts since media last flowed
+ * @property {Leg[]} legs             in the order they were made
+ * @property {number} made            legs made so far
+ * @property {number} due             when another attempt may start, ms; 0: none is wanted
+ * @property {number} failures        failed attempts since media last flowed
+ * @property {string[]} tried         URLs in the order they were last tried or failed, in this search
+ * @property {string[]} sent          URLs that answered a hello with a move, in this search
+ * @property {string} stranded        URL that a move named and that carried no media, "" else
  * @property {boolean} moving         the edge asked for a move that is not done
- * @property {Address|null} pending   a move asked for by `next` before people heard it
  * @property {number} flowAt          when media last arrived, ms
  * @property {0|1|2|3} gap            0 flows, 1 banner, 2 help, 3 failed
- * @property {Peer[]} peers
  * @property {string[]} seen          participants in the order they first appeared
  * @property {string[]} away          participants whose loss is shown
  */
 
 /**
- * @typedef {{type: "open", problem: string, granted: boolean, addresses: Address[], session: string, sound: boolean}
+ * @typedef {{type: "open", problem: string, granted: boolean, addresses: Address[], sound: boolean}
  *   | {type: "ask", sound: boolean}
  *   | {type: "devices", mic: boolean, camera: boolean, failure: Sentence|null}
  *   | {type: "join"} | {type: "again"} | {type: "rejoin"} | {type: "retry"} | {type: "leave"}
  *   | {type: "mic"} | {type: "camera"} | {type: "sound"}
  *   | {type: "trouble", key: string, params?: Record<string, string>} | {type: "calm", key: string}
- *   | {type: "welcome", leg: number, session: string, place: Place, standby: string[]}
+ *   | {type: "opened", leg: number} | {type: "progress", leg: number}
+ *   | {type: "welcome", leg: number, session: string, place: Place, epoch: number, standby: {edge: string, url: string, token?: string}[]}
  *   | {type: "pulse", leg: number, alive: boolean, heard: number}
  *   | {type: "peers", leg: number, peers: Peer[]}
- *   | {type: "move", leg: number, url: string, token: string}
+ *   | {type: "move", leg: number, edge: string, url: string, token: string, epoch: number, dice: number}
  *   | {type: "ended", leg: number, reason: string}
  *   | {type: "refused", leg: number, refusal: Refusal, dice: number}
  *   | {type: "closed", leg: number, dice: number}
- *   | {type: "timer", name: TimerName, dice: number}} Event  `dice` is a random number in [0, 1)
+ *   | {type: "timer", name: TimerName, late: number, dice: number}} Event  `dice` is a random
+ *   number in [0, 1), `late` by how many ms the timer came too late
  */
 
-/** @typedef {"gap"|"attempt"|"retry"|"notice"|"peers"} TimerName */
+/** @typedef {"gap"|"attempt"|"notice"|"peers"} TimerName */
 
 /**
  * @typedef {{do: "devices", video: boolean} | {do: "stop"}
  *   | {do: "send", mic: boolean, camera: boolean, receive: boolean}
- *   | {do: "connect", leg: number, address: Address, session: string}
+ *   | {do: "connect", leg: number, address: Address, stranded: boolean}
  *   | {do: "adopt", leg: number} | {do: "drop", leg: number} | {do: "leave", leg: number}
  *   | {do: "save"} | {do: "forget", token: boolean}
  *   | {do: "timer", name: TimerName, ms: number} | {do: "cancel", name: TimerName}

@@ -1,6 +1,7 @@
 // What the page shows for a state: pure, so that every sentence, button and tile
 // is tested without a browser.
 
+import {current} from "./legs.js";
 import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
 
 /** @typedef {import("./types.js").State} State */
@@ -93,10 +94,11 @@ function placeOf(s, key) {
     const r = s.refusal;
     return {country: country(r?.jurisdiction ?? ""), code: r?.code, id: r?.id};
   }
-  if (!s.place) return {};
+  const place = current(s)?.place;
+  if (!place) return {};
   // A move inside a country is said by country: the city did change.
-  const land = country(s.place.country);
-  return {place: key === "moved" || !s.place.city ? land : `${s.place.city}, ${land}`};
+  const land = country(place.country);
+  return {place: key === "moved" || !place.city ? land : `${place.city}, ${land}`};
 }
 
 /** @param {string} code ISO 3166-1 or -2 @returns {string|undefined} */
@@ -105,10 +107,13 @@ function country(code) {
   return new Intl.DisplayNames(["en"], {type: "region"}).of(code.slice(0, 2).toUpperCase());
 }
 
+/** @param {State} s */
+const peersOf = (s) => current(s)?.peers ?? [];
+
 /** The people of the room: those who are there and those who were lost.
  * @param {State} s @param {Texts} texts @returns {Tile[]} */
 export function tiles(s, texts) {
-  const shown = s.peers.filter((p) => p.connected || s.seen.includes(p.participant));
+  const shown = peersOf(s).filter((p) => p.connected || s.seen.includes(p.participant));
   return shown.map((p) => {
     let state = "";
     if (s.gap > 0) state = texts.t("title.reconnecting");
@@ -135,8 +140,9 @@ export function support(s, texts) {
 
 /** @param {State} s @param {string} participant @returns {{role: string, number: number}} */
 function personOf(s, participant) {
-  const role = s.peers.find((p) => p.participant === participant)?.role ?? "";
-  const same = s.seen.filter((id) => s.peers.find((p) => p.participant === id)?.role === role);
+  const peers = peersOf(s);
+  const role = peers.find((p) => p.participant === participant)?.role ?? "";
+  const same = s.seen.filter((id) => peers.find((p) => p.participant === id)?.role === role);
   return {role: ROLES.has(role) ? role : "other", number: same.indexOf(participant) + 1};
 }
 

@@ -9,7 +9,8 @@ const root = new URL("..", import.meta.url);
 const dictionary = JSON.parse(await readFile(new URL("i18n/en.json", root), "utf8"));
 const texts = i18n(dictionary);
 const peer = (participant, role, more = {}) => ({participant, role, mic: true, camera: true, connected: true, ...more});
-const call = {...initial, name: "call", place: {region: "de-fra", city: "Frankfurt am Main", country: "DE"}};
+const leg = {id: 1, role: "current", place: {region: "de-fra", city: "Frankfurt am Main", country: "DE"}, peers: []};
+const call = {...initial, name: "call", legs: [leg]};
 
 test("each text's buttons have their actions", () => {
   for (const key of Object.keys(dictionary)) {
@@ -61,7 +62,8 @@ test("banners, most urgent first", () => {
 });
 
 test("sentences name the place, the person and the country", () => {
-  const s = {...call, peers: [peer("p2", "clinician"), peer("p3", "companion"), peer("p4", "companion")], seen: ["p2", "p3", "p4"]};
+  const peers = [peer("p2", "clinician"), peer("p3", "companion"), peer("p4", "companion")];
+  const s = {...call, legs: [{...leg, peers}], seen: ["p2", "p3", "p4"]};
   const say = (key, params, state = s) => message(state, {key, params}, texts).sentences.join(" ");
   assert.equal(say("check.place"), "Your call is handled in Frankfurt am Main, Germany.");
   assert.equal(say("moved"), "Your call moved. It is still handled in Germany.");
@@ -90,10 +92,10 @@ test("a button that makes no sense now is not offered", () => {
 test("tiles: a picture that is not there is a name and a state", () => {
   const s = {
     ...call, seen: ["p2", "p3", "p4"],
-    peers: [
+    legs: [{...leg, peers: [
       peer("p2", "clinician"), peer("p3", "interpreter", {camera: false, mic: false}),
       peer("p4", "companion", {connected: false}), peer("p5", "companion", {connected: false}), peer("p6", "surgeon"),
-    ],
+    ]}],
   };
   assert.deepEqual(tiles(s, texts).map((t) => [t.name, t.state, t.video, t.note]), [
     ["Clinician", "", true, ""],

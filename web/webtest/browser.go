@@ -4,6 +4,7 @@ package webtest
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -20,9 +21,9 @@ import (
 const (
 	// life bounds one browser, so that a page that never gets somewhere fails its
 	// test and not the whole run.
-	life = 4 * time.Minute
+	life = 10 * time.Minute
 	// patience bounds one Wait.
-	patience = 30 * time.Second
+	patience = exectest.Patience
 )
 
 // Browser starts a Chromium of its own, with a profile of its own and fake devices
@@ -127,6 +128,50 @@ func Eval[T any](t testing.TB, ctx context.Context, expression string) T {
 		t.Fatalf("evaluate %s: %v", expression, err)
 	}
 	return v
+}
+
+// Click presses the visible element that the selector names, where it stands now. What
+// the page replaces at that moment is looked up anew, until one that the selector names
+// has been clicked, and once.
+func Click(t testing.TB, ctx context.Context, selector string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		clicked, err := click(ctx, selector)
+		if clicked {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("page: not in %v: a click on %s (last error: %v)", patience, selector, err)
+		}
+	}
+}
+
+// aim finds the element's centre and has the page note a click that hits it.
+const aim = `((selector) => {
+  const el = document.querySelector(selector);
+  if (!el?.checkVisibility()) return null;
+  el.scrollIntoView({block: "nearest", behavior: "instant"});
+  const {x, y, width, height} = el.getBoundingClientRect();
+  globalThis.webtestHit = false;
+  addEventListener("click", (e) => { globalThis.webtestHit = e.target.closest(selector) !== null; }, {capture: true, once: true});
+  return [x + width / 2, y + height / 2];
+})(%q)`
+
+func click(ctx context.Context, selector string) (bool, error) {
+	at, err := chromedp.Run(ctx, chromedp.Evaluate[[]float64](fmt.Sprintf(aim, selector)))
+	if err != nil || len(at) != 2 {
+		return false, err
+	}
+	if err := chromedp.Do(ctx, chromedp.MouseClickXY(at[0], at[1])); err != nil {
+		return false, err
+	}
+	return chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean(globalThis.webtestHit)"))
 }
 
 // Wait waits until a JavaScript expression is true. It looks from outside, so that

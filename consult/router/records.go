@@ -1,0 +1,416 @@
+package router
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"bailiwick/consult"
+	"bailiwick/failover"
+	"bailiwick/region"
+	"bailiwick/steer"
+	"bailiwick/store"
+)
+
+const (
+	// storeTimeout bounds each exchange with a store, shortTimeout one that somebody waits for.
+	storeTimeout = 3 * time.Second
+	shortTimeout = time.Second
+	// payEvery is how often what a store has not taken is offered again.
+	payEvery = time.Second
+	// maxOwed writes wait for a store, maxKnown placements are known without one.
+	maxOwed  = 20_000
+	maxKnown = 20_000
+)
+
+var (
+	// errOwed: as many writes wait for the store as are kept.
+	errOwed = errors.New("too many consults wait for the store")
+	// errAway: the store cannot be asked, and this node does not know the consult.
+	errAway = errors.New("store out of reach, and the consult is not known to this node")
+	// errUnreadable: the store answered, with something that is no placement.
+	errUnreadable = errors.New("record not readable")
+)
+
+// Records are the placements in the stores, and what this node knows of them while a store
+// is away: what it made, ended or held. What such a store should have taken is written when
+// it is back. Safe for concurrent use.
+type Records struct {
+	stores store.Set
+	world  func() *steer.World
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	known map[consult.ID]*consult.Placement // none is ever changed
+	order []consult.ID                      // oldest first
+	owed  map[consult.ID]*debt
+	fails map[string]time.Time // since when a store has not answered
+}
+
+// debt is what a store has yet to be told of one consult.
+type debt struct {
+	create *consult.Placement // nil: it has a record
+	ended  bool
+	notify map[region.EdgeID]consult.Notice
+}
+
+// NewRecords uses the stores by their datacenters' names.
+func NewRecords(stores store.Set, world func() *steer.World, log *slog.Logger) *Records {
+	return &Records{stores: stores, world: world, log: log, known: map[consult.ID]*consult.Placement{}, owed: map[consult.ID]*debt{}, fails: map[string]time.Time{}}
+}
+
+// reach is the store of a consult's record; nil while it is known to be away.
+func (r *Records) reach(id consult.ID) store.Store {
+	dc := id.Datacenter()
+	st := r.stores[dc]
+	if st == nil || !r.world().Reaches(dc) {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.fails[dc].IsZero() {
+		return nil // pay finds out when it is back
+	}
+	return st
+}
+
+// note keeps what an exchange told of the store. Who gave up waiting tells nothing.
+func (r *Records) note(id consult.ID, err error) {
+	answers := []error{nil, store.ErrNotFound, store.ErrConflict, errUnreadable}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	dc := id.Datacenter()
+	switch {
+	case slices.ContainsFunc(answers, func(a error) bool { return errors.Is(err, a) }):
+		delete(r.fails, dc)
+	case !errors.Is(err, context.Canceled) && r.fails[dc].IsZero():
+		r.fails[dc] = time.Now()
+		r.log.Error("consult records out of reach: consults go on, and are recorded later", "datacenter", dc, "err", err)
+	}
+}
+
+func (r *Records) remember(p *consult.Placement) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, is := r.known[p.Consult]; !is {
+		r.order = append(r.order, p.Consult)
+		if len(r.order) > maxKnown {
+			delete(r.known, r.order[0])
+			r.order = r.order[1:]
+		}
+	}
+	r.known[p.Consult] = p
+}
+
+// Create records a new placement. recorded is false where the store is away: it is told
+// later. The only error is that too much waits for the store already.
+func (r *Records) Create(ctx context.Context, p *consult.Placement) (recorded bool, err error) {
+	r.remember(p)
+	if st := r.reach(p.Consult); st != nil {
+		bounded, cancel := context.WithTimeout(ctx, shortTimeout)
+		defer cancel()
+		_, err := save(bounded, st, p, 0)
+		if r.note(p.Consult, err); err == nil {
+			return true, nil
+		}
+	}
+	return false, r.owe(p.Consult, func(d *debt) { d.create = p })
+}
+
+// owe adds to what the store has yet to be told.
+func (r *Records) owe(id consult.ID, add func(*debt)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.owed[id]
+	if d == nil {
+		if len(r.owed) >= maxOwed {
+			return errOwed
+		}
+		d = &debt{notify: map[region.EdgeID]consult.Notice{}}
+		r.owed[id] = d
+	}
+	add(d)
+	return nil
+}
+
+// Read is the record as the store has it, or, with the store away, as this node knows it.
+// store.ErrNotFound where the store has none.
+func (r *Records) Read(ctx context.Context, id consult.ID) (p *consult.Placement, recorded bool, err error) {
+	if st := r.reach(id); st != nil {
+		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		p, _, err := load(bounded, st, id)
+		if r.note(id, err); err == nil {
+			return &p, true, nil
+		}
+		if errors.Is(err, errUnreadable) || errors.Is(err, store.ErrNotFound) && !r.owes(id) {
+			return nil, false, err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.known[id]; p != nil {
+		return p, false, nil
+	}
+	return nil, false, errAway
+}
+
+// Learn keeps what an edge of this process knows of a consult that it holds.
+func (r *Records) Learn(p *consult.Placement) {
+	r.mu.Lock()
+	held := r.known[p.Consult]
+	r.mu.Unlock()
+	if held == nil || p.Supersedes(&held.Terms) {
+		r.remember(p)
+	}
+}
+
+func (r *Records) owes(id consult.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owed[id] != nil
+}
+
+// Place writes terms into the record by compare-and-swap, unless it has newer ones, and
+// tells the edges of notify. p is the record as it stands, where it is known.
+func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.EdgeID) (out failover.Outcome, p *consult.Placement) {
+	st := r.reach(t.Consult)
+	if st == nil {
+		return failover.Unwritten, nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	for {
+		held, rev, err := load(bounded, st, t.Consult)
+		if r.note(t.Consult, err); err != nil {
+			return failover.Unwritten, nil
+		}
+		switch {
+		case held.Ended || held.Supersedes(&t):
+			return failover.Beaten, &held
+		case t.Supersedes(&held.Terms):
+			held.Edge, held.Standby, held.Epoch = t.Edge, t.Standby, t.Epoch
+			if reg, _ := r.world().Edge(t.Edge); reg != nil {
+				held.Region = reg.ID
+			}
+			_, err = save(bounded, st, &held, rev)
+			if errors.Is(err, store.ErrConflict) {
+				continue
+			}
+			if r.note(t.Consult, err); err != nil {
+				return failover.Unwritten, nil
+			}
+		}
+		r.tell(bounded, st, held.Notice(), notify)
+		return failover.Written, &held
+	}
+}
+
+// tell writes a notice to each edge; what fails is owed.
+func (r *Records) tell(ctx context.Context, st store.Store, n consult.Notice, edges []region.EdgeID) {
+	b, err := json.Marshal(n)
+	if err != nil {
+		return // of strings and numbers it never does
+	}
+	for _, e := range edges {
+		if _, err := st.Put(ctx, consult.NoticeKey(e, n.Consult), b); err != nil {
+			r.note(n.Consult, err)
+			r.owe(n.Consult, func(d *debt) { d.notify[e] = n })
+		}
+	}
+}
+
+// End ends a consult: its record says so, and the edges that may have people of it are
+// told. It may be repeated, and tells again. recorded is false with the store away, where
+// only this node knows of the end until it is back.
+func (r *Records) End(ctx context.Context, id consult.ID, now time.Time) (p *consult.Placement, recorded bool, err error) {
+	if st := r.reach(id); st != nil {
+		bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		p, err := r.end(bounded, st, id, now)
+		r.note(id, err)
+		if err == nil {
+			return p, true, nil
+		}
+		if errors.Is(err, store.ErrNotFound) && !r.owes(id) {
+			return nil, false, err
+		}
+	}
+	r.mu.Lock()
+	held := r.known[id]
+	r.mu.Unlock()
+	if held == nil {
+		return nil, false, errAway
+	}
+	ended := held.Copy()
+	ended.End(now)
+	r.remember(&ended)
+	return &ended, false, r.owe(id, func(d *debt) { d.ended = true })
+}
+
+// end writes the end into the record.
+func (r *Records) end(ctx context.Context, st store.Store, id consult.ID, now time.Time) (*consult.Placement, error) {
+	for {
+		p, rev, err := load(ctx, st, id)
+		if err != nil {
+			return nil, err
+		}
+		if !p.Ended {
+			p.End(now)
+			if _, err = save(ctx, st, &p, rev); errors.Is(err, store.ErrConflict) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		r.remember(&p)
+		r.tell(ctx, st, p.Notice(), append([]region.EdgeID{p.Edge}, p.Standby...))
+		return &p, nil
+	}
+}
+
+// Run pays what is owed until ctx ends.
+func (r *Records) Run(ctx context.Context) error {
+	t := time.NewTicker(payEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+		r.pay(ctx, time.Now())
+	}
+}
+
+// pay offers each store what it has not taken, and stops at the first refusal of each.
+func (r *Records) pay(ctx context.Context, now time.Time) {
+	r.mu.Lock()
+	due := map[string][]consult.ID{}
+	for dc := range r.fails {
+		due[dc] = nil
+	}
+	for id := range r.owed {
+		due[id.Datacenter()] = append(due[id.Datacenter()], id)
+	}
+	r.mu.Unlock()
+	for dc, ids := range due {
+		st := r.stores[dc]
+		if st == nil {
+			continue
+		}
+		if err := r.ping(ctx, dc, st); err != nil {
+			continue
+		}
+		for _, id := range ids {
+			if err := r.payOne(ctx, st, id, now); err != nil {
+				r.note(id, err)
+				break
+			}
+		}
+	}
+}
+
+// ping asks a store that failed whether it is back.
+func (r *Records) ping(ctx context.Context, dc string, st store.Store) error {
+	r.mu.Lock()
+	since := r.fails[dc]
+	r.mu.Unlock()
+	if since.IsZero() {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, shortTimeout)
+	defer cancel()
+	if _, err := st.Get(bounded, sweptKey); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.fails, dc)
+	r.mu.Unlock()
+	r.log.Info("consult records can be reached again", "datacenter", dc, "after", time.Since(since).Round(time.Millisecond))
+	return nil
+}
+
+// payOne tells the store of one consult what it was not told.
+func (r *Records) payOne(ctx context.Context, st store.Store, id consult.ID, now time.Time) error {
+	r.mu.Lock()
+	d := r.owed[id]
+	var work debt
+	if d != nil {
+		work = *d
+		delete(r.owed, id)
+	}
+	r.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	err := r.settle(ctx, st, id, &work, now)
+	if err != nil {
+		r.owe(id, func(again *debt) { // beside what came to be owed meanwhile
+			if work.create != nil {
+				again.create = work.create
+			}
+			again.ended = again.ended || work.ended
+			for e, n := range work.notify {
+				if _, newer := again.notify[e]; !newer {
+					again.notify[e] = n
+				}
+			}
+		})
+	}
+	return err
+}
+
+func (r *Records) settle(ctx context.Context, st store.Store, id consult.ID, d *debt, now time.Time) error {
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if d.create != nil && now.Before(d.create.Expires) {
+		// A conflict is a record that is there: the write had happened after all.
+		if _, err := save(bounded, st, d.create, 0); err != nil && !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		d.create = nil
+	}
+	if d.ended {
+		if _, err := r.end(bounded, st, id, now); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		d.ended = false
+	}
+	for e, n := range d.notify {
+		b, err := json.Marshal(n)
+		if err == nil {
+			_, err = st.Put(bounded, consult.NoticeKey(e, id), b)
+		}
+		if err != nil {
+			return err
+		}
+		delete(d.notify, e)
+	}
+	return nil
+}
+
+func load(ctx context.Context, st store.Store, id consult.ID) (consult.Placement, uint64, error) {
+	e, err := st.Get(ctx, id.Key())
+	if err != nil {
+		return consult.Placement{}, 0, err
+	}
+	p, err := consult.ParsePlacement(e.Value)
+	if err != nil {
+		err = fmt.Errorf("%w: %s: %v", errUnreadable, e.Key, err)
+	}
+	return p, e.Rev, err
+}
+
+func save(ctx context.Context, st store.Store, p *consult.Placement, rev uint64) (store.Entry, error) {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return store.Entry{}, err
+	}
+	return st.CAS(ctx, p.Consult.Key(), b, rev)
+}

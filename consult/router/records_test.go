@@ -1,0 +1,295 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"bailiwick/consult"
+	"bailiwick/failover"
+	"bailiwick/problem"
+	"bailiwick/region"
+	"bailiwick/store"
+)
+
+// lossy is a memory store that can be out of reach, or hang: faults that a memory store
+// does not have.
+type lossy struct {
+	*store.Memory
+	gone, hung atomic.Bool
+}
+
+var errGone = errors.New("connection refused")
+
+func (l *lossy) fault(ctx context.Context) error {
+	if l.hung.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if l.gone.Load() {
+		return errGone
+	}
+	return nil
+}
+
+func (l *lossy) Get(ctx context.Context, key string) (store.Entry, error) {
+	if err := l.fault(ctx); err != nil {
+		return store.Entry{}, err
+	}
+	return l.Memory.Get(ctx, key)
+}
+
+func (l *lossy) CAS(ctx context.Context, key string, value []byte, rev uint64) (store.Entry, error) {
+	if err := l.fault(ctx); err != nil {
+		return store.Entry{}, err
+	}
+	return l.Memory.CAS(ctx, key, value, rev)
+}
+
+func (l *lossy) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
+	if err := l.fault(ctx); err != nil {
+		return store.Entry{}, err
+	}
+	return l.Memory.Put(ctx, key, value)
+}
+
+func newLossy() *lossy { return &lossy{Memory: store.NewMemory()} }
+
+// Losing the store stops no new patient: the consult is made, read and ended from what
+// this node knows, and recorded when the store is back.
+func TestStoreAway(t *testing.T) {
+	for name, away := range map[string]func(*lossy, bool){
+		"refuses": func(l *lossy, on bool) { l.gone.Store(on) },
+		"hangs":   func(l *lossy, on bool) { l.hung.Store(on) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := newLossy()
+			f := start(t, st)
+			away(st, true)
+			var c, running reply
+			if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated || c.Recorded {
+				t.Fatalf("POST: %d, recorded %v; want 201 and false", code, c.Recorded)
+			}
+			if c.Placement.Edge != "de-ber-1" || c.Participants[0].Token == "" {
+				t.Errorf("POST gives %+v", c)
+			}
+			if code := f.call(t, "GET", "/v1/consults/"+string(c.ID), "secret", "", &running); code != http.StatusOK || running.Recorded || running.Placement.Edge != "de-ber-1" {
+				t.Errorf("GET: %d %+v", code, running)
+			}
+			var other reply
+			f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &other)
+			var ended reply
+			if code := f.call(t, "DELETE", "/v1/consults/"+string(other.ID), "secret", "", &ended); code != http.StatusAccepted || !ended.Ended || ended.Recorded {
+				t.Errorf("DELETE: %d %+v, want 202 and not recorded", code, ended)
+			}
+			if f.call(t, "GET", "/v1/consults/"+string(other.ID), "secret", "", &running); !running.Ended {
+				t.Error("the consult that was ended without the store runs on")
+			}
+			for _, method := range []string{"GET", "DELETE"} {
+				var p problem.Document
+				if code := f.call(t, method, "/v1/consults/cunknown", "secret", "", &p); code != 503 || p.Code != "store_unavailable" {
+					t.Errorf("%s of what this node does not know: %d %s", method, code, p.Code)
+				}
+			}
+			away(st, false)
+			f.Records.pay(t.Context(), time.Now())
+			if p, _, err := load(t.Context(), st, c.ID); err != nil || p.Edge != "de-ber-1" || p.Ended || len(p.Participants) != 2 {
+				t.Errorf("with the store back the record is %+v, %v", p, err)
+			}
+			if p, _, err := load(t.Context(), st, other.ID); err != nil || !p.Ended {
+				t.Errorf("with the store back the ended record is %+v, %v", p, err)
+			}
+			if n, err := st.List(t.Context(), consult.NoticesPrefix); err != nil || len(n.Entries) != 2 {
+				t.Errorf("edges were told of the end by %+v, %v; want primary and standby", n, err)
+			}
+			if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated || !c.Recorded {
+				t.Errorf("with the store back: %d, recorded %v", code, c.Recorded)
+			}
+		})
+	}
+}
+
+// A write whose answer was lost may have happened: writing again is no conflict.
+func TestLateAnswerIsNoConflict(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	again := *p
+	if err := f.Records.owe(p.Consult, func(d *debt) { d.create = &again }); err != nil {
+		t.Fatal(err)
+	}
+	f.Records.pay(t.Context(), time.Now())
+	if f.Records.owes(p.Consult) {
+		t.Error("what is in the store is owed still")
+	}
+}
+
+func TestOwedIsBounded(t *testing.T) {
+	r := NewRecords(nil, nil, slog.New(slog.DiscardHandler))
+	var err error
+	for i := 0; i <= maxOwed && err == nil; i++ {
+		err = r.owe(consult.ID(newID("c")), func(*debt) {})
+	}
+	if !errors.Is(err, errOwed) || len(r.owed) != maxOwed {
+		t.Errorf("%d are owed, then %v", len(r.owed), err)
+	}
+}
+
+func moved(p *consult.Placement, edge region.EdgeID) consult.Terms {
+	t := p.Terms
+	t.Edge, t.Epoch = edge, t.Epoch+1
+	return t
+}
+
+func TestPlaceWritesTheNextEpochOnce(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	edges := []region.EdgeID{"de-fra-1", "us-iad-1"}
+	outs := make([]failover.Outcome, 20)
+	var all sync.WaitGroup
+	for i := range outs {
+		all.Go(func() { outs[i], _ = f.Records.Place(t.Context(), moved(p, edges[i%2]), nil) })
+	}
+	all.Wait()
+	held, _, err := load(t.Context(), st, p.Consult)
+	if err != nil || held.Epoch != 2 || held.Edge != "de-fra-1" || held.Region != "de-fra" {
+		t.Fatalf("the record is %+v, %v; want epoch 2 at the edge that everybody prefers", held, err)
+	}
+	for i, out := range outs {
+		if edges[i%2] == "de-fra-1" && out != failover.Written {
+			t.Errorf("the writer of what is in the record was told %v", out)
+		}
+	}
+	if out, now := f.Records.Place(t.Context(), moved(p, "us-iad-1"), nil); out != failover.Beaten || now == nil || now.Edge != "de-fra-1" {
+		t.Errorf("who comes late gets %v, %+v", out, now)
+	}
+}
+
+func TestPlaceTellsWhoIsConcerned(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	f.Records.Place(t.Context(), moved(p, "de-fra-1"), []region.EdgeID{"de-ber-1"})
+	e, err := st.Get(t.Context(), consult.NoticeKey("de-ber-1", p.Consult))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := consult.ParseNotice(e.Value); err != nil || n.Epoch != 2 || n.Edge != "de-fra-1" || n.Ended {
+		t.Errorf("notice %+v, %v", n, err)
+	}
+}
+
+func TestPlaceOfWhatHasEnded(t *testing.T) {
+	f := start(t, newLossy())
+	p := place(t, f)
+	if _, _, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if out, now := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil); out != failover.Beaten || now == nil || !now.Ended {
+		t.Errorf("got %v, %+v; want the end", out, now)
+	}
+}
+
+func TestPlaceWithoutARecordOrStore(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	unknown := moved(p, "de-fra-1")
+	unknown.Consult = "cunknown"
+	if out, _ := f.Records.Place(t.Context(), unknown, nil); out != failover.Unwritten {
+		t.Errorf("without a record: %v", out)
+	}
+	st.gone.Store(true)
+	if out, _ := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil); out != failover.Unwritten {
+		t.Errorf("without a store: %v", out)
+	}
+}
+
+// A DELETE that was answered by nobody is sent again, and tells the edges again.
+func TestEndIsToldAgain(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	for range 2 {
+		if _, recorded, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil || !recorded {
+			t.Fatalf("End: %v, %v", recorded, err)
+		}
+		for _, edge := range []region.EdgeID{"de-ber-1", "de-fra-1"} {
+			if _, err := st.Delete(t.Context(), consult.NoticeKey(edge, p.Consult), 0); err != nil {
+				t.Errorf("%s was not told: %v", edge, err)
+			}
+		}
+	}
+}
+
+func TestKeepPublishesAndOneNodeSweeps(t *testing.T) {
+	st := newLossy()
+	f, g := start(t, st), start(t, st)
+	p := place(t, f)
+	old := *p
+	old.Consult, old.Expires = "cold", time.Now().Add(-time.Minute)
+	if _, err := save(t.Context(), st, &old, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Records.tell(t.Context(), st, old.Notice(), []region.EdgeID{"de-ber-1"})
+	if err := f.keep(t.Context(), st, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	e, err := st.Get(t.Context(), KeysPrefix+f.Signer.KID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k, err := ParseKey(e.Value); err != nil || string(k.Public) != string(f.Signer.Public()) {
+		t.Errorf("published key %+v, %v", k, err)
+	}
+	for _, key := range []string{old.Consult.Key(), consult.NoticeKey("de-ber-1", old.Consult)} {
+		if _, err := st.Get(t.Context(), key); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s has expired and was not swept: %v", key, err)
+		}
+	}
+	if _, err := st.Get(t.Context(), p.Consult.Key()); err != nil {
+		t.Errorf("a placement in use was swept: %v", err)
+	}
+	if mine, err := takeTurn(t.Context(), st, "other", time.Now()); err != nil || mine {
+		t.Errorf("a second node sweeps the same round: %v, %v", mine, err)
+	}
+	if err := g.keep(t.Context(), st, time.Now().Add(48*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Get(t.Context(), KeysPrefix+g.Signer.KID); err != nil {
+		t.Errorf("a node swept its own key: %v", err)
+	}
+	if _, err := st.Get(t.Context(), KeysPrefix+f.Signer.KID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the key of a node that is gone for days stays: %v", err)
+	}
+}
+
+// A node that starts while the store is away signs with the key that every edge knows.
+func TestSignerOutlivesTheProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "join.key")
+	first, err := OpenSigner(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenSigner(path)
+	if err != nil || again.KID != first.KID || !slices.Equal(again.Public(), first.Public()) {
+		t.Errorf("after a start the key is %s, %v; was %s", again.KID, err, first.KID)
+	}
+	for name, content := range map[string]string{"empty": "", "another file": `{"a":1}`, "a short seed": `{"kid":"` + first.KID + `","seed":"AAAA"}`,
+		"a name with a slash": `{"kid":"k/../../regions/x","seed":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`} {
+		if err := store.WriteFile(path, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenSigner(path); err == nil {
+			t.Errorf("%s was taken for a key", name)
+		}
+	}
+}

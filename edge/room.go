@@ -1,0 +1,347 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"bailiwick/consult"
+	"bailiwick/consult/router"
+	"bailiwick/edge/sfu"
+	"bailiwick/edge/signal"
+	"bailiwick/failover"
+	"bailiwick/problem"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+// room runs the failover machine of one consult: one goroutine, to which everything that
+// happens comes through the inbox, joins too. It decides nothing.
+type room struct {
+	rooms *rooms
+	id    consult.ID
+	inbox chan any      // *joining, or a failover.Event; never buffered
+	world chan struct{} // conflated: there is a new World
+	done  chan struct{} // closed when the inbox is read no more
+	// record is what is known of the consult, for those who ask.
+	record atomic.Pointer[consult.Placement]
+
+	machine *failover.Room
+	conns   map[failover.Seat]*conn
+	counted bool // as a load of the edge
+}
+
+// conn is one client's connection to the room.
+type conn struct {
+	*joining
+	session *sfu.Session // nil until it was admitted
+}
+
+// joining is a client who waits to be answered.
+type joining struct {
+	seat     failover.Seat
+	token    consult.Token
+	hello    *signal.Hello
+	out      *outbox
+	answer   chan answer // of one
+	answered bool
+}
+
+// answer is one of three: a seat, a refusal, or a message that sends the client elsewhere.
+type answer struct {
+	room    *room
+	session *sfu.Session
+	welcome signal.Welcome
+	refused *problem.Document
+	move    *signal.Move
+}
+
+// seats numbers the connections of this process.
+var seats atomic.Uint64
+
+func newRoom(r *rooms, id consult.ID) *room {
+	return &room{rooms: r, id: id, inbox: make(chan any), world: make(chan struct{}, 1), done: make(chan struct{}),
+		machine: failover.New(r.edge.cfg.ID, r.edge.cfg.Region), conns: map[failover.Seat]*conn{}}
+}
+
+// put hands an event to the room, if it is still there.
+func (rm *room) put(ev any) {
+	select {
+	case rm.inbox <- ev:
+	case <-rm.done:
+	}
+}
+
+// poke tells of a new World.
+func (rm *room) poke() {
+	select {
+	case rm.world <- struct{}{}:
+	default:
+	}
+}
+
+func (rm *room) run(ctx context.Context, stopping bool) {
+	defer rm.close()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	if stopping {
+		rm.step(failover.Stopping{})
+	}
+	for first := true; first || !rm.machine.Empty(); first = false {
+		if at := rm.machine.Wake(); at.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(at))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-rm.world:
+			rm.step(failover.World{})
+		case <-timer.C:
+			rm.step(failover.Time{})
+		case ev := <-rm.inbox:
+			switch ev := ev.(type) {
+			case *joining:
+				rm.join(ev)
+			case failover.Event:
+				rm.happened(ev)
+			}
+		}
+	}
+}
+
+func (rm *room) close() {
+	rm.rooms.forget(rm)
+	if rm.counted {
+		rm.rooms.release()
+	}
+	for _, c := range rm.conns {
+		c.drop()
+	}
+}
+
+// join asks the machine for a seat.
+func (rm *room) join(j *joining) {
+	rm.conns[j.seat] = &conn{joining: j}
+	full := false
+	if !rm.counted && !j.hello.Park {
+		rm.counted = rm.rooms.reserve()
+		full = !rm.counted
+	}
+	rm.step(failover.Joined{Seat: j.seat, Token: j.token, Parked: j.hello.Park, Stranded: j.hello.Stranded, Full: full,
+		Resumes: rm.edge().sfu.Holds(string(rm.id), string(j.token.Participant), j.hello.Session)})
+}
+
+// happened takes an event that some connection may end with.
+func (rm *room) happened(ev failover.Event) {
+	switch ev := ev.(type) {
+	case failover.Left:
+		rm.remove(ev.Seat, 0)
+	case failover.Lost:
+		if c := rm.conns[ev.Seat]; c != nil && !rm.machine.Holds(ev.Seat) {
+			// Superseded: what it carries goes on until the new connection does.
+			rm.remove(ev.Seat, failover.ResumeGrace)
+		}
+	}
+	rm.step(ev)
+}
+
+// remove closes a connection's media, after a while.
+func (rm *room) remove(n failover.Seat, after time.Duration) {
+	c := rm.conns[n]
+	if c == nil {
+		return
+	}
+	delete(rm.conns, n)
+	switch {
+	case c.session == nil:
+	case after > 0:
+		time.AfterFunc(after, c.session.Close)
+	default:
+		rm.rooms.group.Go(c.session.Close) // it waits for the transport
+	}
+}
+
+// drop ends a connection with its room.
+func (c *conn) drop() {
+	if c.session == nil {
+		c.reply(answer{refused: problem.New(string(residency.RegionDraining), "this edge is closing")})
+		return
+	}
+	c.out.over.Store(true)
+	c.out.stop()
+	c.session.Close()
+}
+
+func (c *conn) reply(a answer) {
+	if !c.answered {
+		c.answered = true
+		c.answer <- a
+	}
+}
+
+func (rm *room) edge() *Edge { return rm.rooms.edge }
+
+// step feeds the machine and does what it says.
+func (rm *room) step(ev failover.Event) {
+	w, now := rm.edge().cfg.World.Current(), time.Now()
+	var failed []failover.Seat
+	for _, a := range rm.machine.Step(ev, w, now) {
+		if n, ok := rm.do(a, w, now); !ok {
+			failed = append(failed, n)
+		}
+	}
+	rm.record.Store(rm.machine.Record())
+	if active := rm.machine.Active(); active && !rm.counted {
+		rm.counted = rm.rooms.reserve() // one who unparks is admitted, full or not
+	} else if !active && rm.counted {
+		rm.counted = false
+		rm.rooms.release()
+	}
+	for _, n := range failed {
+		rm.remove(n, 0)
+		rm.step(failover.Left{Seat: n})
+	}
+}
+
+// do carries one action out. ok is false where a seat could not be given.
+func (rm *room) do(a failover.Action, w *steer.World, now time.Time) (n failover.Seat, ok bool) {
+	e := rm.edge()
+	switch a := a.(type) {
+	case failover.Admit:
+		return a.Seat, rm.admit(a, w, now)
+	case failover.Refuse:
+		c := rm.conns[a.Seat]
+		delete(rm.conns, a.Seat)
+		c.reply(answer{refused: refusal(w, a.Verdict)})
+	case failover.Move:
+		rm.move(a, w, now)
+	case failover.Close:
+		if c := rm.conns[a.Seat]; c != nil {
+			if c.session == nil {
+				c.reply(answer{refused: problem.New("conflict", "the seat was asked for again, by a newer connection")})
+			}
+			c.out.over.Store(true)
+			c.out.stop()
+			rm.remove(a.Seat, 0)
+		}
+	case failover.End:
+		rm.rooms.markEnded(rm.id, now)
+		e.sfu.End(string(rm.id), a.Reason)
+		for n := range rm.conns {
+			rm.remove(n, 0)
+		}
+	case failover.Withdraw:
+		m := signal.Withdrawal{Type: signal.TypeWithdrawal}
+		if !a.EndsAt.IsZero() {
+			at := a.EndsAt.UTC().Truncate(time.Second)
+			m.Code, m.Citation, m.EndsAt = string(a.Verdict.Code), a.Verdict.Citation(), &at
+		}
+		for _, c := range rm.conns {
+			if c.session != nil {
+				c.out.put(m)
+			}
+		}
+	case failover.Place:
+		rm.place(a)
+	case failover.Read:
+		rm.read()
+	case failover.Record:
+		e.record(a.Evidence)
+	}
+	return 0, true
+}
+
+// refusal words why somebody may not be here.
+func refusal(w *steer.World, v residency.Verdict) *problem.Document {
+	switch v.Code {
+	case failover.ConsultEnded:
+		return problem.New(string(v.Code), "ask for a new link")
+	case residency.RegionFull:
+		return problem.New(string(v.Code), "this edge is at its admission limit, and no other may take the consult")
+	}
+	return problem.Unlawful(w, v)
+}
+
+func (rm *room) admit(a failover.Admit, w *steer.World, now time.Time) bool {
+	e, c := rm.edge(), rm.conns[a.Seat]
+	session, err := e.sfu.Join(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked},
+		c.hello.Session, c.out.put)
+	if errors.Is(err, sfu.ErrRoomFull) {
+		c.reply(answer{refused: problem.New("room_full", "a consult takes at most 6 participants")})
+		return false
+	}
+	if err != nil {
+		p := problem.New("internal", "")
+		e.cfg.Log.Error("join failed", "consult", rm.id, "err", err, "problem", p.ID)
+		c.reply(answer{refused: p})
+		return false
+	}
+	c.session = session
+	c.reply(answer{room: rm, session: session, welcome: e.welcome(w, &a.Terms, &c.token, session.ID(), now)})
+	return true
+}
+
+// move tells one client to join elsewhere.
+func (rm *room) move(a failover.Move, w *steer.World, now time.Time) {
+	e, c := rm.edge(), rm.conns[a.Seat]
+	reg, to := w.Edge(a.Token.Edge)
+	if to == nil {
+		e.cfg.Log.Error("consult placed on an edge that this node does not know", "consult", rm.id, "to", a.Token.Edge)
+		if c.session == nil {
+			delete(rm.conns, a.Seat)
+			c.reply(answer{refused: problem.New(string(residency.RegionUnhealthy), "the consult is at "+string(a.Token.Edge)+", which this edge does not know")})
+		}
+		return
+	}
+	token, err := e.router.Signer.Sign(&a.Token, now)
+	if err != nil {
+		e.cfg.Log.Error("move token not signed", "consult", rm.id, "err", err)
+		return
+	}
+	m := signal.Move{Type: signal.TypeMove, URL: router.WebSocketURL(to.Host), Token: token, Epoch: a.Token.Epoch, Reason: a.Reason, Place: place(w, reg.ID)}
+	if c.session == nil {
+		delete(rm.conns, a.Seat)
+		c.reply(answer{move: &m})
+		return
+	}
+	c.out.moved.Store(a.Token.Edge != e.cfg.ID)
+	c.out.put(m)
+}
+
+// place writes a placement in its turn.
+func (rm *room) place(a failover.Place) {
+	rm.work(rm.rooms.places, func(ctx context.Context) {
+		out, p := rm.edge().router.Records.Place(ctx, a.Terms, a.Notify)
+		if out == failover.Written {
+			rm.edge().cfg.Log.Info("consult placed", "consult", rm.id, "to", a.Terms.Edge, "epoch", a.Terms.Epoch, "reason", a.Reason)
+		}
+		if p != nil && out == failover.Beaten {
+			rm.put(failover.Heard{Terms: p.Terms, Ended: p.Ended, Record: p})
+		}
+		rm.put(failover.Wrote{Terms: a.Terms, Outcome: out})
+	})
+}
+
+// read asks for the record; where there is none nobody is told.
+func (rm *room) read() {
+	rm.work(rm.rooms.reads, func(ctx context.Context) {
+		p, recorded, err := rm.edge().router.Records.Read(ctx, rm.id)
+		if err == nil && (recorded || p.Ended) {
+			rm.put(failover.Heard{Terms: p.Terms, Ended: p.Ended, Record: p})
+		}
+	})
+}
+
+// work queues a job of the room's, without making the room wait for it.
+func (rm *room) work(jobs chan<- func(context.Context), job func(context.Context)) {
+	rm.rooms.group.Go(func() {
+		select {
+		case jobs <- job:
+		case <-rm.done:
+		case <-rm.rooms.ctx.Done():
+		}
+	})
+}

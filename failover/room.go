@@ -1,0 +1,646 @@
+package failover
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"bailiwick/consult"
+	"bailiwick/region"
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+// Room is one consult on one edge. Its zero value is of no use: see [New]. Step is the
+// only thing that changes it, and its methods are not safe for concurrent use.
+type Room struct {
+	self region.EdgeID
+	home region.ID // of self
+
+	terms    consult.Terms // in force, as far as is known here
+	record   *consult.Placement
+	recorded bool      // the record is known to say what terms say
+	fresh    time.Time // until when the owner is taken for alive: it has just said so
+	ended    bool
+	stopping bool
+
+	seats map[Seat]*seat
+	been  map[consult.ParticipantID]bool // had a seat here while the room lasted
+
+	write  *write    // under way
+	again  time.Time // when what was not written is written again
+	pause  time.Duration
+	claims time.Time     // before which nothing is placed for somebody stranded
+	claimP time.Duration // the pause after that
+
+	withdrawn residency.Verdict // why there is a countdown
+	ends      time.Time         // of it; zero: there is none
+	told      bool              // everybody here knows of it
+
+	out      []Action // of the step under way
+	w        *steer.World
+	now      time.Time
+	decision steer.Decision // scratch
+}
+
+// seat is one connection. A participant has one at most that is not superseded.
+type seat struct {
+	token   consult.Token
+	parked  bool
+	waiting bool      // not answered yet
+	lost    time.Time // until when it is kept without a socket; zero: it has one
+
+	full      bool          // it found the edge full
+	toldTo    region.EdgeID // the edge that it was sent to; empty: none
+	toldEpoch uint64
+	toldAt    time.Time
+	stranded  uint64 // the epoch whose edge it cannot get to; 0: none
+}
+
+type write struct {
+	terms  consult.Terms
+	reason string
+	until  time.Time
+}
+
+// New is the room of a consult on the edge self, which stands in region home.
+func New(self region.EdgeID, home region.ID) *Room {
+	return &Room{self: self, home: home, seats: map[Seat]*seat{}, been: map[consult.ParticipantID]bool{}, pause: writeAgain, claimP: claimPause}
+}
+
+// Step takes one event and returns what is to be done about it, in order. The actions are
+// the caller's until the next Step.
+func (r *Room) Step(ev Event, w *steer.World, now time.Time) []Action {
+	r.out, r.w, r.now = r.out[:0], w, now
+	switch ev := ev.(type) {
+	case Joined:
+		r.joined(ev)
+	case Unparked:
+		if s := r.seats[ev.Seat]; s != nil {
+			s.parked = false
+		}
+	case Left:
+		delete(r.seats, ev.Seat)
+	case Lost:
+		r.lost(ev.Seat)
+	case Heard:
+		r.heard(ev)
+	case Wrote:
+		r.wrote(ev)
+	case Stopping:
+		r.stopping = true
+	}
+	if !r.ended {
+		r.settle()
+	}
+	return r.out
+}
+
+// Empty tells whether nobody has or wants a seat: the room may be forgotten.
+func (r *Room) Empty() bool { return len(r.seats) == 0 }
+
+// Holds tells whether a seat is in force: neither given up, lost for good nor superseded.
+func (r *Room) Holds(n Seat) bool { return r.seats[n] != nil }
+
+// Ended tells whether the consult is over: nobody joins it any more.
+func (r *Room) Ended() bool { return r.ended }
+
+// Active tells whether somebody has a seat who is not parked: the consult is a load.
+func (r *Room) Active() bool {
+	for _, s := range r.seats {
+		if !s.parked {
+			return true
+		}
+	}
+	return false
+}
+
+// Terms are those in force here; zero before anybody joined.
+func (r *Room) Terms() consult.Terms { return r.terms }
+
+// Record is the consult's record as last heard; nil when it was not.
+func (r *Room) Record() *consult.Placement { return r.record }
+
+// Wake is when time alone changes something; zero when it does not.
+func (r *Room) Wake() time.Time {
+	var at time.Time
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if r.ended {
+		return at
+	}
+	for _, s := range r.seats {
+		sooner(s.lost)
+		if s.toldTo != "" && s.stranded < s.toldEpoch {
+			sooner(s.toldAt.Add(StrandedAfter))
+		}
+	}
+	for _, t := range []time.Time{r.claims, r.fresh} {
+		if t.After(r.now) {
+			sooner(t)
+		}
+	}
+	switch {
+	case r.write != nil:
+		sooner(r.write.until)
+	case !r.recorded && r.w != nil && r.w.Reaches(r.terms.Consult.Datacenter()):
+		sooner(r.again)
+	}
+	sooner(r.ends)
+	return at
+}
+
+// each goes through the seats in their order.
+func (r *Room) each(do func(Seat, *seat)) {
+	for _, n := range slices.Sorted(maps.Keys(r.seats)) {
+		if s := r.seats[n]; s != nil {
+			do(n, s)
+		}
+	}
+}
+
+func (r *Room) do(a Action) { r.out = append(r.out, a) }
+
+// note hands a decision on.
+func (r *Room) note(did consult.Deed, e consult.Evidence) {
+	e.At, e.By, e.Did, e.Consult, e.Epoch, e.Generation = r.now, r.self, did, r.terms.Consult, r.terms.Epoch, r.w.Generation
+	if e.Edge == "" {
+		e.Edge = r.terms.Edge
+	}
+	e.Store = steer.StoredIn(r.w, r.client())
+	r.do(Record{e})
+}
+
+func (r *Room) joined(ev Joined) {
+	if r.ended {
+		r.do(Refuse{ev.Seat, residency.Verdict{Code: ConsultEnded}})
+		return
+	}
+	if r.terms.Epoch == 0 || ev.Token.Supersedes(&r.terms) {
+		r.adopt(ev.Token.Terms, false)
+		r.again = r.now // ask for the record at once
+	}
+	who := ev.Token.Participant
+	s := &seat{token: ev.Token, parked: ev.Parked, waiting: true}
+	if ev.Stranded && r.terms.Edge != r.self {
+		s.stranded = r.terms.Epoch
+	}
+	running := r.Active() // before this one
+	r.each(func(n Seat, held *seat) {
+		if held.token.Participant != who {
+			return
+		}
+		// A seat has one holder: the edge tells the earlier connection.
+		if held.waiting {
+			r.do(Close{n})
+		}
+		delete(r.seats, n)
+	})
+	r.seats[ev.Seat] = s
+	why, gone := r.away()
+	if ev.Full && why == "" && !running {
+		s.full = true
+		why, gone = string(residency.RegionFull), residency.Verdict{Code: residency.RegionFull}
+	}
+	switch {
+	case why == "", ev.Resumes, r.been[who] && running && !isLaw(gone):
+		r.admit(ev.Seat, s)
+		return
+	case ev.Parked: // a parked seat where the consult cannot go is of no use
+		r.refuse(ev.Seat, gone)
+		return
+	}
+	// Not here. Where the consult is elsewhere already, settle sends the seat there;
+	// where it is ours, it is placed anew now, or there is no such place.
+	if r.write != nil || r.elsewhere() {
+		return
+	}
+	if !r.place(why, r.self, r.terms.Edge) {
+		r.refuse(ev.Seat, gone)
+	}
+}
+
+// isLaw tells a refusal of the law from one of a mode or of load.
+func isLaw(v residency.Verdict) bool { return v.Row != nil || v.Participant != "" }
+
+// ConsultEnded is the code of a Refuse that is not the law's nor the world's.
+const ConsultEnded residency.Code = "consult_ended"
+
+func (r *Room) admit(n Seat, s *seat) {
+	s.waiting = false
+	r.been[s.token.Participant] = true
+	r.do(Admit{n, r.terms, s.parked})
+	if r.told && !r.ends.IsZero() {
+		r.do(Withdraw{r.withdrawn, r.ends})
+	}
+	r.note(consult.Admitted, consult.Evidence{Participant: s.token.Participant, Edge: r.self})
+}
+
+func (r *Room) refuse(n Seat, v residency.Verdict) {
+	r.do(Refuse{n, v})
+	r.note(consult.Refused, consult.Evidence{Participant: r.seats[n].token.Participant, Edge: r.self, Reason: string(v.Code), Verdict: v})
+	delete(r.seats, n)
+}
+
+func (r *Room) lost(n Seat) {
+	s := r.seats[n]
+	switch {
+	case s == nil:
+	case s.waiting: // there is nothing to keep
+		delete(r.seats, n)
+	default:
+		s.lost = r.now.Add(ResumeGrace)
+	}
+}
+
+func (r *Room) heard(ev Heard) {
+	if ev.Record != nil && (r.record == nil || ev.Record.Supersedes(&r.record.Terms)) {
+		r.record = ev.Record
+	}
+	switch {
+	case ev.Ended:
+		r.end("done", residency.Verdict{})
+	case ev.Terms.Supersedes(&r.terms):
+		r.adopt(ev.Terms, true)
+		r.fresh = r.now.Add(StrandedAfter)
+	case !r.terms.Supersedes(&ev.Terms):
+		r.recorded = true
+	default: // what is in force was never written: who placed it had no store
+		r.recorded = r.recorded && ev.Record == nil
+	}
+}
+
+// end is the consult's end: every seat is closed by it.
+func (r *Room) end(reason string, v residency.Verdict) {
+	if r.ended {
+		return
+	}
+	r.ended, r.write = true, nil
+	r.each(func(n Seat, s *seat) {
+		if s.waiting {
+			r.do(Refuse{n, residency.Verdict{Code: ConsultEnded}})
+		}
+	})
+	r.do(End{reason})
+	r.note(consult.Ended, consult.Evidence{Edge: r.self, Reason: reason, Verdict: v})
+	clear(r.seats)
+}
+
+// adopt puts terms in force.
+func (r *Room) adopt(t consult.Terms, recorded bool) {
+	r.terms, r.recorded, r.fresh = t, recorded, time.Time{}
+	r.again, r.pause = r.now.Add(writeAgain), writeAgain
+	if recorded && r.record != nil {
+		now := *r.record
+		now.Terms = t
+		if reg, _ := r.w.Edge(t.Edge); reg != nil {
+			now.Region = reg.ID
+		}
+		r.record = &now
+	}
+	if r.write != nil && !r.write.terms.Supersedes(&t) {
+		r.write = nil // its answer comes too late to matter
+	}
+}
+
+func (r *Room) wrote(ev Wrote) {
+	pending := r.write != nil && r.write.terms.Epoch == ev.Terms.Epoch && r.write.terms.Edge == ev.Terms.Edge
+	if pending {
+		r.write = nil
+	}
+	switch {
+	case ev.Outcome == Beaten:
+		// Heard put what beat it in force.
+	case pending:
+		r.adopt(ev.Terms, ev.Outcome == Written)
+	case ev.Outcome == Written && ev.Terms.Epoch == r.terms.Epoch && ev.Terms.Edge == r.terms.Edge:
+		r.recorded = true
+	}
+}
+
+// settle derives what is to be done from how things are. It is level-triggered: whatever
+// happened, it comes to the same.
+func (r *Room) settle() {
+	r.expire()
+	if r.terms.Epoch == 0 {
+		return
+	}
+	why, gone := r.away()
+	law := isLaw(gone)
+	r.countdown(law, gone)
+	switch {
+	case r.write != nil:
+	case r.terms.Edge == r.self:
+		r.own(why)
+	default:
+		r.guest(why == "")
+	}
+	r.deadline(law)
+	if !r.ended {
+		r.answer(gone)
+		r.send(why)
+		r.rewrite()
+	}
+}
+
+// own is the owner's part: it places the consult anew where it should not be here.
+func (r *Room) own(why string) {
+	if why == "" || !r.Active() {
+		return
+	}
+	r.place(why, r.self)
+}
+
+// guest is everybody else's: its people belong elsewhere, unless elsewhere is no place.
+func (r *Room) guest(well bool) {
+	if !r.Active() {
+		return
+	}
+	usable := r.elsewhere()
+	if (!usable || r.stranded()) && r.now.Before(r.claims) {
+		return // it was claimed a moment ago: let that settle
+	}
+	switch {
+	case well && r.allHere():
+		r.claim("all_here")
+	case !usable && well:
+		r.pauseClaims()
+		r.claim("primary_lost")
+	case !usable:
+		r.pauseClaims()
+		r.place("primary_lost", r.self, r.terms.Edge)
+	case r.stranded():
+		r.pauseClaims()
+		if well {
+			r.claim("unreachable", r.terms.Edge)
+		} else {
+			r.place("unreachable", r.self, r.terms.Edge)
+		}
+	}
+}
+
+// pauseClaims keeps two edges that cannot see each other from outbidding each other.
+func (r *Room) pauseClaims() {
+	r.claims = r.now.Add(r.claimP)
+	r.claimP = min(2*r.claimP, claimPauseMost)
+}
+
+// elsewhere tells whether the consult has another edge to be at. An owner that has just
+// placed it is alive, whatever the probes of this edge say.
+func (r *Room) elsewhere() bool {
+	return r.terms.Edge != r.self && (r.now.Before(r.fresh) || r.usable(r.terms.Edge))
+}
+
+// usable tells whether people can be sent to an edge: nobody took it out, it looks well,
+// and this consult may be there.
+func (r *Room) usable(id region.EdgeID) bool {
+	reg, _ := r.w.Edge(id)
+	return r.w.Usable(id) && steer.Permits(r.w, reg, r.client()).Permitted()
+}
+
+// allHere: everybody of the consult is on this edge, so nobody would be torn from anybody.
+func (r *Room) allHere() bool {
+	here := map[consult.ParticipantID]bool{}
+	for _, s := range r.seats {
+		if !s.parked && s.lost.IsZero() {
+			here[s.token.Participant] = true
+		}
+	}
+	return len(here) >= len(r.terms.Jurisdictions)
+}
+
+func (r *Room) stranded() bool {
+	for _, s := range r.seats {
+		if s.stranded == r.terms.Epoch && !s.parked && s.lost.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Room) client() *steer.Client {
+	if r.record != nil {
+		return r.record.Client(r.w.Map)
+	}
+	return r.terms.Client(r.w.Map)
+}
+
+// rank fills r.decision for the consult without some edges.
+func (r *Room) rank(without []region.EdgeID) bool {
+	c := r.client()
+	c.Without = without
+	steer.Rank(r.w, c, &r.decision)
+	return len(r.decision.Candidates) > 0
+}
+
+// place writes the consult to the best edge there is; false where there is none.
+func (r *Room) place(why string, without ...region.EdgeID) bool {
+	if !r.rank(without) {
+		return false
+	}
+	next := r.terms
+	next.Place(&r.decision)
+	r.put(next, why)
+	return true
+}
+
+// claim writes the consult to this edge, with the best other one as its standby.
+func (r *Room) claim(why string, without ...region.EdgeID) {
+	next := r.terms
+	next.Edge, next.Standby = r.self, nil
+	if r.rank(append(without, r.self)) {
+		_, e := r.decision.Best()
+		next.Standby = []region.EdgeID{e.ID}
+	}
+	next.Epoch++
+	r.put(next, why)
+}
+
+// put begins a write. With the store away its outcome is known before.
+func (r *Room) put(next consult.Terms, why string) {
+	from := r.terms
+	r.do(Place{next, why, notify(r.self, &from, &next)})
+	if r.w.Reaches(next.Consult.Datacenter()) {
+		r.write = &write{next, why, r.now.Add(writePatience)}
+	} else {
+		r.adopt(next, false)
+	}
+	r.note(consult.Placed, consult.Evidence{Edge: next.Edge, From: from.Edge, Reason: why})
+}
+
+// notify are the edges that may have somebody of the consult.
+func notify(self region.EdgeID, terms ...*consult.Terms) []region.EdgeID {
+	all := map[region.EdgeID]bool{}
+	for _, t := range terms {
+		all[t.Edge] = true
+		for _, s := range t.Standby {
+			all[s] = true
+		}
+	}
+	delete(all, self)
+	return slices.Sorted(maps.Keys(all))
+}
+
+// away is why the consult should not be on this edge; empty when it is well here. A
+// verdict that names a participant is the law's.
+func (r *Room) away() (why string, v residency.Verdict) {
+	mode := func(c residency.Code) (string, residency.Verdict) { return string(c), residency.Verdict{Code: c} }
+	i := r.w.RegionIndex(r.home)
+	if i < 0 { // taken out of the map
+		return mode(residency.RegionDown)
+	}
+	reg := &r.w.Regions[i]
+	if v := steer.Permits(r.w, reg, r.client()); !v.Permitted() {
+		return string(v.Code), v
+	}
+	_, e := r.w.Edge(r.self)
+	switch {
+	case reg.Mode == steer.Down:
+		return mode(residency.RegionDown)
+	case reg.Mode == steer.Draining, r.stopping, e != nil && e.Mode != steer.Serving:
+		return mode(residency.RegionDraining)
+	}
+	return "", residency.Verdict{}
+}
+
+// expire drops what its time is over for.
+func (r *Room) expire() {
+	r.each(func(n Seat, s *seat) {
+		switch {
+		case !s.lost.IsZero() && !r.now.Before(s.lost):
+			r.do(Close{n})
+			delete(r.seats, n)
+		case s.toldTo != "" && !r.now.Before(s.toldAt.Add(StrandedAfter)):
+			s.stranded = s.toldEpoch
+		}
+	})
+	if r.write != nil && !r.now.Before(r.write.until) {
+		r.adopt(r.write.terms, false)
+		r.write = nil
+	}
+}
+
+// countdown begins when the law forbids what runs here, and stops when it does no more.
+func (r *Room) countdown(law bool, v residency.Verdict) {
+	seated := false
+	for _, s := range r.seats {
+		seated = seated || !s.waiting
+	}
+	switch {
+	case !law || !seated:
+		if r.told {
+			r.do(Withdraw{})
+			r.note(consult.Withdrawn, consult.Evidence{Edge: r.self})
+		}
+		r.ends, r.told = time.Time{}, false
+	case r.ends.IsZero():
+		r.withdrawn, r.ends = v, r.now.Add(r.w.Map.WithdrawalGrace)
+	}
+}
+
+// deadline ends what the law has given its last moment, or says when that will be. Who has
+// somewhere to go is cut and joins there; for the others the consult is over.
+func (r *Room) deadline(law bool) {
+	if !law || r.ends.IsZero() {
+		return
+	}
+	if r.now.Before(r.ends) {
+		if !r.told && r.write == nil && !r.elsewhere() {
+			r.told = true
+			r.do(Withdraw{r.withdrawn, r.ends})
+			r.note(consult.Withdrawn, consult.Evidence{Edge: r.self, Reason: string(r.withdrawn.Code), Verdict: r.withdrawn, Until: r.ends})
+		}
+		return
+	}
+	if r.write != nil {
+		r.adopt(r.write.terms, false)
+		r.write = nil
+	}
+	if !r.elsewhere() {
+		r.end("law", r.withdrawn)
+		return
+	}
+	r.send(string(r.withdrawn.Code))
+	r.each(func(n Seat, s *seat) {
+		r.do(Close{n})
+		delete(r.seats, n)
+	})
+	r.ends, r.told = time.Time{}, false
+}
+
+// answer gives who waits their answer where there is one by now; send does where the
+// consult is elsewhere.
+func (r *Room) answer(gone residency.Verdict) {
+	if r.write != nil || r.terms.Edge != r.self {
+		return
+	}
+	r.each(func(n Seat, s *seat) {
+		switch {
+		case !s.waiting:
+		case !gone.Permitted():
+			r.refuse(n, gone)
+		case s.full:
+			r.refuse(n, residency.Verdict{Code: residency.RegionFull})
+		default:
+			r.admit(n, s)
+		}
+	})
+}
+
+// send tells everybody here who was not told yet where the consult is. Where that cannot be
+// used only who waits is told: the others have a call here.
+func (r *Room) send(why string) {
+	if r.write != nil {
+		return
+	}
+	if why == "" {
+		why = "placed"
+	}
+	can := r.elsewhere()
+	r.each(func(n Seat, s *seat) {
+		switch {
+		case s.parked:
+		case r.terms.Edge == r.self:
+			s.stranded = 0
+			if s.toldTo != "" { // it is back here
+				r.tell(n, s, "returned")
+				s.toldTo, s.toldEpoch = "", 0
+			}
+		case (can || s.waiting) && (s.toldTo != r.terms.Edge || s.toldEpoch != r.terms.Epoch):
+			r.tell(n, s, why)
+			s.toldTo, s.toldEpoch, s.toldAt = r.terms.Edge, r.terms.Epoch, r.now
+			if s.waiting {
+				delete(r.seats, n)
+			}
+		}
+	})
+}
+
+func (r *Room) tell(n Seat, s *seat, why string) {
+	t := s.token
+	t.Terms, t.Expires = r.terms, r.now.Add(consult.TokenLife)
+	if r.record != nil && r.record.Expires.Before(t.Expires) {
+		t.Expires = r.record.Expires
+	}
+	r.do(Move{n, t, why})
+	r.note(consult.Moved, consult.Evidence{Participant: t.Participant, From: r.self, Reason: why})
+}
+
+// rewrite asks for the record, and writes again what is in force and not in it. It goes on
+// until the record is there and says so: who made the consult while the store was away
+// writes it later.
+func (r *Room) rewrite() {
+	if r.recorded || r.write != nil || r.now.Before(r.again) || !r.w.Reaches(r.terms.Consult.Datacenter()) {
+		return
+	}
+	r.again = r.now.Add(r.pause)
+	r.pause = min(2*r.pause, writeAgainMost)
+	if r.record == nil {
+		r.do(Read{})
+	} else {
+		r.do(Place{r.terms, "unwritten", notify(r.self, &r.terms)})
+	}
+}

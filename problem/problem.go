@@ -1,0 +1,141 @@
+// Package problem is how an HTTP handler of this house says no: an RFC 9457 document with
+// a stable code, and the reading of a bounded body, which is the first thing that fails.
+//
+// Every code that a client can meet stands in one table. It decides nothing: what is
+// refused, and by which rule, comes from the caller.
+package problem
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"bailiwick/residency"
+	"bailiwick/steer"
+)
+
+// Document is an RFC 9457 problem document. Code is stable; ID names the log line.
+type Document struct {
+	Type         string   `json:"type"`
+	Title        string   `json:"title"`
+	Status       int      `json:"status"`
+	Code         string   `json:"code"`
+	Detail       string   `json:"detail,omitempty"`
+	Jurisdiction string   `json:"jurisdiction,omitempty"`
+	Citation     []string `json:"citation,omitempty"`
+	AsOf         string   `json:"as_of,omitempty"`
+	ID           string   `json:"id"`
+}
+
+type entry struct {
+	status int
+	title  string
+}
+
+// Law and load are told apart by status: 422 will not pass on a retry, 503 may.
+var (
+	unlawful = entry{http.StatusUnprocessableEntity, "no lawful region may take this consult"}
+	notNow   = entry{http.StatusServiceUnavailable, "no lawful region can take this consult now"}
+)
+
+// table holds the status and title of every code.
+var table = map[string]entry{
+	"bad_request":       {http.StatusBadRequest, "the request is not well-formed"},
+	"body_too_large":    {http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"},
+	"unauthorized":      {http.StatusUnauthorized, "a valid API key is required"},
+	"not_found":         {http.StatusNotFound, "no such thing"},
+	"conflict":          {http.StatusConflict, "somebody else changed it meanwhile"},
+	"token_invalid":     {http.StatusUnauthorized, "the join token is not valid"},
+	"token_expired":     {http.StatusUnauthorized, "the join token has expired"},
+	"wrong_edge":        {http.StatusMisdirectedRequest, "the join token names another edge"},
+	"room_full":         {http.StatusConflict, "the room is full"},
+	"consult_ended":     {http.StatusGone, "the consult has ended"},
+	"store_unavailable": {http.StatusServiceUnavailable, "the control plane cannot be reached"},
+	"internal":          {http.StatusInternalServerError, "something went wrong on our side"},
+
+	string(residency.PolicyMissing):     unlawful,
+	string(residency.HomeOnly):          unlawful,
+	string(residency.OutsideBlock):      unlawful,
+	string(residency.NotAdequate):       unlawful,
+	string(residency.ConditionUnmet):    unlawful,
+	string(residency.FactMissing):       unlawful,
+	string(residency.BAAMissing):        unlawful,
+	string(residency.InstrumentMissing): unlawful,
+	string(residency.DeniedCountry):     unlawful,
+	string(residency.ProductDefault):    unlawful,
+	string(residency.StoredNowhere):     unlawful,
+	string(residency.NoCommonPlace):     unlawful,
+	string(residency.NoRegion):          unlawful,
+	string(residency.RegionDraining):    notNow,
+	string(residency.RegionDown):        notNow,
+	string(residency.RegionUnhealthy):   notNow,
+	string(residency.RegionFull):        notNow,
+}
+
+// New makes the document of a code. One that is not in the table is our own fault, and
+// is answered as such.
+func New(code, detail string) *Document {
+	e, ok := table[code]
+	if !ok {
+		e = table["internal"]
+	}
+	return &Document{Type: "about:blank", Title: e.title, Status: e.status, Code: code, Detail: detail, ID: newID()}
+}
+
+// Refusal makes the document of a decision without a candidate: the rule and its
+// citation.
+func Refusal(d *steer.Decision) *Document {
+	detail, citation := steer.Refusal(d)
+	p := New(string(d.Code()), detail)
+	p.Citation = citation
+	for _, v := range d.Refused {
+		if v.Participant != "" && p.Jurisdiction == "" {
+			p.Jurisdiction = string(v.Participant)
+		}
+	}
+	if len(citation) > 0 {
+		p.AsOf = d.World.Law.AsOf()
+	}
+	return p
+}
+
+// Unlawful makes the document of one hop's refusal.
+func Unlawful(w *steer.World, v residency.Verdict) *Document {
+	p := New(string(v.Code), steer.Word(v))
+	p.Title = "this edge may not handle this consult"
+	p.Jurisdiction, p.Citation, p.AsOf = string(v.Participant), v.Citation(), w.Law.AsOf()
+	return p
+}
+
+// Write sends the document.
+func (p *Document) Write(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="bailiwick"`)
+	}
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p)
+}
+
+// maxBody is the largest request body in bytes.
+const maxBody = 64 << 10
+
+// ReadBody reads a bounded body.
+func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Document) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, New("body_too_large", "send at most 65536 bytes")
+	case err != nil:
+		return nil, New("bad_request", "body: "+err.Error())
+	}
+	return b, nil
+}
+
+// newID is a random name of 80 bits, in lower-case letters and digits.
+func newID() string { return "e" + strings.ToLower(rand.Text()[:16]) }

@@ -1,0 +1,132 @@
+package problem
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// lawCodes reads the codes that residency gives from its source, so that one that is
+// added there cannot be forgotten here.
+func lawCodes(t *testing.T) []string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "../residency/residency.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if typ, ok := spec.Type.(*ast.Ident); ok && typ.Name == "Code" {
+			if code, _ := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value); code != "" {
+				codes = append(codes, code)
+			}
+		}
+		return false
+	})
+	if len(codes) < 15 {
+		t.Fatalf("found %d codes only: does the test still read them right?", len(codes))
+	}
+	return codes
+}
+
+func TestTableHasEveryCodeOfTheLaw(t *testing.T) {
+	for _, code := range lawCodes(t) {
+		p := New(code, "")
+		want := http.StatusUnprocessableEntity
+		if strings.HasPrefix(code, "region_") {
+			want = http.StatusServiceUnavailable
+		}
+		if _, ok := table[code]; !ok || p.Status != want || p.Title == "" {
+			t.Errorf("%s: status %d, title %q; want %d and a title", code, p.Status, p.Title, want)
+		}
+	}
+}
+
+// TestTableIsDocumented: what a backend may branch on is in docs/protocol.md, and what
+// stands there exists.
+func TestTableIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(page), "`code` is stable")
+	list, _, ok := strings.Cut(list, "`id` names")
+	if !ok {
+		t.Fatal("docs/protocol.md has no list of codes")
+	}
+	told := map[string]bool{}
+	for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(list, -1) {
+		told[m[1]] = true
+		if _, ok := table[m[1]]; !ok {
+			t.Errorf("docs/protocol.md names code %s, which is in no table", m[1])
+		}
+	}
+	for code := range table {
+		if !told[code] {
+			t.Errorf("docs/protocol.md does not name code %s", code)
+		}
+	}
+}
+
+func TestWrite(t *testing.T) {
+	for _, tt := range []struct {
+		code   string
+		status int
+		auth   string
+	}{{"unauthorized", 401, `Bearer realm="bailiwick"`}, {"region_down", 503, ""}, {"home_only", 422, ""}, {"nobody_wrote_this", 500, ""}} {
+		w := httptest.NewRecorder()
+		p := New(tt.code, "why")
+		p.Write(w)
+		var got Document
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		if w.Code != tt.status || got.Status != tt.status || got.Code != tt.code || got.Detail != "why" || got.ID != p.ID || got.Title == "" {
+			t.Errorf("%s: %d %+v", tt.code, w.Code, got)
+		}
+		if h := w.Header(); h.Get("Content-Type") != "application/problem+json" || h.Get("Cache-Control") != "no-store" || h.Get("WWW-Authenticate") != tt.auth {
+			t.Errorf("%s: header %v", tt.code, h)
+		}
+	}
+}
+
+func TestIDsDiffer(t *testing.T) {
+	a, b := New("internal", "").ID, New("internal", "").ID
+	if !regexp.MustCompile("^e[a-z2-7]{16}$").MatchString(a) || a == b {
+		t.Errorf("ids %q and %q", a, b)
+	}
+}
+
+func TestReadBody(t *testing.T) {
+	for _, tt := range []struct {
+		name, body, code string
+	}{{"empty", "", ""}, {"at the limit", strings.Repeat("x", maxBody), ""}, {"a byte more", strings.Repeat("x", maxBody+1), "body_too_large"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, bad := ReadBody(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader(tt.body)))
+			switch {
+			case tt.code == "" && (bad != nil || string(b) != tt.body):
+				t.Errorf("%d bytes, %+v", len(b), bad)
+			case tt.code != "" && (bad == nil || bad.Code != tt.code):
+				t.Errorf("%d bytes, %+v; want %s", len(b), bad, tt.code)
+			}
+		})
+	}
+	broken := httptest.NewRequest("POST", "/", iotest.ErrReader(errors.New("reset")))
+	if _, bad := ReadBody(httptest.NewRecorder(), broken); bad == nil || bad.Code != "bad_request" {
+		t.Errorf("a broken body: %+v", bad)
+	}
+}
