@@ -23,7 +23,6 @@ import (
 	"bailiwick/nameserver"
 	"bailiwick/region"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 type devCmd struct {
@@ -78,19 +77,24 @@ func (c *devCmd) Run(e *env) error {
 	return d.run(e)
 }
 
+// stores are embedded ones without --consul.
+func (c *devCmd) stores(m *region.Map) (store.Set, error) {
+	if c.Consul != "" {
+		return openStores(c.Consul, m)
+	}
+	set := store.Set{m.Datacenter(""): store.NewMemory()}
+	for i := range m.Consul {
+		set[m.Consul[i].Name] = store.NewMemory()
+	}
+	return set, nil
+}
+
 // open opens every listener, so that a busy port is told before anything runs.
 func (c *devCmd) open(e *env) (*dev, error) {
 	if _, err := netip.ParseAddr(c.Net + ".0.1"); err != nil || !strings.HasPrefix(c.Net, "127.") {
 		return nil, misuse{fmt.Errorf("--net %q: want the first two octets of a loopback address, such as 127.1", c.Net)}
 	}
-	var st store.Store = store.NewMemory()
-	if c.Consul != "" {
-		var err error
-		if st, err = consul.New(c.Consul, ""); err != nil {
-			return nil, misuse{err}
-		}
-	}
-	n, err := newNode(e, "dev", c.mapFlags, st, health.Production().Scale(devInterval), "")
+	n, err := newNode(e, "dev", c.mapFlags, c.stores, health.Production().Scale(devInterval), "")
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +143,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		d.console = tls.NewListener(d.console, config)
 	}
 	d.dns, err = nameserver.New(nameserver.Config{Node: n.name, Listen: at.dns, Records: records, ZoneFile: d.zone.ZoneFile, Geo: d.geo.Load(),
-		DNSSEC: d.signing, World: n.world, Store: n.store, Metrics: n.metrics, Log: n.e.log})
+		DNSSEC: d.signing, World: n.world, Store: n.first(), Metrics: n.metrics, Log: n.e.log})
 	if err != nil {
 		return err
 	}
@@ -155,7 +159,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	}
 	for i, r := range m.Regions {
 		cfg := edge.Config{Record: evidence.Record, ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
-			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: store.Set{"": n.store}, APIKeys: []string{devKey}, Locate: locate,
+			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, APIKeys: []string{devKey}, Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err
@@ -170,9 +174,9 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if err != nil {
 		return err
 	}
-	d.router = router.New(router.Config{World: n.world.Current, Stores: store.Set{"": n.store}, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
+	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
 		Record: evidence.Record, Node: "console", Log: n.e.log})
-	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: store.Set{"": n.store}, Web: pages, Log: n.e.log, Metrics: n.metrics,
+	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: n.stores, Web: pages, Log: n.e.log, Metrics: n.metrics,
 		Rooms: func(id region.EdgeID) []edge.Room {
 			for _, ed := range d.edges {
 				if ed.Self().ID == id {

@@ -17,15 +17,13 @@ import (
 	"bailiwick/edge"
 	"bailiwick/geodns/geo"
 	"bailiwick/region"
-	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 // nodeFlags are shared by edge and dns.
 type nodeFlags struct {
 	mapFlags
 	tlsRoot
-	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
+	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN. Default: the agents that the map names under consul, else 127.0.0.1:8500." placeholder:"ADDR"`
 	State         string        `help:"Folder of what a start without Consul needs: the last known good, and copies of the zone's keys and of certificates. Its owner alone may read it." placeholder:"DIR"`
 	ProbeInterval time.Duration `help:"How often each edge is probed; damping scales with it." default:"5s"`
 }
@@ -89,11 +87,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	st, err := consul.New(c.Consul, "")
-	if err != nil {
-		return misuse{err}
-	}
-	n, err := newNode(e, c.ID, c.mapFlags, st, params(c.ProbeInterval), c.State)
+	n, err := newNode(e, c.ID, c.mapFlags, c.stores, params(c.ProbeInterval), c.State)
 	if err != nil {
 		return err
 	}
@@ -128,7 +122,7 @@ func (c *edgeCmd) Run(e *env) error {
 		return err
 	}
 	ed, err := edge.New(edge.Config{Signer: signer, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
-		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Seats, Linger: c.Linger, World: n.world, Stores: store.Set{"": n.store}, APIKeys: keys, Locate: locate,
+		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Seats, Linger: c.Linger, World: n.world, Stores: n.stores, APIKeys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
 		return listenError(err, "name another address with --listen, --public, --media, --turn or --turns")

@@ -21,7 +21,6 @@ import (
 	"bailiwick/geodns/nodetest"
 	"bailiwick/health"
 	"bailiwick/region"
-	"bailiwick/store"
 	"bailiwick/tools/exectest"
 	"bailiwick/tools/logtest"
 )
@@ -52,7 +51,7 @@ func TestGeoDatabaseReload(t *testing.T) {
 	}
 	replace(german, 100)
 	log := new(logtest.Buffer)
-	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, store.NewMemory(), health.Production(), "")
+	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, new(devCmd).stores, health.Production(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
