@@ -115,6 +115,7 @@ type Server struct {
 	view      atomic.Pointer[view]
 	viewing   sync.Mutex // of who makes a new one, of
 	inputs    inputs
+	serial    uint32 // of the last view
 	changes   func() (<-chan struct{}, func())
 	changed   chan struct{} // the inputs, for the preparer
 	preparing atomic.Bool   // it makes the views
@@ -125,7 +126,6 @@ type Server struct {
 	signatures, denials *dnssec.Signatures
 	failures            atomic.Uint64 // answers that could not be signed
 	node                string
-	born                uint32 // Unix time when it began to listen
 	now                 func() time.Time
 	log                 *slog.Logger
 	metrics             *metrics
@@ -155,7 +155,7 @@ func Listen(c Config) (*Server, error) {
 		own := newSecrets()
 		s.secrets = func() Secrets { return own }
 	}
-	s.born = uint32(s.now().Unix())
+	s.serial = uint32(s.now().Unix())
 	s.limiter = newLimiter(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
 	s.queries.New = func() any { return newQuery() }
