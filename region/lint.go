@@ -213,12 +213,34 @@ func (l *linter) served(j residency.Jurisdiction) {
 	if !open.stored {
 		l.add(Error, "stored-nowhere", path, "served %s: evidence may be written in no region, so every consult is refused (%s): %s", j, residency.StoredNowhere, reason(open.storing))
 	}
+	l.records(j)
 	if only := open.places[0]; len(open.places) == 1 && !only.SingleRegionAccepted {
 		s, why := Warning, "its loss refuses them all"
 		if l.law.HomeOnly(j, residency.Media) {
 			s, why = Error, "and the law keeps them at home"
 		}
 		l.add(s, "single-region", path, "served %s: only %s is lawful, %s: add a lawful region, or set single_region_accepted there", j, only.ID, why)
+	}
+}
+
+// records says where the records of consults would lie, where that is not at home or
+// nowhere at all.
+func (l *linter) records(j residency.Jurisdiction) {
+	if len(l.m.Consul) == 0 {
+		return
+	}
+	path, s := "served/"+string(j), l.subject(j, l.m.Tenants["default"], false)
+	order := l.m.homeFirst(j)
+	home := &l.m.Consul[order[0]]
+	v := l.m.storing(l.law, order[0], s, l.now)
+	if v.Permitted() {
+		return
+	}
+	names := l.m.RecordsIn(l.law, s, j, l.now)
+	if len(names) == 0 {
+		l.add(Error, "records-nowhere", path, "served %s: no datacenter under consul may hold the records of its consults, so every consult is refused (%s); %s in %s: %s", j, residency.StoredNowhere, home.Name, home.Jurisdiction, reason(v))
+	} else if home.Jurisdiction.Country() == j.Country() {
+		l.add(Warning, "records-abroad", path, "served %s: the records of its consults may not lie in %s in %s, so they go to %s: %s", j, home.Name, home.Jurisdiction, names[0], reason(v))
 	}
 }
 

@@ -43,6 +43,8 @@ func TestLintTexts(t *testing.T) {
 		{"baa-missing", "nowhere-lawful", []string{"served US:", "baa_missing", "45 CFR"}},
 		{"home-only-abroad", "nowhere-lawful", []string{"served AE:", "home_only", "Federal Law 2/2019 Art. 13"}},
 		{"stored-nowhere", "stored-nowhere", []string{"served FR:", "stored_nowhere", "hds_v2"}},
+		{"records-nowhere", "records-nowhere", []string{"served DE:", "us in US-VA", "stored_nowhere"}},
+		{"records-abroad", "records-abroad", []string{"served DE:", "de in DE", "go to fr", "c5_type2_or_equivalent"}},
 		{"law-missing", "law-missing", []string{"served PE:", "policy_missing"}},
 		{"home-only-one-region", "single-region", []string{"served AE:", "ae-dxb", "single_region_accepted"}},
 		{"papers-expire", "paper-expired", []string{"provider p: hds_v2: GONE: expired on 2026-11-24"}},

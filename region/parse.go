@@ -21,9 +21,12 @@ const (
 	maxFacts      = 128
 	maxPapers     = 256 // instruments
 	maxOverrides  = 10000
-	maxEgressMbps = 10_000_000
-	maxSeats      = 100_000
-	maxZone       = 190 // octets: leaves room below 255 for EDGE.edge. and a service label
+
+	maxDatacenters = 64
+	maxAgents      = 16 // of one datacenter
+	maxEgressMbps  = 10_000_000
+	maxSeats       = 100_000
+	maxZone        = 190 // octets: leaves room below 255 for EDGE.edge. and a service label
 )
 
 // Parse reads a regions.yaml of at most 1 MiB; name is the file's name in
@@ -45,7 +48,7 @@ func Parse(name string, data []byte) (*Map, error) {
 }
 
 func (r *reader) deployment(root *yaml.Node, m *Map) {
-	s := r.section(root, root, "map", "version", "zone", "operator", "providers", "regions", "served", "refused", "tenants", "geo", "law")
+	s := r.section(root, root, "map", "version", "zone", "operator", "providers", "regions", "served", "refused", "tenants", "geo", "law", "consul")
 	const version = "1, the only version there is"
 	if n := s.need("version"); r.kind(n, "version", version, yaml.ScalarNode, "!!int") && n.Value != "1" {
 		r.fault(n, "version: %s: want %s", n.Value, version)
@@ -63,6 +66,7 @@ func (r *reader) deployment(root *yaml.Node, m *Map) {
 	m.Tenants = r.tenants(s.get("tenants"))
 	m.Geo = r.overrides(s.get("geo"))
 	m.Flags = r.flags(s.get("law"))
+	m.Consul = r.datacenters(s.get("consul"), m.Providers)
 }
 
 // zone is the apex.

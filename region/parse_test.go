@@ -134,6 +134,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 		{"geo by point", m.Geo[1], Override{netip.MustParsePrefix("2001:db8::/32"), Place{"CA-QC", Point{46.81, -71.21}, true}}},
 		{"geo unlocated", m.Geo[2].Place, Place{"BV", Point{}, false}},
 		{"flags", m.Flags, map[string]bool{"dpf_valid": true}},
+		{"datacenters", m.Consul, []Datacenter{
+			{"us-1", "US-VA", "rhein", []string{"192.0.2.30:8500", "consul.us.example:8501"}},
+			{"eu", "DE", "nord", []string{"[2001:db8::30]:8500"}}}},
 		{"line of a region", m.lines["regions/de-fra"], 36},
 		{"line of a fact", m.lines["operator/facts/establishment_in_DE"], 8},
 	} {

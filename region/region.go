@@ -35,6 +35,7 @@ type Map struct {
 	Geo       []Override                        // CIDR → place, before any database
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
 	Digest    string                            // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
+	Consul    []Datacenter                      // as the file orders them; empty: one store, not described
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand
@@ -106,14 +107,18 @@ type Override struct {
 
 // Hop is the region as the law sees it: its place and its provider's papers,
 // the BAA among them where its scope covers the region.
-func (m *Map) Hop(r *Region) residency.Hop {
-	p := m.Providers[r.Provider]
-	h := residency.Hop{At: r.Place.Jurisdiction}
+func (m *Map) Hop(r *Region) residency.Hop { return m.hop(r.Place.Jurisdiction, r.Provider, r.ID) }
+
+// hop is a place of the provider's; in is empty for one that is in no region, which only
+// an agreement on everything covers.
+func (m *Map) hop(at residency.Jurisdiction, provider ProviderID, in ID) residency.Hop {
+	p := m.Providers[provider]
+	h := residency.Hop{At: at}
 	if p == nil {
 		return h
 	}
 	h.Provider = p.Facts
-	if p.BAA == nil || !p.BAA.covers(r.ID) {
+	if p.BAA == nil || !p.BAA.covers(in) {
 		return h
 	}
 	h.Provider = make(residency.Facts, len(p.Facts)+1)

@@ -238,6 +238,15 @@ func TestModesAreSaid(t *testing.T) {
 	if n.fold(); n.World.Regions[0].Mode != Serving {
 		t.Error("the word of a datacenter that does not keep this region counts")
 	}
+	n.Facts.Map.Consul = []region.Datacenter{{Name: "us", Jurisdiction: "US"}, {Name: "eu", Jurisdiction: "DE"}}
+	n.mode("", "de-ber", Said{ModeRecord{Mode: "draining"}, 2})
+	if n.fold(); n.World.Regions[0].Mode != Draining {
+		t.Error("a nameless store does not keep what no other does")
+	}
+	n.mode("eu", "de-ber", Said{ModeRecord{Mode: "down"}, 1})
+	if n.fold(); n.World.Regions[0].Mode != Down {
+		t.Error("the word of the region's datacenter does not count")
+	}
 }
 
 // Answers grows with whatever may change a decision, and with nothing else.

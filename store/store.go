@@ -50,7 +50,8 @@ type Status string
 const (
 	Passing  Status = "passing"  // the lease is being renewed and every check passes
 	Critical Status = "critical" // the lease ran out or a check fails; the instance is still registered
-	// Maintenance: an operator took the instance or its machine out (consul maint).
+	// Maintenance is an operator's word, whatever the checks say: the instance or its
+	// machine was taken out (`consul maint`). Embedded stores have no such word.
 	Maintenance Status = "maintenance"
 )
 

@@ -36,8 +36,11 @@
 //     are reaped after some 15 minutes, and the index goes back; a list of nothing
 //     answers the whole table's index, and moves with any other key. Both keep the
 //     promise of store.Snapshot.Rev, and a watch tells of each move forward.
-//   - A new client for each call ends in 429 for good: there is one.
-//   - Registering a service again leaves a critical check critical.
+//   - An agent serves 200 connections of one address at most, and answers the rest with
+//     429. Over plain HTTP a blocking query has a connection to itself. A store hence has
+//     at most 8, of which blocking queries take 6; see docs/adr/0009-eight-connections.md.
+//   - Registering a service again leaves a critical check critical, and with
+//     replace-existing-checks ends an operator's `consul maint -service`: it is a check.
 //   - A dead instance that Consul reaps looks like one that was taken out. Reaping
 //     is put off for 72 h.
 //   - A service ID is unique on its agent only. Of two agents that hold the same
@@ -54,6 +57,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"time"
 
@@ -67,6 +71,8 @@ type Store struct {
 	addr   string
 	client *api.Client
 	token  bool          // whether requests carry one
+	blocks chan struct{} // holds one for each connection that a blocking query may have
+	poll   time.Duration // between the queries of a watch that may not block
 	wait   time.Duration // of a blocking query
 	grace  time.Duration // beyond wait and its jitter, until the agent counts as hung
 	hold   time.Duration // TTL of a lock's session
@@ -80,13 +86,58 @@ func New(addr, token string) (*Store, error) {
 	if addr == "" {
 		return nil, errors.New("consul: no address of an agent")
 	}
-	config := &api.Config{Address: addr, Token: token}
+	config := &api.Config{Address: addr, Token: token, Transport: api.DefaultConfig().Transport}
+	config.Transport.MaxConnsPerHost, config.Transport.MaxIdleConnsPerHost = connections, connections
+	if socket, ok := strings.CutPrefix(addr, "unix://"); ok { // for which the client would pool nothing
+		config.Address = "localhost"
+		config.Transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}
+	}
 	client, err := api.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("consul %s: %w", addr, err)
 	}
 	// NewClient leaves the token that it chose in config.
-	return &Store{addr: addr, client: client, token: config.Token != "", wait: 30 * time.Second, grace: 5 * time.Second, hold: 15 * time.Second}, nil
+	return &Store{
+		addr: addr, client: client, token: config.Token != "",
+		blocks: make(chan struct{}, connections-unblocked), poll: time.Second,
+		wait: 30 * time.Second, grace: 5 * time.Second, hold: 15 * time.Second,
+	}, nil
+}
+
+const (
+	connections = 8 // to the agent, of one store
+	unblocked   = 2 // of them no blocking query takes: reads and writes pass
+)
+
+// turn is a watch's right to block. The zero turn has none yet.
+type turn struct{ held bool }
+
+// pause readies a watch for its next query, which may block if it returns true. A watch
+// that has a turn keeps it until it ends: the first six of a store never poll. Others
+// wait for the poll's time, or until a turn is free.
+func (s *Store) pause(ctx context.Context, t *turn) (bool, error) {
+	if t.held {
+		return true, nil
+	}
+	timer := time.NewTimer(s.poll)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case s.blocks <- struct{}{}:
+		t.held = true
+	case <-timer.C:
+	}
+	return t.held, nil
+}
+
+// end gives the turn back.
+func (s *Store) end(t *turn) {
+	if t.held {
+		<-s.blocks
+	}
 }
 
 // Get implements store.Store. It is linearizable: a CAS loop makes progress.

@@ -102,7 +102,7 @@ func (l *lease) Close(ctx context.Context) error {
 // register also passes the check: one that the agent knows already keeps its
 // status, whatever the registration says.
 func (l *lease) register(ctx context.Context) error {
-	opts := api.ServiceRegisterOpts{ReplaceExistingChecks: true}
+	opts := api.ServiceRegisterOpts{}
 	err := l.store.client.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
 		ID:      l.id,
 		Name:    l.service,
@@ -153,8 +153,8 @@ func unknown(err error) bool {
 }
 
 // WatchInstances implements store.Store. Every check of the instance and of its
-// node counts: the lease, an operator's own checks, maintenance, serf. A warning
-// passes.
+// node counts: the lease, an operator's own checks, serf. A warning passes.
+// `consul maint`, of the service or of the node, is the instance's Maintenance.
 func (s *Store) WatchInstances(ctx context.Context, service string, fn func([]store.Instance), up func(error)) error {
 	if err := store.CheckService(service); err != nil {
 		return err
@@ -186,7 +186,7 @@ func instances(list []*api.ServiceEntry) []store.Instance {
 	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(
 			strings.Compare(a.ID, b.ID),
-			strings.Compare(string(b.Status), string(a.Status)), // passing before critical
+			strings.Compare(string(b.Status), string(a.Status)), // passing, maintenance, critical
 			cmp.Compare(b.index, a.index))                       // newer first
 	})
 	out := make([]store.Instance, 0, len(all))
@@ -209,6 +209,8 @@ func instance(e *api.ServiceEntry) store.Instance {
 	switch e.Checks.AggregatedStatus() {
 	case api.HealthPassing, api.HealthWarning:
 		in.Status = store.Passing
+	case api.HealthMaint:
+		in.Status = store.Maintenance
 	}
 	return in
 }

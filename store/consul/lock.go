@@ -67,7 +67,11 @@ func (l *lock) acquire(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	var index uint64
+	var (
+		index uint64
+		turn  turn
+	)
+	defer s.end(&turn)
 	for {
 		q := &api.WriteOptions{}
 		ok, _, err := s.client.KV().Acquire(&api.KVPair{Key: l.key, Session: l.session}, q.WithContext(ctx))
@@ -90,7 +94,13 @@ func (l *lock) acquire(ctx context.Context) error {
 				return cause(ctx, err)
 			}
 		default:
-			index = meta.LastIndex
+			blocks, err := s.pause(ctx, &turn)
+			if err != nil {
+				return cause(ctx, err)
+			}
+			if index = 0; blocks {
+				index = meta.LastIndex
+			}
 		}
 	}
 }

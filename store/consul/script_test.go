@@ -256,8 +256,10 @@ func TestInstances(t *testing.T) {
 		}
 		return e
 	}
-	maintained := entry("a", "192.0.2.1", 1, api.HealthPassing)
-	maintained.Checks = append(maintained.Checks, &api.HealthCheck{CheckID: api.NodeMaint, Status: api.HealthCritical})
+	maintained := func(check string, e *api.ServiceEntry) *api.ServiceEntry {
+		e.Checks = append(e.Checks, &api.HealthCheck{CheckID: check, Status: api.HealthCritical})
+		return e
+	}
 	for _, c := range []struct {
 		name string
 		list []*api.ServiceEntry
@@ -267,7 +269,10 @@ func TestInstances(t *testing.T) {
 		{"passing", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, api.HealthPassing, api.HealthPassing)}, "[a 192.0.2.1:80 passing]"},
 		{"a warning passes", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, api.HealthPassing, api.HealthWarning)}, "[a 192.0.2.1:80 passing]"},
 		{"one check of two critical", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, api.HealthPassing, api.HealthCritical)}, "[a 192.0.2.1:80 critical]"},
-		{"maintenance", []*api.ServiceEntry{maintained}, "[a 192.0.2.1:80 critical]"},
+		{"maintenance of the node", []*api.ServiceEntry{maintained(api.NodeMaint, entry("a", "192.0.2.1", 1, api.HealthPassing))}, "[a 192.0.2.1:80 maintenance]"},
+		{"maintenance of the service", []*api.ServiceEntry{maintained(api.ServiceMaintPrefix+"a", entry("a", "192.0.2.1", 1, api.HealthPassing))}, "[a 192.0.2.1:80 maintenance]"},
+		{"maintenance of one that fails", []*api.ServiceEntry{maintained(api.NodeMaint, entry("a", "192.0.2.1", 1, api.HealthCritical))}, "[a 192.0.2.1:80 maintenance]"},
+		{"moved from a node in maintenance", []*api.ServiceEntry{maintained(api.NodeMaint, entry("a", "192.0.2.1", 9, api.HealthPassing)), entry("a", "192.0.2.2", 5, api.HealthPassing)}, "[a 192.0.2.2:80 passing]"},
 		{"a status of the future", []*api.ServiceEntry{entry("a", "192.0.2.1", 1, "splendid")}, "[a 192.0.2.1:80 critical]"},
 		{"the node's address", []*api.ServiceEntry{entry("a", "", 1, api.HealthPassing)}, "[a 192.0.2.99:80 passing]"},
 		{"a host name", []*api.ServiceEntry{entry("a", "edge.example", 1, api.HealthPassing)}, "[a invalid AddrPort passing]"},

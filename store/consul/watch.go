@@ -61,9 +61,21 @@ func (w watch[T]) run(ctx context.Context) error {
 		certain   = true // ask for a caught-up leader's word
 		failures  int
 		nothings  int // answers in a row that had a higher index and nothing else
+		turn      turn
 	)
+	defer w.store.end(&turn)
 	for {
-		value, meta, err := w.ask(ctx, wait, certain)
+		index := wait
+		if index != 0 {
+			blocks, err := w.store.pause(ctx, &turn)
+			if err != nil {
+				return err
+			}
+			if !blocks {
+				index = 0
+			}
+		}
+		value, meta, err := w.ask(ctx, index, certain)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
