@@ -258,6 +258,12 @@ func TestRevisionAloneIsNotTold(t *testing.T) {
 		if before == 0 || said != before {
 			t.Errorf("told %d times of revisions that changed nothing", said-before)
 		}
+		st.rev = 2 // built anew from an old backup
+		st.move()
+		synctest.Wait()
+		if got := appliedBy(t, st, "dns-1"); got != 3 {
+			t.Errorf("applied %d of a store that is at 3", got)
+		}
 	})
 }
 

@@ -41,7 +41,7 @@ func (s *Server) prepare(ctx context.Context) {
 		v := s.newView(w)
 		s.viewing.Unlock()
 		replaced := true
-		if old != made || v.world != old.world || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
+		if old != made || !alike(v.world, old.world) || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
 			s.signAhead(v, &known)
 			made, replaced = v, s.replace(old, v)
 		}
@@ -93,7 +93,7 @@ func (s *Server) signAhead(v *view, k *ahead) {
 		w.static()
 		w.byPlace()
 	}
-	w.name("", dns.TypeSOA) // its serial is the World's
+	w.name("", dns.TypeSOA) // its serial is the view's
 	w.pinned(k.pinned)
 }
 

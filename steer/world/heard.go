@@ -62,6 +62,7 @@ func NewHeard(m *region.Map, law *residency.Law, p health.Params, parseKey func(
 	h := &Heard{catalogue: law, parseKey: parseKey, log: log, reducer: health.New(p), stores: map[string]*told{}, world: &steer.World{}}
 	h.facts = steer.Facts{Map: m, Law: law, Modes: map[string]map[region.ID]steer.Said{}, Applied: map[string]uint64{}, Interval: p.Interval}
 	for _, name := range datacenters {
+		h.facts.Modes[name] = nil
 		h.stores[name] = &told{failing: map[string]error{}, seen: map[string]bool{}}
 	}
 	return h
@@ -169,7 +170,7 @@ func (h *Heard) Modes(datacenter string, s store.Snapshot, now time.Time) Change
 		switch {
 		case h.facts.Map.Region(id) == nil:
 			h.log.Warn("region mode for a region that is not in the map", "key", e.Key)
-		case h.facts.Map.Datacenter(id) != datacenter:
+		case datacenter != "" && h.facts.Map.Datacenter(id) != datacenter:
 			h.log.Warn("region mode does not count: the region's modes are kept in another datacenter", "key", e.Key, "datacenter", datacenter, "want", h.facts.Map.Datacenter(id))
 		}
 		modes[id] = steer.Said{ModeRecord: rec, Rev: e.Rev}

@@ -229,6 +229,39 @@ func TestLastKnownGoodIsTriedAgain(t *testing.T) {
 	})
 }
 
+// A static edge that is given up, long after the store forgot it, is in the file too.
+func TestEdgesGivenUpAreSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "n.json")
+		f := start(t, path, "de-fra")
+		m := testMap("de-fra")
+		ids := []region.EdgeID{"de-fra-1", "de-fra-2", "de-fra-3"}
+		var list []store.Instance
+		for _, id := range ids {
+			m.Regions[0].Edges = append(m.Regions[0].Edges, region.Edge{ID: id})
+			in := instance(id, "de-fra", 0)
+			in.Status = store.Passing
+			list = append(list, in)
+		}
+		f.SetMap(m)
+		f.heardOf(func() Change { return f.heard.Instances("", list, time.Now()) })
+		f.heardOf(func() Change { return f.heard.Instances("", nil, time.Now()) })
+		for range 40 {
+			for _, id := range ids {
+				f.Observe(health.Observation{Edge: id, Vantage: "probe", At: time.Now()})
+			}
+			time.Sleep(f.cfg.Health.Interval)
+			synctest.Wait()
+		}
+		if n := len(f.Current().Regions[0].Edges); n != 0 {
+			t.Fatalf("%d edges left: this test tests nothing", n)
+		}
+		if s, _, err := readSaved(path); err != nil || !slices.Equal(s.Left, ids) {
+			t.Errorf("saved as left: %v, %v, want %v", s.Left, err, ids)
+		}
+	})
+}
+
 // A file of version 1 is of the nameless datacenter.
 func TestVersion1IsRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n.json")
