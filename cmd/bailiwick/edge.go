@@ -14,7 +14,6 @@ import (
 	"bailiwick/acme"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
-	"bailiwick/geodns/geo"
 	"bailiwick/region"
 	"bailiwick/store/consul"
 )
@@ -168,14 +167,14 @@ func (n *node) locator() (locate router.Locator, reload func(*region.Map) []stri
 	if n.flags.Geo == "" && len(n.world.Current().Map.Geo) == 0 {
 		return nil, nil, nil
 	}
-	t, err := n.table(n.world.Current().Map)
+	p, err := n.places(n.world.Current().Map)
 	if err != nil {
 		return nil, nil, misuse{err}
 	}
-	var table atomic.Pointer[geo.Table]
-	table.Store(t)
-	locate = func(a netip.Addr) (geo.Place, netip.Prefix) { return table.Load().Lookup(a) }
-	return locate, func(m *region.Map) []string { return []string{n.place(m, table.Store)} }, nil
+	var now atomic.Pointer[places]
+	now.Store(p)
+	locate = func(a netip.Addr) router.Located { return now.Load().locate(a) }
+	return locate, func(m *region.Map) []string { return []string{n.place(m, now.Store)} }, nil
 }
 
 // connects are the origins that the consult page may reach, for calls move: every
