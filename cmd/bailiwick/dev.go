@@ -63,7 +63,7 @@ type dev struct {
 	console net.Listener
 	api     *edge.API
 	router  *router.Router
-	geo     atomic.Pointer[geo.Table]
+	geo     atomic.Pointer[places]
 	zone    zoneFlags
 	signing *nameserver.Signing // nil: the zone is unsigned
 	ca      *localCA            // nil: plain HTTP
@@ -112,11 +112,11 @@ func (c *devCmd) open(e *env) (*dev, error) {
 		n.builtin = geo.BuiltIn()
 	}
 	m := n.world.Current().Map
-	table, err := n.table(m)
+	where, err := n.places(m)
 	if err != nil {
 		return nil, misuse{err}
 	}
-	d.geo.Store(table)
+	d.geo.Store(where)
 	at := addresses(c.Net, m)
 	if err := d.listen(at, m); err != nil {
 		d.close()
@@ -142,7 +142,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		config.NextProtos = []string{"h2", "http/1.1"}
 		d.console = tls.NewListener(d.console, config)
 	}
-	d.dns, err = nameserver.New(nameserver.Config{Node: n.name, Listen: at.dns, Records: records, ZoneFile: d.zone.ZoneFile, Geo: d.geo.Load(),
+	d.dns, err = nameserver.New(nameserver.Config{Node: n.name, Listen: at.dns, Records: records, ZoneFile: d.zone.ZoneFile, Geo: d.geo.Load().table,
 		DNSSEC: d.signing, World: n.world, Store: n.first(), Metrics: n.metrics, Log: n.e.log})
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		origins = []string{"https:", "wss:"}
 	}
 	pages := pages(origins...)
-	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }
+	locate := func(a netip.Addr) router.Located { return d.geo.Load().locate(a) }
 	evidence, err := edge.NewEvidence(n.metrics)
 	if err != nil {
 		return err
@@ -215,9 +215,9 @@ func (d *dev) run(e *env) error {
 	g, ctx := errgroup.WithContext(e.ctx)
 	d.node.follow(d.zone.ZoneFile)
 	d.node.run(ctx, g, func(m *region.Map) []string {
-		return []string{d.dns.Reload(), d.node.place(m, func(t *geo.Table) {
-			d.geo.Store(t)
-			d.dns.SetGeo(t)
+		return []string{d.dns.Reload(), d.node.place(m, func(p *places) {
+			d.geo.Store(p)
+			d.dns.SetGeo(p.table)
 		})}
 	})
 	g.Go(func() error { return d.dns.Run(ctx) })

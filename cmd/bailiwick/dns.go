@@ -152,7 +152,9 @@ func (c *dnsCmd) Run(e *env) error {
 	}
 	g, ctx := errgroup.WithContext(e.ctx)
 	n.follow(c.ZoneFile)
-	n.run(ctx, g, func(m *region.Map) []string { return []string{s.Reload(), n.place(m, s.SetGeo)} })
+	n.run(ctx, g, func(m *region.Map) []string {
+		return []string{s.Reload(), n.place(m, func(p *places) { s.SetGeo(p.table) })}
+	})
 	g.Go(func() error { return s.Run(ctx) })
 	select {
 	case <-s.Ready():
@@ -176,9 +178,11 @@ func (c *dnsCmd) config(e *env, n *node) (config nameserver.Config, secure certi
 	if config.DNSSEC, err = c.dnssecFlags.config(); err != nil {
 		return config, secure, misuse{err}
 	}
-	if config.Geo, err = n.table(m); err != nil {
+	where, err := n.places(m)
+	if err != nil {
 		return config, secure, misuse{err}
 	}
+	config.Geo = where.table // the database itself is of use to who explains
 	if config.Records, err = c.records(m.Zone, c.DNSSEC); err != nil {
 		return config, secure, misuse{err}
 	}

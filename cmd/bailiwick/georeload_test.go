@@ -55,11 +55,11 @@ func TestGeoDatabaseReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := n.table(n.world.Current().Map)
+	where, err := n.places(n.world.Current().Map)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := nodetest.Start(t, func(c *geodns.Config) { c.Geo = table })
+	s := nodetest.Start(t, func(c *geodns.Config) { c.Geo = where.table })
 	locate, relocate, err := n.locator() // an edge's
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,9 @@ func TestGeoDatabaseReload(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
-		done <- n.reload(ctx, func(m *region.Map) []string { return append(relocate(m), n.place(m, s.SetGeo)) })
+		done <- n.reload(ctx, func(m *region.Map) []string {
+			return append(relocate(m), n.place(m, func(p *places) { s.SetGeo(p.table) }))
+		})
 	}()
 	defer func() { cancel(); <-done }()
 	choice := func() string {
@@ -110,8 +112,8 @@ func TestGeoDatabaseReload(t *testing.T) {
 		if got := choice(); got == "" || (got == german1) != r.same {
 			t.Errorf("%s: got %s, with the German database %s", r.name, got, german1)
 		}
-		if place, _ := locate(netip.MustParseAddr("11.0.7.1")); (place.Jurisdiction == "DE") != r.same {
-			t.Errorf("%s: an edge explains %v", r.name, place)
+		if at := locate(netip.MustParseAddr("11.0.7.1")); (at.Place.Jurisdiction == "DE") != r.same || (at.Database.(*geo.Record).Country == "DE") != r.same {
+			t.Errorf("%s: an edge explains %v by %v", r.name, at.Place, at.Database)
 		}
 	}
 	seen := strings.Count(log.String(), refused)

@@ -22,7 +22,6 @@ import (
 
 	"bailiwick/consult/router"
 	"bailiwick/edge"
-	"bailiwick/geodns/geo"
 	"bailiwick/health"
 	"bailiwick/health/probe"
 	"bailiwick/region"
@@ -114,20 +113,20 @@ func (n *node) holds(m *region.Map) error {
 	return nil
 }
 
-// table compiles the geo table for a map.
-func (n *node) table(m *region.Map) (*geo.Table, error) {
-	return geo.Load(n.flags.Geo, append(append([]region.Override{}, n.builtin...), m.Geo...))
+// places are the geo database, what lies over it, and what both were compiled to.
+func (n *node) places(m *region.Map) (*places, error) {
+	return openPlaces(n.flags.Geo, slices.Concat(n.builtin, m.Geo))
 }
 
 // place puts the geo database in force as it is now, for a map that was reloaded. taken
 // is its file, or empty where it was refused.
-func (n *node) place(m *region.Map, set func(*geo.Table)) (taken string) {
-	t, err := n.table(m)
+func (n *node) place(m *region.Map, set func(*places)) (taken string) {
+	p, err := n.places(m)
 	if err != nil {
 		n.e.log.Error("geo database not reloaded: the last good one stays in force", "file", n.flags.Geo, "err", err)
 		return ""
 	}
-	set(t)
+	set(p)
 	return n.flags.Geo
 }
 
