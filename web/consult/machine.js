@@ -320,8 +320,14 @@ function flows(s, leg, now, fx) {
   s.gap = 0;
   fx.push({do: "timer", name: "gap", ms: GAPS[0]});
   if (!isWell(s) || s.moving) return;
-  // With signalling as well nothing is missing. An attempt at the same edge may have
-  // taken the seat over already: that one goes on.
+  // With signalling as well nothing is missing.
+  settle(s, leg, fx);
+}
+
+/** The call stays on its current leg. An attempt at the same edge may have taken the
+ * seat over already: that one goes on.
+ * @param {State} s @param {Leg} leg @param {Effect[]} fx */
+function settle(s, leg, fx) {
   s.due = 0;
   end(s, fx, "leave", (l) => l.role === "next" && !same(l.address, leg.address));
 }
@@ -376,8 +382,7 @@ function move(s, e, leg, now, fx) {
   const cur = current(s);
   if (over && cur && isWell(s) && same(cur.address, to)) { // back to where we are
     s.moving = false;
-    s.due = 0;
-    return;
+    return settle(s, cur, fx);
   }
   if (leg.role === "current") {
     s.moving = true;
@@ -386,7 +391,10 @@ function move(s, e, leg, now, fx) {
     fx.push({do: "say", key: "moving", loud: false});
   }
   const there = attempts(s).find((l) => same(l.address, to));
-  if (there) return put(s, there.id, {sent: true, epoch: Math.max(there.epoch, e.epoch)});
+  if (there) {
+    if (s.due === 0) s.due = now + WELCOME;
+    return put(s, there.id, {sent: true, epoch: Math.max(there.epoch, e.epoch)});
+  }
   if (attempts(s).length >= BESIDE) {
     const slow = slowest(attempts(s).filter((l) => l.id !== leg.id));
     end(s, fx, "leave", (l) => l.id === slow?.id);

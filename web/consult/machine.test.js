@@ -719,3 +719,47 @@ test("a step changes no earlier state", () => {
   }
   assert.equal(p.name, "ended");
 });
+
+test("whatever happens: one leg is heard, attempts are few and apart, none is lost, and what is missed is sought", () => {
+  const places = [FRANKFURT, BERLIN, PARIS];
+  const edges = [EDGE, STANDBY, THIRD, {...THIRD, edge: "de-x-1", url: "wss://d/v1/join"}];
+  for (let seed = 1; seed <= 400; seed++) {
+    let x = seed;
+    const random = () => {
+      x = (Math.imul(x, 1_664_525) + 1_013_904_223) >>> 0;
+      return x / 2 ** 32;
+    };
+    const pick = (list) => list[Math.floor(random() * list.length)];
+    const p = page();
+    const up = new Set();
+    const trace = [];
+    for (const e of [{...OPEN, addresses: edges.slice(0, 1 + (seed % 4))}, BOTH, {type: "join"}]) p.on(e);
+    for (let i = 0; i < 120; i++) {
+      for (const l of p.did("connect")) up.add(l.leg);
+      for (const l of [...p.did("drop"), ...p.did("leave")]) {
+        assert.ok(up.delete(l.leg), `seed ${seed}: leg ${l.leg} ended twice`);
+      }
+      const s = p.state;
+      const what = `seed ${seed}, event ${i}: ${trace.slice(-6).join(" ")}`;
+      const next = attempts(s);
+      assert.deepEqual([...up].sort(), s.legs.map((l) => l.id).sort(), `${what}: legs`);
+      assert.ok(s.legs.length - next.length <= 1 && next.length <= BESIDE, `${what}: ${s.legs.length} legs`);
+      assert.equal(new Set(next.map((l) => l.address.url)).size, next.length, `${what}: an edge twice`);
+      const playing = s.name !== "link" && s.name !== "ended" && s.name !== "refused";
+      assert.equal(playing, current(s) !== undefined, `${what}: ${s.name} and leg ${current(s)?.id}`);
+      const missed = playing ? s.gap > 0 || s.moving || current(s).socket !== "open" : s.step === "joining";
+      if (missed) assert.ok(s.due > 0, `${what}: nothing is due`);
+      if (s.step === "stopped") break;
+      const leg = pick(s.legs)?.id ?? 0;
+      const met = pick(s.legs.filter((l) => l.place))?.id ?? 0; // a leg has media once it is welcomed
+      const e = pick([
+        () => ({type: "opened", leg}), () => ({type: "progress", leg}), () => welcome(leg, pick(places), 1 + Math.floor(random() * 3), edges.slice(1, 3)),
+        () => pulse(met, random() < 0.7, Math.floor(random() * 2)), () => pulse(met, true, 1), () => move(leg, pick(edges), 1 + Math.floor(random() * 3)),
+        () => ({type: "closed", leg, dice: random()}), () => refused(leg, pick(["region_full", "wrong_edge", "store_unavailable"])),
+        () => timer("attempt", pick([0, 0, 5_000])), () => timer("gap"), () => timer("gap"), () => ({type: "retry"}),
+      ])();
+      trace.push(`${e.type}${e.leg ?? e.name ?? ""}`);
+      p.after(Math.floor(random() * 3_000), e);
+    }
+  }
+});
