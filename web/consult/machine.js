@@ -307,7 +307,7 @@ function pulse(s, e, leg, now, fx) {
   if (!e.alive) return;
   if (leg.role === "current") return flows(s, leg, now, fx);
   const cur = current(s);
-  if (!cur || s.gap > 0 || (e.heard >= cur.heard && leg.epoch >= cur.epoch)) return adopt(s, leg.id, now, fx);
+  if (!cur || s.gap > 0 || e.heard >= cur.heard) return adopt(s, leg.id, now, fx);
   // It waits for others to arrive, for as long as it lives.
   if (s.due > 0 && s.due < now + MEDIA - 1_000) s.due = now + MEDIA;
 }
@@ -412,10 +412,9 @@ function notice(s, key, fx) {
 function refused(s, e, leg, now, fx) {
   s.refusal = e.refusal;
   const text = refusalText(e.refusal.code);
-  // A refusal never disturbs a call that runs, nor an attempt elsewhere that comes
-  // further; only the consult's end does.
-  const elsewhere = attempts(s).some((l) => l.id !== leg.id && now - l.progress < STALL);
-  const runs = leg.role === "next" && (elsewhere || (inCall(s) && s.gap === 0));
+  // A refusal never disturbs a call that runs, nor an attempt elsewhere; only the
+  // consult's end does.
+  const runs = leg.role === "next" && (attempts(s).length > 1 || (inCall(s) && s.gap === 0));
   if (text === "ended.done" || (text !== "" && !runs)) finish(s, fx, text);
   else if (leg.role === "next") fail(s, leg, e.dice, now, fx);
 }

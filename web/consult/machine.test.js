@@ -358,7 +358,7 @@ test("call → moving → call: the old leg plays until as many are heard on the
   p.on(move(1, {...STANDBY, token: "t2"}));
   assert.equal(p.name, "moving");
   assert.deepEqual(p.did("connect")[0].address, {...STANDBY, token: "t2"});
-  p.on(welcome(2, BERLIN, 2));
+  p.on(welcome(2, BERLIN, 2, [THIRD]));
   p.on(pulse(1, true, 1));
   p.on(pulse(2, true, 0));
   assert.deepEqual([p.name, p.current], ["moving", 1], "the peer has not arrived there");
@@ -537,9 +537,11 @@ test("edges that send in a circle are asked again only after a pause", () => {
 
 test("sent back to where the call is well, it stays", () => {
   const p = calling();
-  p.on(move(1, STANDBY, 1));
+  p.on(move(1, THIRD, 1));
+  p.wait();
   p.on(move(2, EDGE, 1));
   assert.deepEqual([p.name, p.current, p.next, p.state.due], ["call", 1, [], 0]);
+  assert.deepEqual(p.did("leave"), [{do: "leave", leg: 3}], "also what ran beside");
 });
 
 test("a move to where the leg is, is none", () => {
