@@ -96,13 +96,14 @@ func (h *Heard) SetMap(m *region.Map) {
 	h.lay()
 }
 
-// Observe takes one probe's word on an edge.
-func (h *Heard) Observe(o health.Observation) Change {
-	if _, known := h.world.Known()[o.Edge]; !known {
-		return Same // it was deregistered while the probe ran
+// Observe takes the words of probes that ended at one instant.
+func (h *Heard) Observe(now time.Time, probes ...health.Observation) Change {
+	for _, o := range probes {
+		if _, known := h.world.Known()[o.Edge]; known { // else it was deregistered while the probe ran
+			h.reducer.Observe(o)
+		}
 	}
-	h.reducer.Observe(o)
-	return h.due(o.At)
+	return h.due(now)
 }
 
 func (h *Heard) due(now time.Time) Change {

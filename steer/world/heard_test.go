@@ -322,8 +322,7 @@ func TestTwoDatacenters(t *testing.T) {
 	h.Instances("", []store.Instance{passing("de-fra-1", "de-fra", store.Critical)}, at)
 	for i := range 30 {
 		at = at.Add(5 * time.Second)
-		h.Observe(health.Observation{Edge: "de-fra-1", Vantage: "n", At: at})
-		h.Observe(health.Observation{Edge: "us-iad-1", Vantage: "n", OK: i%2 == 0, At: at})
+		h.Observe(at, health.Observation{Edge: "de-fra-1", Vantage: "n", At: at}, health.Observation{Edge: "us-iad-1", Vantage: "n", OK: i%2 == 0, At: at})
 		h.Tick(at)
 	}
 	w = h.Fold(at)
@@ -352,7 +351,7 @@ func TestHeardWithoutAWriter(t *testing.T) {
 				in.Status = []store.Status{store.Passing, store.Critical}[i/10%2]
 				change = h.Instances("", []store.Instance{in}, at)
 			}
-			change = max(change, h.Observe(health.Observation{Edge: "de-fra-1", Vantage: "n", OK: i < 20, At: at}), h.Tick(at))
+			change = max(change, h.Observe(at, health.Observation{Edge: "de-fra-1", Vantage: "n", OK: i < 20, At: at}), h.Tick(at))
 			if change != Same || !at.Before(w.Wakes) {
 				w = h.Fold(at)
 			}
