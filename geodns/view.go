@@ -65,6 +65,7 @@ func (s *Server) set(change func(*inputs)) {
 			w = v.world
 		}
 		s.view.Store(s.newView(w))
+		s.emptied()
 	}
 	s.outdated()
 }
@@ -86,18 +87,32 @@ func (s *Server) newView(w *steer.World) *view {
 	return v
 }
 
-// current is the view for a query: a preparer's, or where there is none, one of the
-// newest World.
+// current is the view for a query: a preparer's, or where there is none, one that decides
+// as the newest World.
 func (s *Server) current() *view {
 	v := s.view.Load()
-	if s.preparing.Load() || v.world == s.world() {
+	if s.preparing.Load() || v.decidesLike(s.world()) {
 		return v
 	}
 	s.viewing.Lock()
 	defer s.viewing.Unlock()
 	v = s.newView(s.world())
 	s.view.Store(v)
+	s.emptied()
 	return v
+}
+
+// emptied counts a view that gave way to one that has worked nothing out yet.
+func (s *Server) emptied() {
+	if s.metrics != nil { // else it is opened only now
+		s.metrics.views.Inc()
+	}
+}
+
+// decidesLike tells whether every answer worked out from v stands in another World of the
+// same node: it was folded anew, and no decision differs.
+func (v *view) decidesLike(w *steer.World) bool {
+	return v.world == w || v.world != nil && w != nil && w.Answers != 0 && v.world.Answers == w.Answers
 }
 
 // fresh tells whether what was signed for v may be served.
