@@ -63,7 +63,13 @@ func (s *Server) prepare(ctx context.Context) {
 // replace puts v in old's place, unless that was taken while v was made. Inputs that
 // changed meanwhile are no reason to wait: v is newer than old, and changes that come
 // faster than signatures would else keep all of them from the queries.
-func (s *Server) replace(old, v *view) bool { return s.view.CompareAndSwap(old, v) }
+func (s *Server) replace(old, v *view) bool {
+	if !s.view.CompareAndSwap(old, v) {
+		return false
+	}
+	s.emptied()
+	return true
+}
 
 // ahead is what has been signed: by what, when, and for which edges.
 type ahead struct {

@@ -66,6 +66,7 @@ func (s *Server) set(change func(*inputs)) {
 			w = v.world
 		}
 		s.view.Store(s.newView(w))
+		s.emptied()
 	}
 	s.outdated()
 }
@@ -116,7 +117,15 @@ func (s *Server) current() *view {
 	defer s.viewing.Unlock()
 	v = s.newView(s.world())
 	s.view.Store(v)
+	s.emptied()
 	return v
+}
+
+// emptied counts a view that gave way to one that has worked nothing out yet.
+func (s *Server) emptied() {
+	if s.metrics != nil { // else it is opened only now
+		s.metrics.views.Inc()
+	}
 }
 
 // fresh tells whether what was signed for v may be served.
