@@ -177,7 +177,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
 		Record: evidence.Record, Node: "console", Log: n.e.log})
 	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: n.stores, Web: pages, Log: n.e.log, Metrics: n.metrics,
-		Rooms: func(id region.EdgeID) []edge.Room {
+		Rooms: func(id region.EdgeID) []edge.Held {
 			for _, ed := range d.edges {
 				if ed.Self().ID == id {
 					return ed.Rooms()
