@@ -5,7 +5,7 @@
 // certificate, its private key and an ACME account through the store, sealed; a lock
 // there makes their orders one. A [Challenges] runs in every DNS node: it follows the
 // challenges in the store, hands them to the DNS server without a lock, and
-// acknowledges what it serves. Nothing else of the house is known here.
+// says in its lease which revision it serves. Nothing else of the house is known here.
 //
 // Invariants: what was once served goes on being served, expired if need be, whatever
 // becomes of the CA, the store or the DNS nodes; a region's private key is under the

@@ -142,7 +142,8 @@ func (c *Challenges) Run(ctx context.Context) error {
 			timer.Stop()
 			return ctx.Err()
 		case s := <-snaps:
-			if known && store.EqualEntries(s.Entries, last.Entries) {
+			if known && store.EqualEntries(s.Entries, last.Entries) && s.Rev >= last.Rev {
+				last.Rev = s.Rev
 				continue // nobody waits for a revision that changed nothing
 			}
 			all, last = c.parse(s), s
@@ -150,8 +151,9 @@ func (c *Challenges) Run(ctx context.Context) error {
 		}
 		wait, whole := c.apply(all)
 		timer.Reset(wait)
-		// What is beyond the bounds is not served: the orders of that must not go on.
-		if whole && last.Rev > c.applied.Load() {
+		// What is beyond the bounds is not served: the orders of that must not go on. A
+		// revision that went back is that of a store built anew from a backup.
+		if whole && last.Rev != c.applied.Load() {
 			c.applied.Store(last.Rev)
 			c.say()
 		}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,6 +259,12 @@ func TestRevisionAloneIsNotTold(t *testing.T) {
 		if before == 0 || said != before {
 			t.Errorf("told %d times of revisions that changed nothing", said-before)
 		}
+		st.rev = 2 // built anew from an old backup
+		st.move()
+		synctest.Wait()
+		if got := appliedBy(t, st, "dns-1"); got != 3 {
+			t.Errorf("applied %d of a store that is at 3", got)
+		}
 	})
 }
 
@@ -286,11 +293,13 @@ func TestLeaseCarriesMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := store.NewMemory()
 		c := node(st, "dns-1")
-		changes, applied := make(chan struct{}, 1), "7"
-		c.Carry(func() map[string]string { return map[string]string{"applied": applied} }, func() (<-chan struct{}, func()) { return changes, func() {} })
+		changes := make(chan struct{}, 1)
+		var applied atomic.Value
+		applied.Store("7")
+		c.Carry(func() map[string]string { return map[string]string{"applied": applied.Load().(string)} }, func() (<-chan struct{}, func()) { return changes, func() {} })
 		running(t, c.Run)
 		for _, want := range []string{"7", "8"} {
-			applied = want
+			applied.Store(want)
 			changes <- struct{}{}
 			synctest.Wait()
 			ctx, cancel := context.WithCancel(t.Context())

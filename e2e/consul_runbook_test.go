@@ -92,9 +92,7 @@ func orders(t *testing.T, addr string, tokens map[string]string) {
 	_, put := edge.Put(ctx, challenge, []byte("{}"))
 	_, account := edge.Put(ctx, "bailiwick/acme/regions/de-fra/accounts/ca", []byte("x"))
 	_, list := dns.List(ctx, "bailiwick/acme/challenges/")
-	_, ack := dns.Put(ctx, "bailiwick/acme/acks/dns-1", []byte("[]"))
-	_, acks := edge.List(ctx, "bailiwick/acme/acks/")
-	_, in := dns.Register(ctx, store.Instance{ID: "dns-1", Service: "bailiwick-dns", Addr: netip.MustParseAddrPort("192.0.2.53:53")}, time.Minute)
+	_, in := dns.Register(ctx, store.Instance{ID: "dns-1", Service: "bailiwick-dns", Addr: netip.MustParseAddrPort("192.0.2.53:53"), Meta: map[string]string{"applied_challenges": "7"}}, time.Minute)
 	heard := make(chan error, 1)
 	watch, stop := context.WithCancel(ctx)
 	go edge.WatchInstances(watch, "bailiwick-dns", func([]store.Instance) {}, func(err error) {
@@ -106,7 +104,7 @@ func orders(t *testing.T, addr string, tokens map[string]string) {
 	nodes := <-heard
 	stop()
 	_, gone := edge.Delete(ctx, challenge, 0)
-	if err := errors.Join(put, account, list, ack, acks, in, nodes, gone, l.Unlock(ctx)); err != nil {
+	if err := errors.Join(put, account, list, in, nodes, gone, l.Unlock(ctx)); err != nil {
 		t.Error(err)
 	}
 }

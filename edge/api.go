@@ -28,7 +28,7 @@ type API struct {
 	Router  *router.Router
 	World   *world.Writer
 	Stores  store.Set
-	Rooms   func(region.EdgeID) []Room // of edges in this process; nil elsewhere
+	Rooms   func(region.EdgeID) []Held // of edges in this process; nil elsewhere
 	Web     http.Handler
 	Log     *slog.Logger
 	Metrics *prometheus.Registry
@@ -61,8 +61,8 @@ func (a *API) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// Room is one room as the status shows it: an ID and a count, nothing of anybody.
-type Room struct {
+// Held is one consult on an edge as the status shows it: an ID and a count, nothing of anybody.
+type Held struct {
 	ID           string `json:"id"`
 	Participants int    `json:"participants"`
 }
@@ -91,7 +91,7 @@ type EdgeStatus struct {
 	Health string        `json:"health"`
 	Used   int           `json:"used"`
 	Seats  int           `json:"seats"`
-	Rooms  []Room        `json:"rooms,omitempty"`
+	Rooms  []Held        `json:"rooms,omitempty"`
 }
 
 func (a *API) status(w http.ResponseWriter, q *http.Request) {

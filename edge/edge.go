@@ -82,7 +82,7 @@ type Edge struct {
 	cfg    Config
 	self   steer.Edge
 	router *router.Router
-	rooms  *rooms
+	rooms  *runners
 	sfu    *sfu.SFU
 	turn   *turn.Server
 	secret []byte // of TURN credentials
@@ -108,11 +108,11 @@ func New(cfg Config) (*Edge, error) {
 		e.close()
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
-	e.rooms = newRooms(e)
+	e.rooms = newRunners(e)
 	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, APIKeys: cfg.APIKeys,
 		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
 	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
-		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Room {
+		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Held {
 			if id != cfg.ID {
 				return nil
 			}
@@ -291,10 +291,10 @@ func (e *Edge) Close() {
 }
 
 // Rooms are the consults on this edge.
-func (e *Edge) Rooms() []Room {
-	list := []Room{}
+func (e *Edge) Rooms() []Held {
+	list := []Held{}
 	for _, r := range e.sfu.Rooms() {
-		list = append(list, Room{ID: r.ID, Participants: r.Participants})
+		list = append(list, Held{ID: r.ID, Participants: r.Participants})
 	}
 	return list
 }

@@ -31,7 +31,7 @@ import (
 	"bailiwick/tools/logtest"
 )
 
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // fixture is two edges and their world in this process, on a memory store.
 type fixture struct {
@@ -196,23 +196,31 @@ type message struct {
 	Citation                                                      []string
 	ICEServers                                                    []signal.ICEServer `json:"ice_servers"`
 	Standby                                                       []signal.Standby
+	Features                                                      []string
 	Place                                                         signal.Place
+}
+
+// any is the next message.
+func (s *socket) any() message {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	_, b, err := s.conn.Read(ctx)
+	if err != nil {
+		s.t.Fatalf("waiting for a message: %v", err)
+	}
+	var m message
+	if err := json.Unmarshal(b, &m); err != nil {
+		s.t.Fatalf("%v in %q", err, b)
+	}
+	return m
 }
 
 // next waits for a message of the type, skipping others.
 func (s *socket) next(kind signal.Type) message {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
 	for {
-		_, b, err := s.conn.Read(ctx)
-		if err != nil {
-			s.t.Fatalf("waiting for %s: %v", kind, err)
-		}
-		var m message
-		if err := json.Unmarshal(b, &m); err != nil {
-			s.t.Fatalf("%v in %q", err, b)
-		}
+		m := s.any()
 		if m.Type == string(kind) {
 			return m
 		}

@@ -162,7 +162,7 @@ func (e *Edge) welcome(w *steer.World, t *consult.Terms, who *consult.Token, ses
 // listenTo reads the client until it leaves, the socket ends or it breaks the
 // protocol; only the last is a problem. Who was told to move and closes the socket has
 // left: the media are there. A socket that was cut says nothing.
-func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *room, j *joining, s *sfu.Session) (left bool, bad *problem.Document) {
+func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j *joining, s *sfu.Session) (left bool, bad *problem.Document) {
 	for {
 		_, frame, err := conn.Read(ctx)
 		if err != nil {

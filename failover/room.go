@@ -401,11 +401,12 @@ func (r *Room) usable(id region.EdgeID) bool {
 	return r.w.Usable(id) && steer.Permits(r.w, reg, r.client()).Permitted()
 }
 
-// allHere: everybody of the consult is on this edge, so nobody would be torn from anybody.
+// allHere: everybody of the consult came to this edge though they knew the owner, so none
+// of them can be there.
 func (r *Room) allHere() bool {
 	here := map[consult.ParticipantID]bool{}
 	for _, s := range r.seats {
-		if !s.parked && s.lost.IsZero() {
+		if !s.parked && s.lost.IsZero() && s.token.Epoch >= r.terms.Epoch {
 			here[s.token.Participant] = true
 		}
 	}

@@ -41,7 +41,7 @@ func (s *Server) prepare(ctx context.Context) {
 		v := s.newView(w)
 		s.viewing.Unlock()
 		replaced := true
-		if old != made || v.world != old.world || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
+		if old != made || !alike(v.world, old.world) || v.inputs != old.inputs || !old.fresh(s.now().Add(v.until.Sub(v.from)/3)) {
 			s.signAhead(v, &known)
 			made, replaced = v, s.replace(old, v)
 		}
@@ -63,7 +63,13 @@ func (s *Server) prepare(ctx context.Context) {
 // replace puts v in old's place, unless that was taken while v was made. Inputs that
 // changed meanwhile are no reason to wait: v is newer than old, and changes that come
 // faster than signatures would else keep all of them from the queries.
-func (s *Server) replace(old, v *view) bool { return s.view.CompareAndSwap(old, v) }
+func (s *Server) replace(old, v *view) bool {
+	if !s.view.CompareAndSwap(old, v) {
+		return false
+	}
+	s.emptied()
+	return true
+}
 
 // ahead is what has been signed: by what, when, and for which edges.
 type ahead struct {
@@ -93,7 +99,7 @@ func (s *Server) signAhead(v *view, k *ahead) {
 		w.static()
 		w.byPlace()
 	}
-	w.name("", dns.TypeSOA) // its serial is the World's
+	w.name("", dns.TypeSOA) // its serial is the view's
 	w.pinned(k.pinned)
 }
 

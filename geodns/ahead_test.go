@@ -54,6 +54,51 @@ func comes(t *testing.T, s *Server, is func(*view) bool) {
 	}
 }
 
+// A World that decides as the last one did empties no view, whoever makes the views; one
+// that may decide otherwise does.
+func TestViewsOutliveWorldsThatDecideAlike(t *testing.T) {
+	of := func(generation, answers uint64) *steer.World {
+		w := demo()
+		w.Generation, w.Answers = generation, answers
+		return w
+	}
+	soa := ask("media.example.", dns.TypeSOA)
+	var newest atomic.Pointer[steer.World]
+	newest.Store(of(1, 1))
+	changed := make(chan struct{})
+	lazy := listen(t, func(c *Config) { c.World = newest.Load })
+	ahead := listen(t, func(c *Config) {
+		c.World, c.Changes = newest.Load, func() (<-chan struct{}, func()) { return changed, func() {} }
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { ahead.prepare(ctx); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	comes(t, ahead, func(v *view) bool { return ahead.preparing.Load() && v.world == newest.Load() })
+	swap := func(w *steer.World) {
+		newest.Store(w)
+		for range 2 { // the second is taken when the first has been looked at
+			changed <- struct{}{}
+		}
+	}
+	exchange(t, lazy, pack(t, soa), berlin, overUDP)
+	was := []*view{lazy.view.Load(), ahead.view.Load()}
+	swap(of(2, 1))
+	for i, s := range []*Server{lazy, ahead} {
+		if exchange(t, s, pack(t, soa), berlin, overUDP); s.view.Load() != was[i] {
+			t.Errorf("server %d: a World that decides alike emptied the view", i)
+		}
+	}
+	for _, w := range []*steer.World{of(3, 2), of(4, 0), of(5, 0)} { // 0: nobody knows
+		swap(w)
+		for i, s := range []*Server{lazy, ahead} {
+			if exchange(t, s, pack(t, soa), berlin, overUDP); s.view.Load().world != w {
+				t.Errorf("server %d: the view is of generation %d, want %d", i, s.view.Load().world.Generation, w.Generation)
+			}
+		}
+	}
+}
+
 // Where a preparer makes the views, what else changes than the World comes too.
 func TestPreparedInputs(t *testing.T) {
 	_, k := keys(t, false)

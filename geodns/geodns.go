@@ -118,6 +118,7 @@ type Server struct {
 	view      atomic.Pointer[view]
 	viewing   sync.Mutex // of who makes a new one, of
 	inputs    inputs
+	serial    uint32 // of the last view
 	changes   func() (<-chan struct{}, func())
 	changed   chan struct{} // the inputs, for the preparer
 	preparing atomic.Bool   // it makes the views
@@ -128,7 +129,6 @@ type Server struct {
 	signatures, denials *dnssec.Signatures
 	failures            atomic.Uint64 // answers that could not be signed
 	node                string
-	born                uint32 // Unix time when it began to listen
 	now                 func() time.Time
 	log                 *slog.Logger
 	metrics             *metrics
@@ -158,7 +158,7 @@ func Listen(c Config) (*Server, error) {
 		own := cookie.NewSecrets()
 		s.secrets = func() cookie.Secrets { return own }
 	}
-	s.born = uint32(s.now().Unix())
+	s.serial = uint32(s.now().Unix())
 	s.limiter = limit.New(c.Rate, s.now())
 	s.rankings.New = func() any { return new(ranking) }
 	s.queries.New = func() any { return newQuery() }

@@ -69,6 +69,7 @@ type metrics struct {
 	truncated  prometheus.Counter
 	handshakes prometheus.Counter
 	unlogged   prometheus.Counter
+	views      prometheus.Counter
 	panics     prometheus.Counter
 	panicked   atomic.Uint64 // the same, to be read
 	regional   *regional
@@ -91,6 +92,7 @@ func newMetrics(reg prometheus.Registerer, table func() *geo.Table) (*metrics, e
 		truncated:  count("bailiwick_dns_truncated_total", "UDP answers cut, with TC."),
 		handshakes: count("bailiwick_dns_tls_handshake_failures_total", "TLS handshakes that failed."),
 		unlogged:   count("bailiwick_dns_query_log_dropped_total", "Sampled queries that are not in the query log: it could not be written as fast."),
+		views:      count("bailiwick_dns_views_total", "Times that the answers worked out so far were dropped: a World decides otherwise, or the geo database, the zone file or keys are others."),
 		panics:     count("bailiwick_dns_panics_total", "Queries answered SERVFAIL because of a bug. Always 0."),
 		regional:   newRegional(),
 	}

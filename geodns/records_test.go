@@ -51,7 +51,7 @@ func withRecords(t testing.TB, text string) func(*Config) {
 
 func TestRecords(t *testing.T) {
 	s := listen(t, withRecords(t, zoneFile))
-	soa := "SOA ns.media.example. dns-admin.media.example. 812 7200 900 1209600 5"
+	soa := "SOA ns.media.example. dns-admin.media.example. 3000000000 7200 900 1209600 5"
 	for _, r := range []struct {
 		name  string
 		query string

@@ -308,7 +308,7 @@ func TestDig(t *testing.T) {
 		{"subnet 0", "+subnet=0 join.media.example A", []string{"198.18.3.1", "CLIENT-SUBNET: 0.0.0.0/0/0"}, nil},
 		{"subnet without a lawful edge", "+subnet=203.0.113.192/27 join.media.example A", []string{"status: NOERROR", "ANSWER: 0, AUTHORITY: 1", "EDE: 18 (Prohibited): (home_only: ", "\tSOA\t"}, nil},
 		{"pinned", "ca-qc.join.media.example A", []string{"198.18.2.1"}, nil},
-		{"NXDOMAIN", "www.media.example A", []string{"status: NXDOMAIN", "ns1.media.example. hostmaster.media.example. 812"}, nil},
+		{"NXDOMAIN", "www.media.example A", []string{"status: NXDOMAIN", "ns1.media.example. hostmaster.media.example. 3000000000"}, nil},
 		{"elsewhere", "example.com A", []string{"status: REFUSED", "EDE: 20 (Not Authoritative)"}, []string{"flags: qr aa"}},
 		{"ANY", "+notcp media.example ANY", []string{`HINFO	"RFC8482" ""`}, nil},
 		{"AXFR", "media.example AXFR", []string{"Transfer failed"}, nil},

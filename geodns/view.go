@@ -22,6 +22,7 @@ import (
 type view struct {
 	world *steer.World
 	inputs
+	serial      uint32    // of the SOA
 	from, until time.Time // while its signatures are fresh; zero: it has none
 
 	places   [placeSlots]atomic.Pointer[decided]
@@ -65,6 +66,7 @@ func (s *Server) set(change func(*inputs)) {
 			w = v.world
 		}
 		s.view.Store(s.newView(w))
+		s.emptied()
 	}
 	s.outdated()
 }
@@ -79,25 +81,51 @@ func (s *Server) outdated() {
 
 // newView is of w and the inputs that hold now. The caller holds viewing.
 func (s *Server) newView(w *steer.World) *view {
-	v := &view{world: w, inputs: s.inputs, outcomes: map[[maxEdges]*steer.Edge]*outcome{}}
+	v := &view{world: w, inputs: s.inputs, serial: s.nextSerial(), outcomes: map[[maxEdges]*steer.Edge]*outcome{}}
 	if v.signer != nil {
 		v.from, v.until = v.signer.Fresh(s.now())
 	}
 	return v
 }
 
-// current is the view for a query: a preparer's, or where there is none, one of the
-// newest World.
+// nextSerial is when a view is made, in seconds from 1970, and never less than the one
+// before (RFC 1982): nobody transfers the zone, but an operator sees since when a node
+// answers as it does. It never runs ahead of the clock, so that a restart does not take it
+// back, however fast views follow each other: those of one second have one serial. The
+// caller holds viewing.
+func (s *Server) nextSerial() uint32 {
+	if now := uint32(s.now().Unix()); int32(now-s.serial) > 0 {
+		s.serial = now
+	}
+	return s.serial
+}
+
+// alike tells whether a view of one World answers as one of the other: a World whose age,
+// keys or loads alone differ from the last one's empties no view.
+func alike(a, b *steer.World) bool {
+	return a == b || a != nil && b != nil && a.Answers != 0 && a.Answers == b.Answers
+}
+
+// current is the view for a query: a preparer's, or where there is none, one that answers
+// as the newest World would.
 func (s *Server) current() *view {
 	v := s.view.Load()
-	if s.preparing.Load() || v.world == s.world() {
+	if s.preparing.Load() || alike(v.world, s.world()) {
 		return v
 	}
 	s.viewing.Lock()
 	defer s.viewing.Unlock()
 	v = s.newView(s.world())
 	s.view.Store(v)
+	s.emptied()
 	return v
+}
+
+// emptied counts a view that gave way to one that has worked nothing out yet.
+func (s *Server) emptied() {
+	if s.metrics != nil { // else it is opened only now
+		s.metrics.views.Inc()
+	}
 }
 
 // fresh tells whether what was signed for v may be served.

@@ -7,7 +7,6 @@ import (
 
 	"bailiwick/geodns/zonefile"
 	"bailiwick/region"
-	"bailiwick/steer"
 )
 
 const (
@@ -37,14 +36,9 @@ func (s *Server) answer(q *query) answer {
 		return answer{rcode: dns.RcodeFormatError, foreign: true, ede: ede(dns.ExtendedErrorCodeInvalidQueryType, "")}
 	}
 	a := s.lookup(q)
-	a.serial = s.serial(w)
+	a.serial = q.view.serial
 	return a
 }
-
-// serial grows with the World's generation: nobody transfers the zone, but an operator
-// sees which change a node has folded. A generation begins anew with its node; the
-// seconds from 1970 to then keep a restart from taking the serial back.
-func (s *Server) serial(w *steer.World) uint32 { return s.born + uint32(w.Generation) }
 
 func refuse(code uint16, text string) answer {
 	return answer{rcode: dns.RcodeRefused, foreign: true, ede: ede(code, text)}
@@ -130,7 +124,7 @@ func challenge(q *query, values []string) answer {
 func (s *Server) atApex(q *query) answer {
 	switch t := q.qtype; {
 	case t == dns.TypeSOA:
-		return answer{rrs: []dns.RR{s.soa(q.view.records, q.name, s.serial(q.view.world))}}
+		return answer{rrs: []dns.RR{s.soa(q.view.records, q.name, q.view.serial)}}
 	case q.view.signer != nil && q.view.signer.Apex[t] != nil:
 		return static(q, owned(q.name, q.view.signer.Apex[t]))
 	case q.view.records.Apex()[t] != nil:

@@ -1,6 +1,7 @@
 package geodns
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,7 +27,7 @@ const (
 	dubai    = "203.0.113.193"
 	quito    = "203.0.113.225"
 	nowhere  = "9.9.9.9"
-	soaWords = "SOA ns1.media.example. hostmaster.media.example. 812 3600 600 604800 5"
+	soaWords = "SOA ns1.media.example. hostmaster.media.example. 3000000000 3600 600 604800 5"
 )
 
 func TestNames(t *testing.T) {
@@ -42,7 +43,7 @@ func TestNames(t *testing.T) {
 		rcode int
 		want  []string // empty: none, with the SOA
 	}{
-		{"apex SOA, serial is the generation (RFC 1035)", "media.example.", dns.TypeSOA, berlin, noerror, []string{soaWords}},
+		{"apex SOA (RFC 1035)", "media.example.", dns.TypeSOA, berlin, noerror, []string{soaWords}},
 		{"apex NS", "media.example.", dns.TypeNS, berlin, noerror, []string{"NS ns1.media.example."}},
 		{"apex A is NODATA (RFC 2308)", "media.example.", dns.TypeA, berlin, noerror, nil},
 		{"ns1 A", "ns1.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.99.1"}},
@@ -395,18 +396,128 @@ func TestWordsAreBounded(t *testing.T) {
 	}
 }
 
-// A serial is the generation and when the node began to listen: a node that starts again,
-// whose generation is 1, does not take it back.
-func TestSerialOutlivesARestart(t *testing.T) {
-	before := time.Now().Unix()
-	s, err := Listen(Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Zone: zone, World: demo, Geo: table(t)})
-	if err != nil {
-		t.Fatal(err)
+// A serial follows the clock when the answers change, and never goes back: neither with
+// more changes than seconds, nor at a restart after them, nor with the clock.
+func TestSerialNeverGoesBack(t *testing.T) {
+	at := now
+	var newest *steer.World
+	open := func() *Server {
+		s, err := Listen(Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Zone: zone, World: func() *steer.World { return newest }, Geo: table(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		s.now = func() time.Time { return at }
+		s.serial = uint32(at.Unix())
+		return s
 	}
-	defer s.Close()
-	m := exchange(t, s, pack(t, ask("media.example.", dns.TypeSOA)), berlin, overUDP)
-	after := time.Now().Unix()
-	if got := int64(m.Answer[0].(*dns.SOA).Serial); got < before+812 || got > after+812 {
-		t.Errorf("serial %d, want 812 on top of %d to %d", got, before, after)
+	s := open()
+	answers := uint64(0)
+	change := func() {
+		answers++
+		newest = demo()
+		newest.Answers, newest.Generation = answers, answers
 	}
+	last := uint32(0)
+	serial := func() uint32 {
+		t.Helper()
+		is := exchange(t, s, pack(t, ask("media.example.", dns.TypeSOA)), berlin, overUDP).Answer[0].(*dns.SOA).Serial
+		if last != 0 && int32(is-last) < 0 {
+			t.Fatalf("serial %d after %d", is, last)
+		}
+		last = is
+		return is
+	}
+	for range 1000 { // a hundred changes a second
+		change()
+		serial()
+		at = at.Add(10 * time.Millisecond)
+	}
+	if got, want := last, uint32(at.Unix()); int32(got-want) > 0 || want-got > 1 {
+		t.Errorf("serial %d at %d", got, want)
+	}
+	before := last
+	at = at.Add(time.Hour)
+	newest = demo()
+	newest.Answers, newest.Generation = answers, answers+100
+	if serial() != before {
+		t.Errorf("serial %d, though nothing else is answered than at %d", last, before)
+	}
+	change()
+	if serial() != uint32(at.Unix()) {
+		t.Errorf("serial %d, want that of the change, %d", last, at.Unix())
+	}
+	s = open() // a restart within the second
+	serial()
+	at = at.Add(-time.Hour)
+	change()
+	serial()
+	for _, t := range []int64{3 << 30, 1<<32 - 1} { // 2072, 2106
+		at = time.Unix(t, 0)
+		change()
+		serial()
+	}
+	at = at.Add(2 * time.Second)
+	change()
+	if serial() != 1 {
+		t.Errorf("serial %d a second after it wrapped", last)
+	}
+}
+
+// A World that answers as the last one did empties no view: not the next query is ranked
+// or signed anew. One that answers otherwise does at once.
+func TestViewOutlivesItsWorld(t *testing.T) {
+	newest := demo()
+	newest.Answers = 7
+	s := listen(t, func(c *Config) { c.World = func() *steer.World { return newest } })
+	exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP)
+	was := s.view.Load()
+	next := func(answers uint64) {
+		w := demo()
+		w.Generation, w.At, w.Answers = newest.Generation+1, newest.At.Add(time.Minute), answers
+		newest = w
+		exchange(t, s, pack(t, ask("join.media.example.", dns.TypeA)), berlin, overUDP)
+	}
+	if next(7); s.view.Load() != was {
+		t.Error("a generation alone emptied the view")
+	}
+	if next(8); s.view.Load() == was {
+		t.Error("other answers, and the view stays")
+	}
+	was = s.view.Load()
+	if next(0); s.view.Load() == was {
+		t.Error("a World of unknown answers, and the view stays")
+	}
+}
+
+// The same of a preparer's.
+func TestPreparedViewOutlivesItsWorld(t *testing.T) {
+	var newest atomic.Pointer[steer.World]
+	world := func(answers uint64) *steer.World {
+		w := demo()
+		w.Generation, w.Answers = answers, answers
+		return w
+	}
+	newest.Store(world(7))
+	changed := make(chan struct{}, 1)
+	s := listen(t, func(c *Config) {
+		c.World = newest.Load
+		c.Changes = func() (<-chan struct{}, func()) { return changed, func() {} }
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { s.prepare(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	comes(t, s, func(v *view) bool { return s.preparing.Load() && v.world == newest.Load() })
+	was := s.view.Load()
+	for range 3 { // the third is taken once the second was looked at
+		newest.Store(world(7))
+		changed <- struct{}{}
+	}
+	if s.view.Load() != was {
+		t.Error("a generation alone emptied the view")
+	}
+	newest.Store(world(8))
+	changed <- struct{}{}
+	comes(t, s, func(v *view) bool { return v.world == newest.Load() })
 }

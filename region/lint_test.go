@@ -80,6 +80,25 @@ func TestShippedMapLintsClean(t *testing.T) {
 	}
 }
 
+// The datacenters that the shipped map shows in a comment are ones that may be uncommented.
+func TestShippedDatacentersLintClean(t *testing.T) {
+	before, sample, found := strings.Cut(string(fixture(t, "../regions.yaml")), "\n# consul:\n")
+	if !found {
+		t.Fatal("no consul in a comment")
+	}
+	m, err := Parse("regions.yaml", []byte(before+"\nconsul:\n"+strings.ReplaceAll(sample, "# ", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range Lint(m, residency.Shipped(), day(today)) {
+		t.Errorf("%s:%d: %s: %s: %s", f.File, f.Line, f.Severity, f.Rule, f.Text)
+	}
+	m.Consul = m.Consul[:1] // so that the clean bill is one
+	if len(Lint(m, residency.Shipped(), day(today))) == 0 {
+		t.Error("one datacenter for all: want findings")
+	}
+}
+
 func TestShippedMapWarnsBeforeItsPapersExpire(t *testing.T) {
 	m := shipped(t)
 	for _, row := range []struct {

@@ -76,7 +76,7 @@ type Place struct {
 type Capacity struct {
 	EgressMbps int     // sum of its edges' NICs
 	Headroom   float64 // share kept free, 0..1
-	Admission  int     // seats: consults admitted per edge
+	Admission  int     // consults that one edge admits
 }
 
 // Provider is one hosting party with its papers. Its BAA, when signed, is

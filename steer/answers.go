@@ -16,7 +16,7 @@ func (e Edge) Decides() Edge {
 
 // decidesLike tells whether no decision differs between w and the next World.
 func (w *World) decidesLike(next *World) bool {
-	if w.Answers == 0 || w.LawDigest != next.LawDigest || w.Map != next.Map && (w.MapDigest == "" || w.MapDigest != next.MapDigest) {
+	if w.LawDigest != next.LawDigest || w.Map != next.Map && (w.MapDigest == "" || w.MapDigest != next.MapDigest) {
 		return false
 	}
 	from, to := w.At, next.At

@@ -18,7 +18,8 @@ type Facts struct {
 	Map *region.Map
 	Law *residency.Law // under the flags in force
 
-	// Of the store, by datacenter; one nameless is the common case.
+	// Of the store, by datacenter; one nameless is the common case. Modes has an entry for
+	// each, heard or not.
 	Modes   map[string]map[region.ID]Said
 	Applied map[string]uint64 // the revision of the snapshot that Modes came from
 	Away    map[string]bool   // out of reach
@@ -28,6 +29,15 @@ type Facts struct {
 	Health health.Snapshot
 	// Interval lies between two probes of an edge: damping is counted in it.
 	Interval time.Duration
+}
+
+// modes are those of the datacenter that keeps the region's. A nameless store keeps what
+// no other does.
+func (f *Facts) modes(id region.ID) map[region.ID]Said {
+	if modes, there := f.Modes[f.Map.Datacenter(id)]; there {
+		return modes
+	}
+	return f.Modes[""]
 }
 
 // Said is an operator's word on a region, and the store's revision of it.
@@ -69,7 +79,7 @@ func Fold(prev *World, f *Facts, now time.Time) *World {
 	for i := range f.Map.Regions {
 		r := &f.Map.Regions[i]
 		w.Regions[i] = Region{Region: r, Hop: f.Map.Hop(r), Edges: edges[r.ID]}
-		w.Regions[i].say(f.Modes[f.Map.Datacenter(r.ID)][r.ID], now)
+		w.Regions[i].say(f.modes(r.ID)[r.ID], now)
 	}
 	w.Wakes = wakes(f, now)
 	w.restrain(prev, f, now)

@@ -29,6 +29,7 @@ func start(t *testing.T) *node {
 		n.register(id, string(id)+"-2")
 		n.register(id, string(id)+"-3")
 	}
+	n.register("de-fra", "de-fra-3", load(90))
 	n.fold()
 	return n
 }
@@ -167,6 +168,11 @@ func TestMostEdgesVanish(t *testing.T) {
 	if n.fold(); n.World.Doubted != 0 {
 		t.Errorf("%d doubted of edges that are all there", n.World.Doubted)
 	}
+	n = start(t)
+	n.deregister("de-ber-2", "de-fra-2")
+	n.want("half of them", "de-ber-1", "de-ber-3", "de-fra-1", "de-fra-3")
+	n.deregister("de-ber-3", "de-fra-3")
+	n.want("both of two", "de-ber-1", "de-fra-1")
 }
 
 // One region at a time goes dark by health alone, and the world says when the next may.
@@ -238,6 +244,15 @@ func TestModesAreSaid(t *testing.T) {
 	if n.fold(); n.World.Regions[0].Mode != Serving {
 		t.Error("the word of a datacenter that does not keep this region counts")
 	}
+	n.Facts.Map.Consul = []region.Datacenter{{Name: "us", Jurisdiction: "US"}, {Name: "eu", Jurisdiction: "DE"}}
+	n.mode("", "de-ber", Said{ModeRecord{Mode: "draining"}, 2})
+	if n.fold(); n.World.Regions[0].Mode != Draining {
+		t.Error("a nameless store does not keep what no other does")
+	}
+	n.mode("eu", "de-ber", Said{ModeRecord{Mode: "down"}, 1})
+	if n.fold(); n.World.Regions[0].Mode != Down {
+		t.Error("the word of the region's datacenter does not count")
+	}
 }
 
 // Answers grows with whatever may change a decision, and with nothing else.
@@ -257,7 +272,8 @@ func TestAnswers(t *testing.T) {
 		{"a reason", func(n *node) { n.mode("", "de-ber", Said{ModeRecord{Mode: "serving", Reason: "well again"}, 1}) }, false},
 		{"a year", func(n *node) { n.now = n.now.AddDate(1, 0, 0) }, false},
 		{"a load of another tenth", func(n *node) { n.register("de-ber", "de-ber-2", load(10)) }, true},
-		{"full", func(n *node) { n.register("de-ber", "de-ber-2", load(95)) }, true},
+		{"nearly full", func(n *node) { n.register("de-fra", "de-fra-3", load(94)) }, false},
+		{"full", func(n *node) { n.register("de-fra", "de-fra-3", load(95)) }, true},
 		{"a mode", func(n *node) { n.mode("", "de-ber", Said{ModeRecord{Mode: "draining"}, 1}) }, true},
 		{"maintenance", func(n *node) { n.register("de-ber", "de-ber-2", lease(Maintenance)) }, true},
 		{"health", func(n *node) { n.health(health.Down, "de-ber-2") }, true},

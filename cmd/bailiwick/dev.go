@@ -23,7 +23,6 @@ import (
 	"bailiwick/nameserver"
 	"bailiwick/region"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 type devCmd struct {
@@ -64,7 +63,7 @@ type dev struct {
 	console net.Listener
 	api     *edge.API
 	router  *router.Router
-	geo     atomic.Pointer[geo.Table]
+	geo     atomic.Pointer[places]
 	zone    zoneFlags
 	signing *nameserver.Signing // nil: the zone is unsigned
 	ca      *localCA            // nil: plain HTTP
@@ -78,19 +77,24 @@ func (c *devCmd) Run(e *env) error {
 	return d.run(e)
 }
 
+// stores are embedded ones without --consul.
+func (c *devCmd) stores(m *region.Map) (store.Set, error) {
+	if c.Consul != "" {
+		return openStores(c.Consul, m)
+	}
+	set := store.Set{m.Datacenter(""): store.NewMemory()}
+	for i := range m.Consul {
+		set[m.Consul[i].Name] = store.NewMemory()
+	}
+	return set, nil
+}
+
 // open opens every listener, so that a busy port is told before anything runs.
 func (c *devCmd) open(e *env) (*dev, error) {
 	if _, err := netip.ParseAddr(c.Net + ".0.1"); err != nil || !strings.HasPrefix(c.Net, "127.") {
 		return nil, misuse{fmt.Errorf("--net %q: want the first two octets of a loopback address, such as 127.1", c.Net)}
 	}
-	var st store.Store = store.NewMemory()
-	if c.Consul != "" {
-		var err error
-		if st, err = consul.New(c.Consul, ""); err != nil {
-			return nil, misuse{err}
-		}
-	}
-	n, err := newNode(e, "dev", c.mapFlags, st, health.Production().Scale(devInterval), "")
+	n, err := newNode(e, "dev", c.mapFlags, c.stores, health.Production().Scale(devInterval), "")
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +112,11 @@ func (c *devCmd) open(e *env) (*dev, error) {
 		n.builtin = geo.BuiltIn()
 	}
 	m := n.world.Current().Map
-	table, err := n.table(m)
+	where, err := n.places(m)
 	if err != nil {
 		return nil, misuse{err}
 	}
-	d.geo.Store(table)
+	d.geo.Store(where)
 	at := addresses(c.Net, m)
 	if err := d.listen(at, m); err != nil {
 		d.close()
@@ -138,8 +142,8 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		config.NextProtos = []string{"h2", "http/1.1"}
 		d.console = tls.NewListener(d.console, config)
 	}
-	d.dns, err = nameserver.New(nameserver.Config{Node: n.name, Listen: at.dns, Records: records, ZoneFile: d.zone.ZoneFile, Geo: d.geo.Load(),
-		DNSSEC: d.signing, World: n.world, Store: n.store, Metrics: n.metrics, Log: n.e.log})
+	d.dns, err = nameserver.New(nameserver.Config{Node: n.name, Listen: at.dns, Records: records, ZoneFile: d.zone.ZoneFile, Geo: d.geo.Load().table,
+		DNSSEC: d.signing, World: n.world, Store: n.first(), Metrics: n.metrics, Log: n.e.log})
 	if err != nil {
 		return err
 	}
@@ -148,14 +152,14 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		origins = []string{"https:", "wss:"}
 	}
 	pages := pages(origins...)
-	locate := func(a netip.Addr) (region.Place, netip.Prefix) { return d.geo.Load().Lookup(a) }
+	locate := func(a netip.Addr) router.Located { return d.geo.Load().locate(a) }
 	evidence, err := edge.NewEvidence(n.metrics)
 	if err != nil {
 		return err
 	}
 	for i, r := range m.Regions {
 		cfg := edge.Config{Record: evidence.Record, ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
-			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: store.Set{"": n.store}, APIKeys: []string{devKey}, Locate: locate,
+			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, APIKeys: []string{devKey}, Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err
@@ -170,10 +174,10 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if err != nil {
 		return err
 	}
-	d.router = router.New(router.Config{World: n.world.Current, Stores: store.Set{"": n.store}, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
+	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
 		Record: evidence.Record, Node: "console", Log: n.e.log})
-	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: store.Set{"": n.store}, Web: pages, Log: n.e.log, Metrics: n.metrics,
-		Rooms: func(id region.EdgeID) []edge.Room {
+	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: n.stores, Web: pages, Log: n.e.log, Metrics: n.metrics,
+		Rooms: func(id region.EdgeID) []edge.Held {
 			for _, ed := range d.edges {
 				if ed.Self().ID == id {
 					return ed.Rooms()
@@ -211,9 +215,9 @@ func (d *dev) run(e *env) error {
 	g, ctx := errgroup.WithContext(e.ctx)
 	d.node.follow(d.zone.ZoneFile)
 	d.node.run(ctx, g, func(m *region.Map) []string {
-		return []string{d.dns.Reload(), d.node.place(m, func(t *geo.Table) {
-			d.geo.Store(t)
-			d.dns.SetGeo(t)
+		return []string{d.dns.Reload(), d.node.place(m, func(p *places) {
+			d.geo.Store(p)
+			d.dns.SetGeo(p.table)
 		})}
 	})
 	g.Go(func() error { return d.dns.Run(ctx) })

@@ -17,7 +17,6 @@ import (
 	"bailiwick/nameserver"
 	"bailiwick/region"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 // dnsVerbs: a DNS node runs without a verb of its own, too.
@@ -128,11 +127,7 @@ func (c *dnsCmd) Run(e *env) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	st, err := consul.New(c.Consul, "")
-	if err != nil {
-		return misuse{err}
-	}
-	n, err := newNode(e, c.Node, c.mapFlags, st, params(c.ProbeInterval), c.State)
+	n, err := newNode(e, c.Node, c.mapFlags, c.stores, params(c.ProbeInterval), c.State)
 	if err != nil {
 		return err
 	}
@@ -157,7 +152,9 @@ func (c *dnsCmd) Run(e *env) error {
 	}
 	g, ctx := errgroup.WithContext(e.ctx)
 	n.follow(c.ZoneFile)
-	n.run(ctx, g, func(m *region.Map) []string { return []string{s.Reload(), n.place(m, s.SetGeo)} })
+	n.run(ctx, g, func(m *region.Map) []string {
+		return []string{s.Reload(), n.place(m, func(p *places) { s.SetGeo(p.table) })}
+	})
 	g.Go(func() error { return s.Run(ctx) })
 	select {
 	case <-s.Ready():
@@ -177,13 +174,15 @@ func (c *dnsCmd) Run(e *env) error {
 func (c *dnsCmd) config(e *env, n *node) (config nameserver.Config, secure certified, err error) {
 	m := n.world.Current().Map
 	config = nameserver.Config{Node: c.Node, Listen: c.Listen, NS: c.NS, HTTP: c.HTTP, Rate: c.Rate, Why: c.Why, DoT: c.DoT, ZoneFile: c.ZoneFile,
-		State: c.State, World: n.world, Store: n.store, Metrics: n.metrics, Log: e.log}
+		State: c.State, World: n.world, Store: n.first(), Metrics: n.metrics, Log: e.log}
 	if config.DNSSEC, err = c.dnssecFlags.config(); err != nil {
 		return config, secure, misuse{err}
 	}
-	if config.Geo, err = n.table(m); err != nil {
+	where, err := n.places(m)
+	if err != nil {
 		return config, secure, misuse{err}
 	}
+	config.Geo = where.table // the database itself is of use to who explains
 	if config.Records, err = c.records(m.Zone, c.DNSSEC); err != nil {
 		return config, secure, misuse{err}
 	}

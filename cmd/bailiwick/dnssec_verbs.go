@@ -15,7 +15,6 @@ import (
 	"bailiwick/geodns/dnssec"
 	"bailiwick/nameserver"
 	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 // dnssecFlags make a node sign.
@@ -46,7 +45,7 @@ func (f *dnssecFlags) config() (*nameserver.Signing, error) {
 
 // keysFlags reach the keys of a zone.
 type keysFlags struct {
-	Consul string `help:"Address of the Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
+	Consul string `help:"Address of the Consul agent; its token comes from CONSUL_HTTP_TOKEN. Default: the agents that the map names under consul, else 127.0.0.1:8500." placeholder:"ADDR"`
 	Map    string `help:"The region map, which names the zone." default:"regions.yaml" placeholder:"FILE"`
 }
 
@@ -56,9 +55,12 @@ func (f *keysFlags) open() (zone string, st store.Store, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if st, err = consul.New(f.Consul, ""); err != nil {
-		return "", nil, misuse{err}
+	set, err := openStores(f.Consul, m)
+	if err != nil {
+		return "", nil, err
 	}
+	st = set[m.Datacenter("")]
+	f.Consul = fmt.Sprint(st) // for away: the map may have named it
 	return m.Zone, st, nil
 }
 

@@ -15,17 +15,14 @@ import (
 	"bailiwick/acme"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
-	"bailiwick/geodns/geo"
 	"bailiwick/region"
-	"bailiwick/store"
-	"bailiwick/store/consul"
 )
 
 // nodeFlags are shared by edge and dns.
 type nodeFlags struct {
 	mapFlags
 	tlsRoot
-	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN." default:"127.0.0.1:8500" placeholder:"ADDR"`
+	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN. Default: the agents that the map names under consul, else 127.0.0.1:8500." placeholder:"ADDR"`
 	State         string        `help:"Folder of what a start without Consul needs: the last known good, and copies of the zone's keys and of certificates. Its owner alone may read it." placeholder:"DIR"`
 	ProbeInterval time.Duration `help:"How often each edge is probed; damping scales with it." default:"5s"`
 }
@@ -51,7 +48,7 @@ type edgeCmd struct {
 	Turns   netip.AddrPort `help:"TCP address of TURN over TLS, with a certificate." default:"0.0.0.0:5349"`
 	Public  netip.Addr     `help:"Address of this machine that DNS answers and ICE offers; needed when --listen names none."`
 	Host    string         `help:"Base URL that join links carry; with a certificate it is https://ID.edge.ZONE, and the port of --listen unless that is 443." placeholder:"URL"`
-	Seats   int            `help:"Consults admitted; the map's admission when 0."`
+	Admits  int            `help:"Consults that it admits; the map's admission when 0."`
 	APIKeys string         `help:"File with the API keys of backends, one a line." placeholder:"FILE" required:""`
 	Linger  time.Duration  `help:"How long a stopping edge waits for its consults to move." default:"20s"`
 }
@@ -89,11 +86,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	st, err := consul.New(c.Consul, "")
-	if err != nil {
-		return misuse{err}
-	}
-	n, err := newNode(e, c.ID, c.mapFlags, st, params(c.ProbeInterval), c.State)
+	n, err := newNode(e, c.ID, c.mapFlags, c.stores, params(c.ProbeInterval), c.State)
 	if err != nil {
 		return err
 	}
@@ -102,8 +95,8 @@ func (c *edgeCmd) Run(e *env) error {
 	if reg == nil {
 		return misuse{fmt.Errorf("--region %s: not in %s", c.Region, c.Map)}
 	}
-	if c.Seats == 0 {
-		c.Seats = reg.Capacity.Admission
+	if c.Admits == 0 {
+		c.Admits = reg.Capacity.Admission
 	}
 	if !c.Public.IsValid() && c.Listen.Addr().IsUnspecified() {
 		return misuse{fmt.Errorf("--listen %s names no address: give --public, the address that clients reach", c.Listen)}
@@ -128,7 +121,7 @@ func (c *edgeCmd) Run(e *env) error {
 		return err
 	}
 	ed, err := edge.New(edge.Config{Signer: signer, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
-		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Seats, Linger: c.Linger, World: n.world, Stores: store.Set{"": n.store}, APIKeys: keys, Locate: locate,
+		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Admits, Linger: c.Linger, World: n.world, Stores: n.stores, APIKeys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
 	if err != nil {
 		return listenError(err, "name another address with --listen, --public, --media, --turn or --turns")
@@ -191,14 +184,14 @@ func (n *node) locator() (locate router.Locator, reload func(*region.Map) []stri
 	if n.flags.Geo == "" && len(n.world.Current().Map.Geo) == 0 {
 		return nil, nil, nil
 	}
-	t, err := n.table(n.world.Current().Map)
+	p, err := n.places(n.world.Current().Map)
 	if err != nil {
 		return nil, nil, misuse{err}
 	}
-	var table atomic.Pointer[geo.Table]
-	table.Store(t)
-	locate = func(a netip.Addr) (geo.Place, netip.Prefix) { return table.Load().Lookup(a) }
-	return locate, func(m *region.Map) []string { return []string{n.place(m, table.Store)} }, nil
+	var now atomic.Pointer[places]
+	now.Store(p)
+	locate = func(a netip.Addr) router.Located { return now.Load().locate(a) }
+	return locate, func(m *region.Map) []string { return []string{n.place(m, now.Store)} }, nil
 }
 
 // connects are the origins that the consult page may reach, for calls move: every

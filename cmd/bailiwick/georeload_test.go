@@ -21,7 +21,6 @@ import (
 	"bailiwick/geodns/nodetest"
 	"bailiwick/health"
 	"bailiwick/region"
-	"bailiwick/store"
 	"bailiwick/tools/exectest"
 	"bailiwick/tools/logtest"
 )
@@ -52,15 +51,15 @@ func TestGeoDatabaseReload(t *testing.T) {
 	}
 	replace(german, 100)
 	log := new(logtest.Buffer)
-	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, store.NewMemory(), health.Production(), "")
+	n, err := newNode(&env{log: slog.New(slog.NewTextHandler(log, nil))}, "dns-1", mapFlags{Map: shippedMap, Geo: path}, new(devCmd).stores, health.Production(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := n.table(n.world.Current().Map)
+	where, err := n.places(n.world.Current().Map)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := nodetest.Start(t, func(c *geodns.Config) { c.Geo = table })
+	s := nodetest.Start(t, func(c *geodns.Config) { c.Geo = where.table })
 	locate, relocate, err := n.locator() // an edge's
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +67,9 @@ func TestGeoDatabaseReload(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() {
-		done <- n.reload(ctx, func(m *region.Map) []string { return append(relocate(m), n.place(m, s.SetGeo)) })
+		done <- n.reload(ctx, func(m *region.Map) []string {
+			return append(relocate(m), n.place(m, func(p *places) { s.SetGeo(p.table) }))
+		})
 	}()
 	defer func() { cancel(); <-done }()
 	choice := func() string {
@@ -111,8 +112,8 @@ func TestGeoDatabaseReload(t *testing.T) {
 		if got := choice(); got == "" || (got == german1) != r.same {
 			t.Errorf("%s: got %s, with the German database %s", r.name, got, german1)
 		}
-		if place, _ := locate(netip.MustParseAddr("11.0.7.1")); (place.Jurisdiction == "DE") != r.same {
-			t.Errorf("%s: an edge explains %v", r.name, place)
+		if at := locate(netip.MustParseAddr("11.0.7.1")); (at.Place.Jurisdiction == "DE") != r.same || (at.Database.(*geo.Record).Country == "DE") != r.same {
+			t.Errorf("%s: an edge explains %v by %v", r.name, at.Place, at.Database)
 		}
 	}
 	seen := strings.Count(log.String(), refused)

@@ -168,7 +168,7 @@ func (f *certFlags) certificate(e *env, n *node, state, host, region string, nam
 	if pair != nil {
 		return certified{config: pair.config(), renew: pair.run}, nil
 	}
-	k, err := f.keeper(e, n.store, names, region, state, n.metrics)
+	k, err := f.keeper(e, n.first(), names, region, state, n.metrics)
 	if err != nil || k == nil {
 		return certified{}, err
 	}

@@ -22,7 +22,6 @@ import (
 
 	"bailiwick/consult/router"
 	"bailiwick/edge"
-	"bailiwick/geodns/geo"
 	"bailiwick/health"
 	"bailiwick/health/probe"
 	"bailiwick/region"
@@ -57,7 +56,7 @@ type node struct {
 	e       *env
 	name    string
 	flags   mapFlags
-	store   store.Store
+	stores  store.Set
 	world   *world.Writer
 	health  health.Params
 	metrics *prometheus.Registry
@@ -67,16 +66,20 @@ type node struct {
 	roots   *x509.CertPool    // whom probes trust; nil: the system's
 }
 
-// newNode folds the first world. state is a folder for the last-known-good file,
+// newNode opens the map's stores and folds the first world. state is a folder for the last-known-good file,
 // or empty.
-func newNode(e *env, name string, flags mapFlags, st store.Store, params health.Params, state string) (*node, error) {
+func newNode(e *env, name string, flags mapFlags, open func(*region.Map) (store.Set, error), params health.Params, state string) (*node, error) {
 	files := []string{flags.Map, flags.Geo}
 	seen := stamps(files)
 	m, err := readMap(flags.Map)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{files: files, seen: seen, e: e, name: name, flags: flags, store: st, health: params, metrics: prometheus.NewRegistry()}
+	stores, err := open(m)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{files: files, seen: seen, e: e, name: name, flags: flags, stores: stores, health: params, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	path := ""
 	if state != "" {
@@ -85,7 +88,7 @@ func newNode(e *env, name string, flags mapFlags, st store.Store, params health.
 		}
 		path = filepath.Join(state, name+".json")
 	}
-	n.world, err = world.New(world.Config{Map: m, Law: residency.Shipped(), Stores: store.Set{"": st}, Health: params, Path: path,
+	n.world, err = world.New(world.Config{Map: m, Law: residency.Shipped(), Stores: stores, Health: params, Path: path,
 		ParseKey: router.ParseKey, Log: e.log, Registry: n.metrics})
 	if err != nil {
 		return nil, misuse{err}
@@ -93,20 +96,37 @@ func newNode(e *env, name string, flags mapFlags, st store.Store, params health.
 	return n, nil
 }
 
-// table compiles the geo table for a map.
-func (n *node) table(m *region.Map) (*geo.Table, error) {
-	return geo.Load(n.flags.Geo, append(append([]region.Override{}, n.builtin...), m.Geo...))
+// first is the store of what belongs to no region: the zone's keys, cookies, certificates.
+func (n *node) first() store.Store { return n.stores[n.world.Current().Map.Datacenter("")] }
+
+// holds refuses a map with a datacenter that no store was opened for.
+func (n *node) holds(m *region.Map) error {
+	names := []string{m.Datacenter("")}
+	for i := range m.Consul {
+		names = append(names, m.Consul[i].Name)
+	}
+	for _, name := range names {
+		if n.stores[name] == nil {
+			return fmt.Errorf("consul: datacenter %q was not there when this node started: restart it", name)
+		}
+	}
+	return nil
+}
+
+// places are the geo database, what lies over it, and what both were compiled to.
+func (n *node) places(m *region.Map) (*places, error) {
+	return openPlaces(n.flags.Geo, slices.Concat(n.builtin, m.Geo))
 }
 
 // place puts the geo database in force as it is now, for a map that was reloaded. taken
 // is its file, or empty where it was refused.
-func (n *node) place(m *region.Map, set func(*geo.Table)) (taken string) {
-	t, err := n.table(m)
+func (n *node) place(m *region.Map, set func(*places)) (taken string) {
+	p, err := n.places(m)
 	if err != nil {
 		n.e.log.Error("geo database not reloaded: the last good one stays in force", "file", n.flags.Geo, "err", err)
 		return ""
 	}
-	set(t)
+	set(p)
 	return n.flags.Geo
 }
 
@@ -169,6 +189,10 @@ func (n *node) reload(ctx context.Context, further func(*region.Map) []string) e
 		seen = now
 		m, err := readMap(n.flags.Map)
 		if err != nil {
+			n.e.log.Error("region map not reloaded: the last good one stays in force", "file", n.flags.Map, "err", err)
+			continue
+		}
+		if err := n.holds(m); err != nil {
 			n.e.log.Error("region map not reloaded: the last good one stays in force", "file", n.flags.Map, "err", err)
 			continue
 		}

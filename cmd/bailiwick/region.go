@@ -131,14 +131,14 @@ func (c *regionListCmd) Run(e *env) error {
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "REGION\tMODE\tEDGES UP\tCONSULTS\tCITY\tREASON")
 	for _, r := range s.Regions {
-		up, used, seats := 0, 0, 0
+		up, holds, admits := 0, 0, 0
 		for _, ed := range r.Edges {
-			used, seats = used+ed.Used, seats+ed.Seats
+			holds, admits = holds+ed.Used, admits+ed.Seats
 			if ed.Health == "up" {
 				up++
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d of %d\t%d of %d\t%s, %s\t%s\n", r.ID, r.Mode, up, len(r.Edges), used, seats, r.City, r.Country, r.Reason)
+		fmt.Fprintf(t, "%s\t%s\t%d of %d\t%d of %d\t%s, %s\t%s\n", r.ID, r.Mode, up, len(r.Edges), holds, admits, r.City, r.Country, r.Reason)
 	}
 	t.Flush()
 	for line := range bytes.Lines(b.Bytes()) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"bailiwick/consult/router"
+	"bailiwick/geodns/geo"
 	"bailiwick/steer"
 )
 
@@ -24,11 +25,18 @@ type whyCmd struct {
 
 func (whyCmd) Help() string {
 	return `Asks a running node, so that the answer is the decision DNS and router take now.
-Give one of --ip and --country. Exits 1 when no region may serve the client.
+For an address it shows beside it which override of the map placed it, if one did, and what
+the node's geo database itself says. Give one of --ip and --country. Exits 1 when no region may serve the client.
 
 Example:
   bailiwick why --country DE
   bailiwick why --ip 192.0.2.1 --json`
+}
+
+// explained is an explanation with the database's own record, which a node carries as it is.
+type explained struct {
+	router.Explanation
+	Database *geo.Record `json:"database,omitempty"`
 }
 
 func (c *whyCmd) Run(e *env) error {
@@ -45,7 +53,7 @@ func (c *whyCmd) Run(e *env) error {
 	if c.E2EE {
 		v.Set("e2ee", "1")
 	}
-	var x router.Explanation
+	var x explained
 	if err := c.call(e.ctx, http.MethodGet, "/v1/explain?"+v.Encode(), nil, &x); err != nil {
 		return err
 	}
@@ -64,7 +72,7 @@ func (c *whyCmd) Run(e *env) error {
 
 // printWhy words a decision for a terminal: the choice, a line a region, and each
 // reason once, by number, above the citations that it shares with its like.
-func printWhy(w io.Writer, x *router.Explanation) {
+func printWhy(w io.Writer, x *explained) {
 	var list reasons
 	who := cmp.Or(strings.Join(x.Jurisdictions, " + "), "an unknown place")
 	if x.Prefix != "" {
@@ -75,6 +83,7 @@ func printWhy(w io.Writer, x *router.Explanation) {
 		km = func(float64) string { return "?" } // the client is nowhere on the map
 	}
 	fmt.Fprintf(w, "client   %s\n", who)
+	sources(w, "", x.Override, x.Database)
 	if x.Refused != "" {
 		fmt.Fprintf(w, "refused  %s [%d]\n", x.Refused, list.number(x.Detail, x.Citation))
 	}

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"bailiwick/consult/router"
+	"bailiwick/geodns/geo"
 	"bailiwick/steer"
 )
 
@@ -18,6 +25,7 @@ func TestPrintWhy(t *testing.T) {
 	tests := []struct {
 		name string
 		x    router.Explanation
+		db   *geo.Record
 		want string
 	}{
 		{"reasons of one rule share its citations", router.Explanation{Prefix: "192.0.2.0/27", Explanation: steer.Explanation{
@@ -27,7 +35,7 @@ func TestPrintWhy(t *testing.T) {
 				region("de-ber", 2, "region_down", "the operator has taken the region down"),
 				region("gb-lon", 932, "fact_missing", "DE: the fact c5 is not asserted"+rule, cite...),
 				region("au-syd", 16095, "not_adequate", "DE: not on the adequacy list"+rule, cite...),
-				region("au-mel", 16095, "not_adequate", "DE: not on the adequacy list"+rule, cite...)}}},
+				region("au-mel", 16095, "not_adequate", "DE: not on the adequacy list"+rule, cite...)}}}, nil,
 			`client   DE, by 192.0.2.0/27
 edge     de-fra-1 in de-fra, 424 km
 standby  fr-par-1 in fr-par, 877 km
@@ -54,7 +62,7 @@ generation 7
 `},
 		{"refused, nowhere on the map", router.Explanation{Explanation: steer.Explanation{
 			Jurisdictions: []string{"XX"}, Generation: 1, Refused: "policy_missing", Detail: "XX: no law is on file", Citation: []string{"law.yaml"},
-			Regions: []steer.RegionWord{region("de-fra", 0, "policy_missing", "XX: no law is on file", "law.yaml")}}},
+			Regions: []steer.RegionWord{region("de-fra", 0, "policy_missing", "XX: no law is on file", "law.yaml")}}}, nil,
 			`client   XX
 refused  policy_missing [1]
 
@@ -68,10 +76,26 @@ generation 1
 `},
 		{"panic", router.Explanation{Explanation: steer.Explanation{
 			Jurisdictions: []string{"DE"}, Panic: true, Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 5},
-			Regions: []steer.RegionWord{region("de-fra", 5, "", "")}}},
+			Regions: []steer.RegionWord{region("de-fra", 5, "", "")}}}, nil,
 			`client   DE
 edge     de-fra-1 in de-fra, 5 km
 Health is ignored: every permitted edge looks down.
+
+REGION         KM  VERDICT
+de-fra          5  permitted
+
+generation 0
+`},
+		{"an override against the database", router.Explanation{Prefix: "192.0.2.0/27", Override: "192.0.2.0/27", Explanation: steer.Explanation{
+			Jurisdictions: []string{"DE"}, Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 5},
+			Regions: []steer.RegionWord{region("de-fra", 5, "", "")}}},
+			&geo.Record{Network: netip.MustParsePrefix("192.0.2.0/24"), Country: "US", Subdivisions: []geo.Subdivision{{Code: "TX", Name: "Texas"}}, City: "Hou\x1bston",
+				Accuracy: 20, Registered: "CH", Represented: "GB", As: "military", Type: "GeoLite2-City", Built: time.Date(2026, 6, 25, 4, 0, 0, 0, time.UTC)},
+			`client   DE, by 192.0.2.0/27
+override 192.0.2.0/27
+database 192.0.2.0/24 is in US, Texas TX, Houston, within 20 km, registered in
+         CH, representing GB military (GeoLite2-City of 2026-06-25)
+edge     de-fra-1 in de-fra, 5 km
 
 REGION         KM  VERDICT
 de-fra          5  permitted
@@ -82,11 +106,39 @@ generation 0
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var b strings.Builder
-			printWhy(&b, &tt.x)
+			printWhy(&b, &explained{tt.x, tt.db})
 			if got := b.String(); got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestWhyCarriesTheRecord: what a node's database says reaches the operator through the API.
+func TestWhyCarriesTheRecord(t *testing.T) {
+	record := &geo.Record{Network: netip.MustParsePrefix("192.0.2.0/24"), Country: "US", Registered: "CH", Type: "GeoLite2-City", Built: time.Date(2026, 6, 25, 4, 0, 0, 0, time.UTC)}
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		json.NewEncoder(w).Encode(router.Explanation{Prefix: "192.0.2.0/27", Override: "192.0.2.0/27", Database: record,
+			Explanation: steer.Explanation{Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1"}}})
+	}))
+	defer node.Close()
+	why := func(args ...string) string {
+		t.Helper()
+		var stdout, stderr strings.Builder
+		if code := run(t.Context(), append([]string{"why", "--ip", "192.0.2.1", "--api", node.URL}, args...), strings.NewReader(""), &stdout, &stderr); code != 0 {
+			t.Fatalf("exit code %d: %s", code, stderr.String())
+		}
+		return stdout.String()
+	}
+	if got := why(); !strings.Contains(got, "override 192.0.2.0/27\ndatabase 192.0.2.0/24 is in US, registered in CH (GeoLite2-City of 2026-06-25)\n") {
+		t.Errorf("got\n%s", got)
+	}
+	var x struct {
+		Override string
+		Database *geo.Record
+	}
+	if err := json.Unmarshal([]byte(why("--json")), &x); err != nil || x.Override != "192.0.2.0/27" || !reflect.DeepEqual(x.Database, record) {
+		t.Errorf("got %+v, %v; want %+v", x, err, record)
 	}
 }
 

@@ -11,13 +11,23 @@ import (
 	"bailiwick/steer"
 )
 
-// Locator places an address as DNS does: its place, and the prefix all of which
-// has that place. The zero place is unknown.
-type Locator func(netip.Addr) (region.Place, netip.Prefix)
+// Locator places an address as DNS does.
+type Locator func(netip.Addr) Located
+
+// Located is where an address is; the zero place is unknown.
+type Located struct {
+	Place    region.Place
+	Prefix   netip.Prefix // all of it has that place
+	Override netip.Prefix // of the map, by which it was placed; invalid: by none
+	Database any          // what the geo database itself says of it, as JSON has it; nil: there is none
+}
 
 // Explanation is a decision in words with the question it answers.
 type Explanation struct {
-	Prefix string `json:"prefix,omitempty"` // for a question by address
+	// For a question by address.
+	Prefix   string `json:"prefix,omitempty"`
+	Override string `json:"override,omitempty"`
+	Database any    `json:"database,omitempty"`
 	steer.Explanation
 }
 
@@ -56,11 +66,14 @@ func Explain(w *steer.World, locate Locator, ip, country string, overlays []stri
 		if locate == nil {
 			return nil, problem.New("bad_request", "this node has no geo database: ask by country, or start it with --geo")
 		}
-		place, prefix := locate(addr)
-		x.Prefix = prefix.String()
-		c.Participants = []residency.Jurisdiction{place.Jurisdiction}
-		c.Places = []region.Place{place}
-		c.Key = steer.PrefixKey(prefix)
+		at := locate(addr)
+		x.Prefix, x.Database = at.Prefix.String(), at.Database
+		if at.Override.IsValid() {
+			x.Override = at.Override.String()
+		}
+		c.Participants = []residency.Jurisdiction{at.Place.Jurisdiction}
+		c.Places = []region.Place{at.Place}
+		c.Key = steer.PrefixKey(at.Prefix)
 	}
 	if len(overlays) > 0 {
 		for _, o := range overlays {

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -63,33 +64,44 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		problem.New("bad_request", err.Error()).Write(w)
 		return
 	}
-	now := time.Now().UTC().Truncate(time.Second)
-	dc, lawful := r.datacenter(world, p)
-	p.Consult = consult.ID(newID("c")).In(dc)
-	p.Created, p.Expires = now, now.Add(consult.Life)
 	for i := range p.Participants {
 		p.Participants[i].ID = consult.ParticipantID(newID("p"))
 	}
-	if refused := r.place(world, p, now); refused != nil {
+	now := time.Now().UTC().Truncate(time.Second)
+	recorded, refused, err := r.Make(q.Context(), p, consult.ID(newID("c")), now)
+	switch {
+	case refused != nil:
 		r.Log.Info("consult refused", "code", refused.Code, "problem", refused.ID)
 		refused.Write(w)
 		return
-	}
-	if !lawful {
-		problem.New(string(residency.StoredNowhere), "the law permits the consult's record in no datacenter of consul: in regions.yaml; bailiwick check says which are missing").Write(w)
+	case err != nil:
+		r.fail(w, "consult: write placement", err)
 		return
 	}
-	out, err := r.mint(p, now)
+	out, err := r.mint(p, recorded, now)
 	if err != nil {
 		r.fail(w, "consult: mint tokens", err)
 		return
 	}
-	if out.Recorded, err = r.Records.Create(q.Context(), p); err != nil {
-		r.fail(w, "consult: write placement", err)
-		return
-	}
-	r.Log.Info("consult placed", "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", out.Recorded, "generation", world.Generation)
+	r.Log.Info("consult placed", "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", recorded, "generation", world.Generation)
 	writeJSON(w, http.StatusCreated, out)
+}
+
+// Make places and records the consult that a request describes, its participants named,
+// as id, to which the datacenter of its record is added.
+func (r *Router) Make(ctx context.Context, p *consult.Placement, id consult.ID, now time.Time) (recorded bool, refused *problem.Document, err error) {
+	world := r.World()
+	dc, lawful := r.datacenter(world, p)
+	p.Consult = id.In(dc)
+	p.Created, p.Expires = now, now.Add(consult.Life)
+	if refused := r.place(world, p, now); refused != nil {
+		return false, refused, nil
+	}
+	if !lawful {
+		return false, problem.New(string(residency.StoredNowhere), "the law permits the consult's record in no datacenter of consul: in regions.yaml; bailiwick check says which are missing"), nil
+	}
+	recorded, err = r.Records.Create(ctx, p)
+	return recorded, nil, err
 }
 
 // datacenter is where the consult's record may lie: the first of those that the law permits,
@@ -108,8 +120,8 @@ func (r *Router) datacenter(w *steer.World, p *consult.Placement) (name string, 
 }
 
 // mint signs one token a participant and words the reply.
-func (r *Router) mint(p *consult.Placement, now time.Time) (reply, error) {
-	out := replyOf(p, true)
+func (r *Router) mint(p *consult.Placement, recorded bool, now time.Time) (reply, error) {
+	out := replyOf(p, recorded)
 	_, edge := r.World().Edge(p.Edge)
 	for i := range p.Participants {
 		t := p.Token(i, now)
@@ -126,13 +138,7 @@ func (r *Router) mint(p *consult.Placement, now time.Time) (reply, error) {
 }
 
 func (r *Router) get(w http.ResponseWriter, q *http.Request) {
-	id := consult.ID(q.PathValue("id"))
-	p, recorded, err := r.Records.Read(q.Context(), id)
-	if err != nil && !errors.Is(err, store.ErrNotFound) && r.Hosted != nil {
-		if held := r.Hosted(id); held != nil {
-			p, err = held, nil
-		}
-	}
+	p, recorded, err := r.Look(q.Context(), consult.ID(q.PathValue("id")))
 	if err != nil {
 		r.fail(w, "consult: read placement", err)
 		return
@@ -140,28 +146,48 @@ func (r *Router) get(w http.ResponseWriter, q *http.Request) {
 	writeJSON(w, http.StatusOK, replyOf(p, recorded))
 }
 
-func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
-	id, now := consult.ID(q.PathValue("id")), time.Now().UTC()
-	if r.Hosted != nil {
+// Look finds a consult: its record, or else what this process knows of it.
+func (r *Router) Look(ctx context.Context, id consult.ID) (p *consult.Placement, recorded bool, err error) {
+	p, recorded, err = r.Records.Read(ctx, id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) && r.Hosted != nil {
 		if held := r.Hosted(id); held != nil {
-			r.Records.Learn(held)
+			return held, false, nil
 		}
 	}
-	p, recorded, err := r.Records.End(q.Context(), id, now)
+	return p, recorded, err
+}
+
+func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
+	id := consult.ID(q.PathValue("id"))
+	p, recorded, err := r.End(q.Context(), id, time.Now().UTC())
 	if err != nil {
 		r.fail(w, "consult: end", err)
 		return
 	}
-	if r.Hear != nil {
-		r.Hear(p.Notice())
-	}
-	r.record(consult.Evidence{At: now, By: r.Self, Did: consult.Ended, Consult: id, Epoch: p.Epoch, Edge: p.Edge, Reason: "done"})
 	r.Log.Info("consult ended", "consult", id, "recorded", recorded)
 	if !recorded {
 		writeJSON(w, http.StatusAccepted, replyOf(p, false))
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// End ends a consult, here at once and by its record everywhere; see [Records.End].
+func (r *Router) End(ctx context.Context, id consult.ID, now time.Time) (p *consult.Placement, recorded bool, err error) {
+	if r.Hosted != nil {
+		if held := r.Hosted(id); held != nil {
+			r.Records.Learn(held)
+		}
+	}
+	p, recorded, err = r.Records.End(ctx, id, now)
+	if err != nil {
+		return nil, false, err
+	}
+	if r.Hear != nil {
+		r.Hear(p.Notice())
+	}
+	r.record(consult.Evidence{At: now, By: r.Self, Did: consult.Ended, Consult: id, Epoch: p.Epoch, Edge: p.Edge, Reason: "done"})
+	return p, recorded, nil
 }
 
 // fail answers an error of the store or of this process; only the log has the cause.

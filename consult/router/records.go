@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -284,12 +285,13 @@ func (r *Records) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		r.pay(ctx, time.Now())
+		r.Pay(ctx, time.Now())
 	}
 }
 
-// pay offers each store what it has not taken, and stops at the first refusal of each.
-func (r *Records) pay(ctx context.Context, now time.Time) {
+// Pay offers each store what it has not taken, and stops at the first refusal of each.
+// [Records.Run] calls it.
+func (r *Records) Pay(ctx context.Context, now time.Time) {
 	r.mu.Lock()
 	due := map[string][]consult.ID{}
 	for dc := range r.fails {
@@ -299,7 +301,7 @@ func (r *Records) pay(ctx context.Context, now time.Time) {
 		due[id.Datacenter()] = append(due[id.Datacenter()], id)
 	}
 	r.mu.Unlock()
-	for dc, ids := range due {
+	for _, dc := range slices.Sorted(maps.Keys(due)) {
 		st := r.stores[dc]
 		if st == nil {
 			continue
@@ -307,7 +309,8 @@ func (r *Records) pay(ctx context.Context, now time.Time) {
 		if err := r.ping(ctx, dc, st); err != nil {
 			continue
 		}
-		for _, id := range ids {
+		slices.Sort(due[dc])
+		for _, id := range due[dc] {
 			if err := r.payOne(ctx, st, id, now); err != nil {
 				r.note(id, err)
 				break
@@ -382,8 +385,8 @@ func (r *Records) settle(ctx context.Context, st store.Store, id consult.ID, d *
 		}
 		d.ended = false
 	}
-	for e, n := range d.notify {
-		b, err := json.Marshal(n)
+	for _, e := range slices.Sorted(maps.Keys(d.notify)) {
+		b, err := json.Marshal(d.notify[e])
 		if err == nil {
 			_, err = st.Put(bounded, consult.NoticeKey(e, id), b)
 		}

@@ -99,7 +99,7 @@ func TestStoreAway(t *testing.T) {
 				}
 			}
 			away(st, false)
-			f.Records.pay(t.Context(), time.Now())
+			f.Records.Pay(t.Context(), time.Now())
 			if p, _, err := load(t.Context(), st, c.ID); err != nil || p.Edge != "de-ber-1" || p.Ended || len(p.Participants) != 2 {
 				t.Errorf("with the store back the record is %+v, %v", p, err)
 			}
@@ -125,7 +125,7 @@ func TestLateAnswerIsNoConflict(t *testing.T) {
 	if err := f.Records.owe(p.Consult, func(d *debt) { d.create = &again }); err != nil {
 		t.Fatal(err)
 	}
-	f.Records.pay(t.Context(), time.Now())
+	f.Records.Pay(t.Context(), time.Now())
 	if f.Records.owes(p.Consult) {
 		t.Error("what is in the store is owed still")
 	}

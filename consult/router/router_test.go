@@ -67,10 +67,11 @@ func start(t *testing.T, st store.Store) *fixture {
 	}
 	f := &fixture{}
 	f.world.Store(testWorld())
-	f.Router = New(Config{World: f.world.Load, Stores: map[string]store.Store{"": st}, Signer: signer, APIKeys: []string{"secret", "other"}, Node: "n", Log: slog.New(slog.DiscardHandler),
-		Locate: func(a netip.Addr) (region.Place, netip.Prefix) {
+	f.Router = New(Config{World: f.world.Load, Stores: store.Set{"": st}, Signer: signer, APIKeys: []string{"secret", "other"}, Node: "n", Log: slog.New(slog.DiscardHandler),
+		Locate: func(a netip.Addr) Located {
 			p, _ := a.Prefix(24)
-			return region.Place{Jurisdiction: "DE", Point: region.Point{Lat: 50, Lon: 8}, Located: true}, p
+			return Located{Place: region.Place{Jurisdiction: "DE", Point: region.Point{Lat: 50, Lon: 8}, Located: true}, Prefix: p,
+				Override: netip.PrefixFrom(a, 32), Database: "what the database says"}
 		}})
 	mux := http.NewServeMux()
 	f.Register(mux)
@@ -198,7 +199,7 @@ func TestExplainIsTheDecision(t *testing.T) {
 		}
 	}
 	f.call(t, "GET", "/v1/explain?ip=192.0.2.77", "secret", "", &x)
-	if x.Prefix != "192.0.2.0/24" || x.Choice.Region != "de-fra" {
+	if x.Prefix != "192.0.2.0/24" || x.Choice.Region != "de-fra" || x.Override != "192.0.2.77/32" || x.Database != "what the database says" {
 		t.Errorf("by address: %+v", x)
 	}
 	f.call(t, "GET", "/v1/explain?country=DE&overlay=de_statutory", "secret", "", &x)

@@ -151,10 +151,10 @@ func (r *room) routeLocked(p *participant, k Kind) {
 	}
 }
 
-func (r *room) snapshot() Room {
+func (r *room) snapshot() RoomStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Room{ID: r.id, Participants: len(r.seats), Packets: r.packets.Load(), Bytes: r.bytes.Load()}
+	s := RoomStats{ID: r.id, Participants: len(r.seats), Packets: r.packets.Load(), Bytes: r.bytes.Load()}
 	for _, p := range r.seats {
 		if p.up() {
 			s.Connected++

@@ -188,8 +188,9 @@ func (x *Session) offer() error {
 	}
 	x.room.mu.Lock()
 	next, changed := x.planLocked()
+	stopped := x.stopped
 	x.room.mu.Unlock()
-	if !changed && x.seq > 0 {
+	if stopped || !changed && x.seq > 0 {
 		return nil
 	}
 	if err := x.apply(next); err != nil {

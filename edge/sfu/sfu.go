@@ -184,8 +184,8 @@ func (s *SFU) End(roomID, reason string) {
 	}
 }
 
-// Room is a snapshot of one room. Packets and Bytes are what it forwarded.
-type Room struct {
+// RoomStats is a snapshot of one room. Packets and Bytes are what it forwarded.
+type RoomStats struct {
 	ID             string
 	Participants   int // seats taken, parked ones included
 	Connected      int // with media, parked ones not
@@ -194,14 +194,14 @@ type Room struct {
 }
 
 // Rooms lists the rooms, ordered by ID.
-func (s *SFU) Rooms() []Room {
+func (s *SFU) Rooms() []RoomStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]Room, 0, len(s.rooms))
+	list := make([]RoomStats, 0, len(s.rooms))
 	for _, r := range s.rooms {
 		list = append(list, r.snapshot())
 	}
-	slices.SortFunc(list, func(a, b Room) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(list, func(a, b RoomStats) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 

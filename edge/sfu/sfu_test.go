@@ -78,7 +78,7 @@ func TestSixHearEachOther(t *testing.T) {
 	if !errors.Is(err, ErrRoomFull) {
 		t.Errorf("a seventh: %v, want %v", err, ErrRoomFull)
 	}
-	want := Room{ID: "room", Participants: 6, Connected: 6, Audio: 6, Video: 6, Packets: 60}
+	want := RoomStats{ID: "room", Participants: 6, Connected: 6, Audio: 6, Video: 6, Packets: 60}
 	got := s.Rooms()
 	if len(got) == 1 {
 		want.Bytes = got[0].Bytes

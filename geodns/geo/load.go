@@ -17,27 +17,57 @@ import (
 // below 200 MiB.
 const maxDatabase = 1 << 30
 
-// Load compiles the MaxMind DB at mmdbPath (a country or city database; "" for
-// none) under the overrides, of which the longest prefix wins. The file is read
-// whole and not kept open, so it may be replaced at any time. An error says which
-// file and what to do; there is never half a table.
-func Load(mmdbPath string, overrides []region.Override) (*Table, error) {
+// Database is a MaxMind DB (a country or city database), read whole: the file is not kept
+// open, so it may be replaced at any time. It is immutable and safe for concurrent use.
+type Database struct {
+	path   string
+	reader *maxminddb.Reader // nil: none
+}
+
+// Open reads the database at path; "" is none. An error says which file and what to do.
+func Open(path string) (*Database, error) {
+	if path == "" {
+		return &Database{}, nil
+	}
+	data, err := read(path)
+	if err != nil {
+		return nil, fmt.Errorf("geo database: %w: want a country or city database in MaxMind's .mmdb format", err)
+	}
+	return parse(path, data)
+}
+
+func parse(path string, data []byte) (*Database, error) {
+	reader, err := maxminddb.OpenBytes(data)
+	if err != nil {
+		return nil, fmt.Errorf("geo database %s: truncated, or no MaxMind DB: %w: download it again", path, err)
+	}
+	return &Database{path, reader}, nil
+}
+
+// Compile makes the table of the database under the overrides, of which the longest prefix
+// wins. There is never half a table.
+func (d *Database) Compile(overrides []region.Override) (*Table, error) {
 	b, err := newBuilder(overrides)
 	if err != nil {
 		return nil, err
 	}
-	if mmdbPath == "" {
+	if d.reader == nil {
 		return b.table(), nil
 	}
-	data, err := read(mmdbPath)
+	t, err := b.load(d.reader)
 	if err != nil {
-		return nil, fmt.Errorf("geo database: %w: want a country or city database in MaxMind's .mmdb format", err)
-	}
-	t, err := b.load(data)
-	if err != nil {
-		return nil, fmt.Errorf("geo database %s: %w", mmdbPath, err)
+		return nil, fmt.Errorf("geo database %s: %w", d.path, err)
 	}
 	return t, nil
+}
+
+// Load compiles the database at path, and forgets it.
+func Load(path string, overrides []region.Override) (*Table, error) {
+	d, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return d.Compile(overrides)
 }
 
 func read(path string) ([]byte, error) {
@@ -66,13 +96,7 @@ type record struct {
 	} `maxminddb:"location"`
 }
 
-func (b *builder) load(data []byte) (*Table, error) {
-	db, err := maxminddb.OpenBytes(data)
-	if err != nil {
-		return nil, fmt.Errorf("truncated, or no MaxMind DB: %w: download it again", err)
-	}
-	defer db.Close()
-
+func (b *builder) load(db *maxminddb.Reader) (*Table, error) {
 	leaves, networks, located := uint(0), 0, 0
 	known := map[uintptr]uint32{} // by record: many networks share one
 	for n := range db.Networks(maxminddb.IncludeNetworksWithoutData()) {

@@ -62,6 +62,7 @@ func NewHeard(m *region.Map, law *residency.Law, p health.Params, parseKey func(
 	h := &Heard{catalogue: law, parseKey: parseKey, log: log, reducer: health.New(p), stores: map[string]*told{}, world: &steer.World{}}
 	h.facts = steer.Facts{Map: m, Law: law, Modes: map[string]map[region.ID]steer.Said{}, Applied: map[string]uint64{}, Interval: p.Interval}
 	for _, name := range datacenters {
+		h.facts.Modes[name] = nil
 		h.stores[name] = &told{failing: map[string]error{}, seen: map[string]bool{}}
 	}
 	return h
@@ -95,13 +96,14 @@ func (h *Heard) SetMap(m *region.Map) {
 	h.lay()
 }
 
-// Observe takes one probe's word on an edge.
-func (h *Heard) Observe(o health.Observation) Change {
-	if _, known := h.world.Known()[o.Edge]; !known {
-		return Same // it was deregistered while the probe ran
+// Observe takes the words of probes that ended at one instant.
+func (h *Heard) Observe(now time.Time, probes ...health.Observation) Change {
+	for _, o := range probes {
+		if _, known := h.world.Known()[o.Edge]; known { // else it was deregistered while the probe ran
+			h.reducer.Observe(o)
+		}
 	}
-	h.reducer.Observe(o)
-	return h.due(o.At)
+	return h.due(now)
 }
 
 func (h *Heard) due(now time.Time) Change {
@@ -169,7 +171,7 @@ func (h *Heard) Modes(datacenter string, s store.Snapshot, now time.Time) Change
 		switch {
 		case h.facts.Map.Region(id) == nil:
 			h.log.Warn("region mode for a region that is not in the map", "key", e.Key)
-		case h.facts.Map.Datacenter(id) != datacenter:
+		case datacenter != "" && h.facts.Map.Datacenter(id) != datacenter:
 			h.log.Warn("region mode does not count: the region's modes are kept in another datacenter", "key", e.Key, "datacenter", datacenter, "want", h.facts.Map.Datacenter(id))
 		}
 		modes[id] = steer.Said{ModeRecord: rec, Rev: e.Rev}

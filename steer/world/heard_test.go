@@ -229,6 +229,39 @@ func TestLastKnownGoodIsTriedAgain(t *testing.T) {
 	})
 }
 
+// A static edge that is given up, long after the store forgot it, is in the file too.
+func TestEdgesGivenUpAreSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "n.json")
+		f := start(t, path, "de-fra")
+		m := testMap("de-fra")
+		ids := []region.EdgeID{"de-fra-1", "de-fra-2", "de-fra-3"}
+		var list []store.Instance
+		for _, id := range ids {
+			m.Regions[0].Edges = append(m.Regions[0].Edges, region.Edge{ID: id})
+			in := instance(id, "de-fra", 0)
+			in.Status = store.Passing
+			list = append(list, in)
+		}
+		f.SetMap(m)
+		f.heardOf(func() Change { return f.heard.Instances("", list, time.Now()) })
+		f.heardOf(func() Change { return f.heard.Instances("", nil, time.Now()) })
+		for range 40 {
+			for _, id := range ids {
+				f.Observe(health.Observation{Edge: id, Vantage: "probe", At: time.Now()})
+			}
+			time.Sleep(f.cfg.Health.Interval)
+			synctest.Wait()
+		}
+		if n := len(f.Current().Regions[0].Edges); n != 0 {
+			t.Fatalf("%d edges left: this test tests nothing", n)
+		}
+		if s, _, err := readSaved(path); err != nil || !slices.Equal(s.Left, ids) {
+			t.Errorf("saved as left: %v, %v, want %v", s.Left, err, ids)
+		}
+	})
+}
+
 // A file of version 1 is of the nameless datacenter.
 func TestVersion1IsRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "n.json")
@@ -289,8 +322,7 @@ func TestTwoDatacenters(t *testing.T) {
 	h.Instances("", []store.Instance{passing("de-fra-1", "de-fra", store.Critical)}, at)
 	for i := range 30 {
 		at = at.Add(5 * time.Second)
-		h.Observe(health.Observation{Edge: "de-fra-1", Vantage: "n", At: at})
-		h.Observe(health.Observation{Edge: "us-iad-1", Vantage: "n", OK: i%2 == 0, At: at})
+		h.Observe(at, health.Observation{Edge: "de-fra-1", Vantage: "n", At: at}, health.Observation{Edge: "us-iad-1", Vantage: "n", OK: i%2 == 0, At: at})
 		h.Tick(at)
 	}
 	w = h.Fold(at)
@@ -319,7 +351,7 @@ func TestHeardWithoutAWriter(t *testing.T) {
 				in.Status = []store.Status{store.Passing, store.Critical}[i/10%2]
 				change = h.Instances("", []store.Instance{in}, at)
 			}
-			change = max(change, h.Observe(health.Observation{Edge: "de-fra-1", Vantage: "n", OK: i < 20, At: at}), h.Tick(at))
+			change = max(change, h.Observe(at, health.Observation{Edge: "de-fra-1", Vantage: "n", OK: i < 20, At: at}), h.Tick(at))
 			if change != Same || !at.Before(w.Wakes) {
 				w = h.Fold(at)
 			}

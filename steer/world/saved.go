@@ -24,25 +24,25 @@ type saved struct {
 	Instances []store.Instance
 }
 
-// savedFile is the file. Version 1 was that of one nameless datacenter.
-type savedFile struct {
+// Saved is the last-known-good file. Version 1 was that of one nameless datacenter.
+type Saved struct {
 	Version     int
 	SavedAt     time.Time
 	Datacenters map[string]saved
 	Left        []region.EdgeID // see steer.World
 }
 
-func readSaved(path string) (savedFile, bool, error) {
+func readSaved(path string) (Saved, bool, error) {
 	var f struct {
-		savedFile
+		Saved
 		saved // version 1
 	}
 	if path == "" {
-		return f.savedFile, false, nil
+		return f.Saved, false, nil
 	}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return f.savedFile, false, nil
+		return f.Saved, false, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &f)
@@ -57,17 +57,13 @@ func readSaved(path string) (savedFile, bool, error) {
 		}
 	}
 	if err != nil {
-		return savedFile{}, false, fmt.Errorf("last-known-good %s: %w; remove the file to start without it", path, err)
+		return Saved{}, false, fmt.Errorf("last-known-good %s: %w; remove the file to start without it", path, err)
 	}
-	return f.savedFile, true, nil
+	return f.Saved, true, nil
 }
 
-// load takes what the file holds of the datacenters that there are now.
-func (h *Heard) load(path string, now time.Time) (bool, error) {
-	f, found, err := readSaved(path)
-	if !found || err != nil {
-		return false, err
-	}
+// Restore takes what a file holds of the datacenters that there are now.
+func (h *Heard) Restore(f Saved, now time.Time) {
 	for name, s := range f.Datacenters {
 		if t := h.stores[name]; t != nil {
 			h.Modes(name, store.Snapshot{Entries: s.Modes}, now)
@@ -81,7 +77,15 @@ func (h *Heard) load(path string, now time.Time) (bool, error) {
 	for _, id := range f.Left {
 		h.world.Left[id] = true
 	}
-	return true, nil
+}
+
+// Save is what the file is to hold.
+func (h *Heard) Save(now time.Time) Saved {
+	f := Saved{Version: 2, SavedAt: now.UTC(), Datacenters: map[string]saved{}, Left: slices.Sorted(maps.Keys(h.world.Left))}
+	for name, t := range h.stores {
+		f.Datacenters[name] = t.saved
+	}
+	return f
 }
 
 // save writes the file when something is new since it was last written.
@@ -89,10 +93,7 @@ func (w *Writer) save() error {
 	w.mu.Lock()
 	dirty := w.unsaved && w.cfg.Path != ""
 	w.unsaved = false
-	f := savedFile{Version: 2, SavedAt: time.Now().UTC(), Datacenters: map[string]saved{}, Left: slices.Sorted(maps.Keys(w.heard.world.Left))}
-	for name, t := range w.heard.stores {
-		f.Datacenters[name] = t.saved
-	}
+	f := w.heard.Save(time.Now())
 	w.mu.Unlock()
 	if !dirty {
 		return nil

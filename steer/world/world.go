@@ -65,11 +65,12 @@ type Writer struct {
 func New(cfg Config) (*Writer, error) {
 	w := &Writer{cfg: cfg, subs: map[chan struct{}]struct{}{}, synced: make(chan struct{}), nudge: make(chan struct{}, 1),
 		heard: NewHeard(cfg.Map, cfg.Law, cfg.Health, cfg.ParseKey, cfg.Log, slices.Collect(maps.Keys(cfg.Stores))...)}
-	found, err := w.heard.load(cfg.Path, time.Now())
+	saved, found, err := readSaved(cfg.Path)
 	if err != nil {
 		return nil, err
 	}
 	if found {
+		w.heard.Restore(saved, time.Now())
 		w.once.Do(func() { close(w.synced) })
 	}
 	w.mu.Lock()
@@ -124,7 +125,7 @@ func (w *Writer) SetMap(m *region.Map) {
 func (w *Writer) Observe(o health.Observation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.changedLocked(w.heard.Observe(o), o.At)
+	w.changedLocked(w.heard.Observe(o.At, o), o.At)
 }
 
 // Run watches the stores and keeps time until ctx ends.

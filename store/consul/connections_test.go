@@ -16,7 +16,8 @@ import (
 
 // counting is an address that leads to another, and counts the connections open at once.
 type counting struct {
-	addr string
+	addr  string
+	close func() // with all its connections
 
 	mu         sync.Mutex
 	open, most int
@@ -29,9 +30,10 @@ func count(t *testing.T, network, addr, to string) *counting {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &counting{addr: l.Addr().String()}
 	var wg sync.WaitGroup
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &counting{addr: l.Addr().String(), close: func() { l.Close(); cancel(); wg.Wait() }}
+	t.Cleanup(c.close)
 	add := func(n int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -54,7 +56,7 @@ func count(t *testing.T, network, addr, to string) *counting {
 					return
 				}
 				defer out.Close()
-				context.AfterFunc(t.Context(), func() { in.Close() }) // else it idles on in its pool
+				context.AfterFunc(ctx, func() { in.Close() }) // else it idles on in its pool
 				wg.Go(func() { io.Copy(in, out); in.Close() })
 				io.Copy(out, in)
 			})

@@ -81,8 +81,9 @@ type Store struct {
 // New returns the store behind the agent at addr: host:port, http://…, https://…
 // or unix://…. token may be empty; then CONSUL_HTTP_TOKEN and
 // CONSUL_HTTP_TOKEN_FILE apply, as do Consul's variables for TLS. It contacts
-// nobody: an unreachable agent shows in the first call.
-func New(addr, token string) (*Store, error) {
+// nobody: an unreachable agent shows in the first call. others are agents of the same
+// datacenter, as host:port, to whom connections go where none can be made to addr.
+func New(addr, token string, others ...string) (*Store, error) {
 	if addr == "" {
 		return nil, errors.New("consul: no address of an agent")
 	}
@@ -94,17 +95,39 @@ func New(addr, token string) (*Store, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}
 	}
+	if len(others) > 0 {
+		config.Transport.Proxy, config.Transport.DialContext = nil, firstOf(append([]string{addr}, others...))
+	}
 	client, err := api.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("consul %s: %w", addr, err)
 	}
 	// NewClient leaves the token that it chose in config.
 	return &Store{
-		addr: addr, client: client, token: config.Token != "",
+		addr: strings.Join(append([]string{addr}, others...), ", "), client: client, token: config.Token != "",
 		blocks: make(chan struct{}, connections-unblocked), poll: time.Second,
 		wait: 30 * time.Second, grace: 5 * time.Second, hold: 15 * time.Second,
 	}, nil
 }
+
+// firstOf dials the first of the addresses that takes a connection.
+func firstOf(addrs []string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: 3 * time.Second}
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var failed error
+		for _, addr := range addrs {
+			c, err := dialer.DialContext(ctx, network, addr)
+			if err == nil || ctx.Err() != nil {
+				return c, err
+			}
+			failed = errors.Join(failed, err)
+		}
+		return nil, failed
+	}
+}
+
+// String names the agents.
+func (s *Store) String() string { return s.addr }
 
 const (
 	connections = 8 // to the agent, of one store

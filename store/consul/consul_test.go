@@ -272,6 +272,27 @@ func TestNotConsul(t *testing.T) {
 	}
 }
 
+// Of several agents the first that can be reached is asked, and when it goes the next.
+func TestSeveralAgents(t *testing.T) {
+	server := consultest.Start(t)
+	between := count(t, "tcp", "127.0.0.1:0", server.Addr())
+	s, err := New(nettest.Closed(t).String(), "", between.addr, server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wait, s.grace = time.Second, time.Second
+	put(t, s, key, "serving")
+	w := follow(t, s, "bailiwick/regions/")
+	w.value(key, "serving")
+	if _, all := between.counts(); all == 0 {
+		t.Error("the first agent that can be reached was not asked")
+	}
+	between.close()
+	put(t, s, key, "down")
+	w.value(key, "down")
+	w.neverEmpty(key)
+}
+
 // A refused connection ends in an error, not in an empty answer or a hang.
 func TestUnreachable(t *testing.T) {
 	nobody := nettest.Closed(t).String()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,101 @@ func TestWatchTimes(t *testing.T) {
 		if longest < 2*time.Second {
 			t.Errorf("longest of %d pauses: %s, want them growing to 10s", len(asked)-2, longest)
 		}
+	})
+}
+
+// Under an empty prefix any write elsewhere answers the query: such a watch passes the
+// moves on, and lets its agent breathe.
+func TestWatchWokenForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var asked, told int
+		var rev uint64
+		s := scripted(func(r *http.Request) (*http.Response, error) {
+			asked++
+			return answer(uint64(asked), true), nil
+		}).store(t)
+		began := time.Now()
+		var quick time.Duration // until the fifth
+		s.Watch(ctx, "a/", func(snap store.Snapshot) {
+			if told++; told == 5 {
+				quick = time.Since(began)
+			}
+			if snap.Rev <= rev {
+				t.Errorf("revision %d after %d, want it growing", snap.Rev, rev)
+			}
+			rev = snap.Rev
+		}, func(error) {})
+		if asked > 130 || told != asked {
+			t.Errorf("%d queries in a minute, %d told, want at most 130, all told", asked, told)
+		}
+		if quick > 500*time.Millisecond {
+			t.Errorf("the fifth was told after %s: want the pauses to grow from small ones", quick)
+		}
+	})
+}
+
+// Six watches block; the seventh asks each second until one of them ends.
+func TestWatchesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		asked := map[string]int{} // queries by "prefix" or "prefix blocking"
+		s := scripted(func(r *http.Request) (*http.Response, error) {
+			what := strings.TrimPrefix(r.URL.Path, "/v1/kv/")
+			blocks := r.URL.Query().Has("index")
+			if blocks {
+				what += " blocking"
+			}
+			mu.Lock()
+			asked[what]++
+			mu.Unlock()
+			if blocks {
+				select {
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				case <-time.After(30 * time.Second):
+				}
+			}
+			return answer(10, true), nil
+		}).store(t)
+		var wg sync.WaitGroup
+		watch := func(prefix string) context.CancelFunc {
+			ctx, cancel := context.WithCancel(t.Context())
+			wg.Go(func() { s.Watch(ctx, prefix, func(store.Snapshot) {}, func(error) {}) })
+			synctest.Wait()
+			return cancel
+		}
+		count := func(what string) int {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			n := asked[what]
+			delete(asked, what)
+			return n
+		}
+		var ends []context.CancelFunc
+		for i := range 7 {
+			ends = append(ends, watch(fmt.Sprint(i)))
+		}
+		for i := range 6 {
+			if free, blocking := count(fmt.Sprint(i)), count(fmt.Sprint(i, " blocking")); free != 1 || blocking != 1 {
+				t.Errorf("watch %d: %d free and %d blocking queries, want one of each", i, free, blocking)
+			}
+		}
+		time.Sleep(10*time.Second + 1)
+		if free, blocking := count("6"), count("6 blocking"); free != 11 || blocking != 0 {
+			t.Errorf("the seventh watch: %d free and %d blocking queries in 10 s, want 11 and none", free, blocking)
+		}
+		ends[2]()
+		time.Sleep(10 * time.Second)
+		if free, blocking := count("6"), count("6 blocking"); free != 0 || blocking != 1 {
+			t.Errorf("the seventh watch when there is room: %d free and %d blocking queries, want one blocking", free, blocking)
+		}
+		for _, end := range ends {
+			end()
+		}
+		wg.Wait()
 	})
 }
 

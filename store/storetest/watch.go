@@ -61,7 +61,14 @@ func testRevisions(t *testing.T, s store.Store) {
 	if first, second := list(), list(); second.Rev < first.Rev {
 		t.Errorf("revision of an empty list: got %d after %d", second.Rev, first.Rev)
 	}
-	w := watchKeys(t, s, p)
+	var awake sync.Mutex // while a test holds it, the watch stays in its next call
+	w := watch(t, func(ctx context.Context, fn func(store.Snapshot), up func(error)) error {
+		return s.Watch(ctx, p, func(s store.Snapshot) {
+			fn(s)
+			awake.Lock()
+			defer awake.Unlock()
+		}, up)
+	})
 	last := w.until("the first snapshot", anything).Rev
 	sees := func(what string, rev uint64, entries string) {
 		t.Helper()
@@ -85,27 +92,43 @@ func testRevisions(t *testing.T, s store.Store) {
 		}
 		last = rev
 	}
+	write := func(key, value string) uint64 { t.Helper(); return put(t, s, p+key, value).Rev }
 	gone := func(key string) uint64 {
 		t.Helper()
 		rev, err := s.Delete(ctx, p+key, 0)
 		want(t, "Delete", err, nil)
 		return rev
 	}
-	put(t, s, p+"a/b", "0")
-	sees("the deletion of what nobody may have seen, under an empty prefix", gone("a/b"), "[]")
-	put(t, s, p+"a", "1")
-	sees("the same value written again", put(t, s, p+"a", "1").Rev, "[a=1]")
-	put(t, s, p+"b", "1")
-	sees("the deletion of what nobody may have seen", gone("b"), "[a=1]")
-	gone("a")
-	sees("a key deleted and made again", put(t, s, p+"a", "1").Rev, "[a=1]")
+	// unseen makes a change that the watch sees, and one while it is busy with that.
+	unseen := func(what string, seen func() (uint64, string), change func() (uint64, string)) {
+		t.Helper()
+		awake.Lock()
+		release := sync.OnceFunc(awake.Unlock)
+		t.Cleanup(release)
+		rev, entries := seen()
+		sees("before "+what, rev, entries)
+		rev, entries = change()
+		release()
+		sees(what, rev, entries)
+	}
+	sees("a key", write("a", "1"), "[a=1]")
+	unseen("the same value written again",
+		func() (uint64, string) { return write("a", "2"), "[a=2]" },
+		func() (uint64, string) { return write("a", "2"), "[a=2]" })
+	unseen("a key that came and went",
+		func() (uint64, string) { return write("a", "3"), "[a=3]" },
+		func() (uint64, string) { write("b", "1"); return gone("b"), "[a=3]" })
+	unseen("a key deleted and made again",
+		func() (uint64, string) { return write("a", "4"), "[a=4]" },
+		func() (uint64, string) { gone("a"); return write("a", "4"), "[a=4]" })
+	unseen("a key that came and went where nothing is",
+		func() (uint64, string) { return gone("a"), "[]" },
+		func() (uint64, string) { write("a/b", "1"); return gone("a/b"), "[]" })
 	put(t, s, p[:len(p)-1]+"-beside", "1") // what moves the store only
-	sees("the end of the last key", gone("a"), "[]")
+	sees("a key after none", write("c", "2"), "[c=2]")
 	if _, err := s.Delete(ctx, p+"a", 0); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("Delete of what is gone: got %v, want %v", err, store.ErrNotFound)
 	}
-	put(t, s, p+"c", "1")
-	sees("a key after none", put(t, s, p+"c", "2").Rev, "[c=2]")
 }
 
 // A write beside the prefix is no news. The write under it that follows proves

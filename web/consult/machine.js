@@ -140,7 +140,7 @@ function fromLeg(s, e, now, fx) {
       return finish(s, fx, endText(e.reason));
     case "refused": return refused(s, e, leg, now, fx);
     case "closed":
-      if (isNext) return fail(s, leg, "drop", e.dice, now, fx);
+      if (isNext) return fail(s, leg, e.dice, now, fx);
       put(s, leg.id, {socket: "closed"});
       seek(s, now);
   }
@@ -198,7 +198,7 @@ function rejoin(s, fx) {
  * @param {State} s @param {number} now @param {Effect[]} fx */
 function retry(s, now, fx) {
   if (inCall(s) ? s.gap === 0 : s.due === 0) return;
-  end(s, fx, "leave", (l) => l.role === "next" && now - l.progress >= WELCOME);
+  for (const l of attempts(s)) if (now - l.progress >= WELCOME) quit(s, l, fx);
   anew(s);
   s.due = now;
 }
@@ -206,8 +206,11 @@ function retry(s, now, fx) {
 /** Another leg is wanted. @param {State} s @param {number} now */
 function seek(s, now) {
   if (s.due > 0) return;
-  if (attempts(s).length === 0) anew(s);
-  s.due = now;
+  if (attempts(s).length > 0) s.due = now + WELCOME; // that one first
+  else {
+    anew(s);
+    s.due = now;
+  }
 }
 
 /** A search begins, or is over. @param {State} s */
@@ -222,7 +225,7 @@ function pursue(s, dice, now, fx) {
   while (s.due > 0 && now >= s.due) {
     const slow = slowest(attempts(s));
     const to = vacancy(s);
-    if (slow && now - slow.progress >= STALL) fail(s, slow, "leave", dice, now, fx);
+    if (slow && now - slow.progress >= STALL) fail(s, slow, dice, now, fx);
     else if (to) start(s, to, now, fx);
     else if (slow) s.due = slow.progress + STALL;
     else {
@@ -258,10 +261,17 @@ function end(s, fx, how, which) {
   s.legs = s.legs.filter((l) => !which(l));
 }
 
+/** Ends an attempt with its seat, unless that is the current leg's as well.
+ * @param {State} s @param {Leg} leg @param {Effect[]} fx */
+function quit(s, leg, fx) {
+  const cur = current(s);
+  end(s, fx, cur && same(cur.address, leg.address) ? "drop" : "leave", (l) => l.id === leg.id);
+}
+
 /** An attempt is given up: on to the next address.
- * @param {State} s @param {Leg} leg @param {"leave"|"drop"} how @param {number} dice @param {number} now @param {Effect[]} fx */
-function fail(s, leg, how, dice, now, fx) {
-  end(s, fx, how, (l) => l.id === leg.id);
+ * @param {State} s @param {Leg} leg @param {number} dice @param {number} now @param {Effect[]} fx */
+function fail(s, leg, dice, now, fx) {
+  quit(s, leg, fx);
   last(s, leg.address);
   s.failures += 1;
   if (leg.sent) {
@@ -284,7 +294,7 @@ function welcome(s, e, leg, now, fx) {
   put(s, leg.id, {address, place: e.place, epoch: e.epoch, socket: "open", standby});
   fx.push({do: "save"});
   // Where the call was before it moved is no place to go back to while it plays.
-  if (s.gap === 0 && e.epoch < (current(s)?.epoch ?? 0)) return fail(s, leg, "leave", 0.5, now, fx);
+  if (s.gap === 0 && e.epoch < (current(s)?.epoch ?? 0)) return fail(s, leg, 0.5, now, fx);
   if (s.due > 0) s.due = now + MEDIA;
 }
 
@@ -297,7 +307,7 @@ function pulse(s, e, leg, now, fx) {
   if (!e.alive) return;
   if (leg.role === "current") return flows(s, leg, now, fx);
   const cur = current(s);
-  if (!cur || s.gap > 0 || (e.heard >= cur.heard && leg.epoch >= cur.epoch)) return adopt(s, leg.id, now, fx);
+  if (!cur || s.gap > 0 || e.heard >= cur.heard) return adopt(s, leg.id, now, fx);
   // It waits for others to arrive, for as long as it lives.
   if (s.due > 0 && s.due < now + MEDIA - 1_000) s.due = now + MEDIA;
 }
@@ -310,8 +320,14 @@ function flows(s, leg, now, fx) {
   s.gap = 0;
   fx.push({do: "timer", name: "gap", ms: GAPS[0]});
   if (!isWell(s) || s.moving) return;
-  // With signalling as well nothing is missing. An attempt at the same edge may have
-  // taken the seat over already: that one goes on.
+  // With signalling as well nothing is missing.
+  settle(s, leg, fx);
+}
+
+/** The call stays on its current leg. An attempt at the same edge may have taken the
+ * seat over already: that one goes on.
+ * @param {State} s @param {Leg} leg @param {Effect[]} fx */
+function settle(s, leg, fx) {
   s.due = 0;
   end(s, fx, "leave", (l) => l.role === "next" && !same(l.address, leg.address));
 }
@@ -355,7 +371,7 @@ function move(s, e, leg, now, fx) {
   const old = e.epoch < followed(s);
   if (over) {
     // Old news, or edges that send us in a circle: no better than a failure.
-    if (old || s.sent.includes(to.url) || same(to, leg.address)) return fail(s, leg, "drop", e.dice, now, fx);
+    if (old || s.sent.includes(to.url) || same(to, leg.address)) return fail(s, leg, e.dice, now, fx);
     end(s, fx, "drop", (l) => l.id === leg.id);
     s.sent = [...s.sent, leg.address.url];
   } else if (old || same(to, leg.address)) return;
@@ -366,8 +382,7 @@ function move(s, e, leg, now, fx) {
   const cur = current(s);
   if (over && cur && isWell(s) && same(cur.address, to)) { // back to where we are
     s.moving = false;
-    s.due = 0;
-    return;
+    return settle(s, cur, fx);
   }
   if (leg.role === "current") {
     s.moving = true;
@@ -376,7 +391,10 @@ function move(s, e, leg, now, fx) {
     fx.push({do: "say", key: "moving", loud: false});
   }
   const there = attempts(s).find((l) => same(l.address, to));
-  if (there) return put(s, there.id, {sent: true, epoch: Math.max(there.epoch, e.epoch)});
+  if (there) {
+    if (s.due === 0) s.due = now + WELCOME;
+    return put(s, there.id, {sent: true, epoch: Math.max(there.epoch, e.epoch)});
+  }
   if (attempts(s).length >= BESIDE) {
     const slow = slowest(attempts(s).filter((l) => l.id !== leg.id));
     end(s, fx, "leave", (l) => l.id === slow?.id);
@@ -394,12 +412,11 @@ function notice(s, key, fx) {
 function refused(s, e, leg, now, fx) {
   s.refusal = e.refusal;
   const text = refusalText(e.refusal.code);
-  // A refusal never disturbs a call that runs, nor an attempt elsewhere that comes
-  // further; only the consult's end does.
-  const elsewhere = attempts(s).some((l) => l.id !== leg.id && now - l.progress < STALL);
-  const runs = leg.role === "next" && (elsewhere || (inCall(s) && s.gap === 0));
+  // A refusal never disturbs a call that runs, nor an attempt elsewhere; only the
+  // consult's end does.
+  const runs = leg.role === "next" && (attempts(s).length > 1 || (inCall(s) && s.gap === 0));
   if (text === "ended.done" || (text !== "" && !runs)) finish(s, fx, text);
-  else if (leg.role === "next") fail(s, leg, "drop", e.dice, now, fx);
+  else if (leg.role === "next") fail(s, leg, e.dice, now, fx);
 }
 
 /** Closes everything and shows the page of this sentence.

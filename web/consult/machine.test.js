@@ -205,7 +205,7 @@ test("call → reconnecting → call: silence of 1.5 s, 10 s, 60 s; attempts go 
   assert.deepEqual(p.did("say"), [{do: "say", key: "lost.long", loud: true}]);
   p.after(GAPS[2] - GAPS[1], timer("gap"));
   assert.equal(p.state.gap, 3);
-  p.wait();
+  while (p.next.length === 0) p.wait();
   const [leg] = p.next;
   p.on(welcome(leg));
   p.on(pulse(leg));
@@ -224,6 +224,8 @@ test("reconnecting → call: the old leg comes back by itself, and attempts else
   const q = lost();
   q.on(pulse(1, true, 1));
   assert.deepEqual([q.name, q.next], ["call", [2]], "one at the same edge may have the seat: it goes on");
+  q.on(closed(1));
+  assert.deepEqual([q.next, q.state.due - q.now], [[2], WELCOME], "and is the first to be waited for");
 });
 
 test("reconnecting: Try now starts a new round at the seat's edge; in a running call it does nothing", () => {
@@ -356,7 +358,7 @@ test("call → moving → call: the old leg plays until as many are heard on the
   p.on(move(1, {...STANDBY, token: "t2"}));
   assert.equal(p.name, "moving");
   assert.deepEqual(p.did("connect")[0].address, {...STANDBY, token: "t2"});
-  p.on(welcome(2, BERLIN, 2));
+  p.on(welcome(2, BERLIN, 2, [THIRD]));
   p.on(pulse(1, true, 1));
   p.on(pulse(2, true, 0));
   assert.deepEqual([p.name, p.current], ["moving", 1], "the peer has not arrived there");
@@ -493,6 +495,7 @@ test("a standby that sends back to an attempt in progress does not restart it, n
   p.wait();
   assert.deepEqual([p.next, p.tried()], [[1], []]);
   p.on(closed(1));
+  p.wait();
   assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.stranded]), [[STANDBY.url, true]], "stranded: now it may take us");
 });
 
@@ -525,19 +528,20 @@ test("an attempt that is told to move after its welcome runs on until one of the
 test("edges that send in a circle are asked again only after a pause", () => {
   const p = joining();
   p.on(move(1, STANDBY, 1));
+  assert.deepEqual(p.tried(), [STANDBY.url]);
   p.on(move(2, EDGE, 1));
-  assert.deepEqual([p.did("connect").map((c) => [c.address.url, c.stranded])], [[[STANDBY.url, false], [EDGE.url, true]]]);
-  p.on(move(3, STANDBY, 1));
-  p.on(move(4, EDGE, 1));
-  assert.equal(p.next.length, 0);
-  assert.ok(p.state.due > p.now);
+  assert.deepEqual([p.next, p.state.due - p.now], [[], 250]);
+  p.wait();
+  assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.stranded]), [[EDGE.url, true]], "stranded: now it may take us");
 });
 
 test("sent back to where the call is well, it stays", () => {
   const p = calling();
-  p.on(move(1, STANDBY, 1));
+  p.on(move(1, THIRD, 1));
+  p.wait();
   p.on(move(2, EDGE, 1));
   assert.deepEqual([p.name, p.current, p.next, p.state.due], ["call", 1, [], 0]);
+  assert.deepEqual(p.did("leave"), [{do: "leave", leg: 3}], "also what ran beside");
 });
 
 test("a move to where the leg is, is none", () => {
@@ -716,4 +720,48 @@ test("a step changes no earlier state", () => {
     p.on(e);
   }
   assert.equal(p.name, "ended");
+});
+
+test("whatever happens: one leg is heard, attempts are few and apart, none is lost, and what is missed is sought", () => {
+  const places = [FRANKFURT, BERLIN, PARIS];
+  const edges = [EDGE, STANDBY, THIRD, {...THIRD, edge: "de-x-1", url: "wss://d/v1/join"}];
+  for (let seed = 1; seed <= 400; seed++) {
+    let x = seed;
+    const random = () => {
+      x = (Math.imul(x, 1_664_525) + 1_013_904_223) >>> 0;
+      return x / 2 ** 32;
+    };
+    const pick = (list) => list[Math.floor(random() * list.length)];
+    const p = page();
+    const up = new Set();
+    const trace = [];
+    for (const e of [{...OPEN, addresses: edges.slice(0, 1 + (seed % 4))}, BOTH, {type: "join"}]) p.on(e);
+    for (let i = 0; i < 120; i++) {
+      for (const l of p.did("connect")) up.add(l.leg);
+      for (const l of [...p.did("drop"), ...p.did("leave")]) {
+        assert.ok(up.delete(l.leg), `seed ${seed}: leg ${l.leg} ended twice`);
+      }
+      const s = p.state;
+      const what = `seed ${seed}, event ${i}: ${trace.slice(-6).join(" ")}`;
+      const next = attempts(s);
+      assert.deepEqual([...up].sort(), s.legs.map((l) => l.id).sort(), `${what}: legs`);
+      assert.ok(s.legs.length - next.length <= 1 && next.length <= BESIDE, `${what}: ${s.legs.length} legs`);
+      assert.equal(new Set(next.map((l) => l.address.url)).size, next.length, `${what}: an edge twice`);
+      const playing = s.name !== "link" && s.name !== "ended" && s.name !== "refused";
+      assert.equal(playing, current(s) !== undefined, `${what}: ${s.name} and leg ${current(s)?.id}`);
+      const missed = playing ? s.gap > 0 || s.moving || current(s).socket !== "open" : s.step === "joining";
+      if (missed) assert.ok(s.due > 0, `${what}: nothing is due`);
+      if (s.step === "stopped") break;
+      const leg = pick(s.legs)?.id ?? 0;
+      const met = pick(s.legs.filter((l) => l.place))?.id ?? 0; // a leg has media once it is welcomed
+      const e = pick([
+        () => ({type: "opened", leg}), () => ({type: "progress", leg}), () => welcome(leg, pick(places), 1 + Math.floor(random() * 3), edges.slice(1, 3)),
+        () => pulse(met, random() < 0.7, Math.floor(random() * 2)), () => pulse(met, true, 1), () => move(leg, pick(edges), 1 + Math.floor(random() * 3)),
+        () => ({type: "closed", leg, dice: random()}), () => refused(leg, pick(["region_full", "wrong_edge", "store_unavailable"])),
+        () => timer("attempt", pick([0, 0, 5_000])), () => timer("gap"), () => timer("gap"), () => ({type: "retry"}),
+      ])();
+      trace.push(`${e.type}${e.leg ?? e.name ?? ""}`);
+      p.after(Math.floor(random() * 3_000), e);
+    }
+  }
 });

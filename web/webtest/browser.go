@@ -34,7 +34,12 @@ const (
 // is true.
 func Browser(t testing.TB, flags ...string) context.Context {
 	t.Helper()
-	path := exectest.Need(t, "chromium", "chromium")
+	return BrowserAt(t, exectest.Need(t, "chromium", "chromium"), flags...)
+}
+
+// BrowserAt is Browser by a program that starts a Chromium, in a network namespace say.
+func BrowserAt(t testing.TB, path string, flags ...string) context.Context {
+	t.Helper()
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path)}
 	for name, value := range merge(flags) {
 		options = append(options, chromedp.Flag(name, value))

@@ -21,8 +21,8 @@ const (
 	maxTold = 100_000
 )
 
-// rooms are the consults that this edge holds now, a goroutine each.
-type rooms struct {
+// runners are the consults that this edge holds now, a goroutine each.
+type runners struct {
 	edge   *Edge
 	ctx    context.Context // of the rooms
 	cancel context.CancelFunc
@@ -31,7 +31,7 @@ type rooms struct {
 	reads  chan func(context.Context)
 
 	mu       sync.Mutex
-	byID     map[consult.ID]*room
+	byID     map[consult.ID]*runner
 	idle     chan struct{} // closed while there is no room
 	active   int           // rooms that somebody is in who is not parked
 	stopping bool
@@ -39,8 +39,8 @@ type rooms struct {
 	toldIDs  []consult.ID             // oldest first
 }
 
-func newRooms(e *Edge) *rooms {
-	r := &rooms{edge: e, byID: map[consult.ID]*room{}, idle: make(chan struct{}), told: map[consult.ID]time.Time{},
+func newRunners(e *Edge) *runners {
+	r := &runners{edge: e, byID: map[consult.ID]*runner{}, idle: make(chan struct{}), told: map[consult.ID]time.Time{},
 		places: make(chan func(context.Context)), reads: make(chan func(context.Context))}
 	close(r.idle)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -55,7 +55,7 @@ func newRooms(e *Edge) *rooms {
 }
 
 // work does what it is given, a pause at least between the beginnings.
-func (r *rooms) work(jobs <-chan func(context.Context), pause time.Duration) {
+func (r *runners) work(jobs <-chan func(context.Context), pause time.Duration) {
 	for {
 		select {
 		case <-r.ctx.Done():
@@ -74,7 +74,7 @@ func (r *rooms) work(jobs <-chan func(context.Context), pause time.Duration) {
 
 // follow wakes every room when there is a World that may decide otherwise, or a store went
 // or came back.
-func (r *rooms) follow() {
+func (r *runners) follow() {
 	changed, cancel := r.edge.cfg.World.Subscribe()
 	defer cancel()
 	for last := r.edge.cfg.World.Current(); ; {
@@ -97,14 +97,14 @@ func (r *rooms) follow() {
 }
 
 // count are the consults that are a load, and the rooms that only wait.
-func (r *rooms) count() (active, parked int) {
+func (r *runners) count() (active, parked int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.active, len(r.byID) - r.active
 }
 
 // reserve counts a room as active unless the edge is full.
-func (r *rooms) reserve() bool {
+func (r *runners) reserve() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.edge.cfg.Admits > 0 && r.active >= r.edge.cfg.Admits {
@@ -114,7 +114,7 @@ func (r *rooms) reserve() bool {
 	return true
 }
 
-func (r *rooms) release() {
+func (r *runners) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.active--
@@ -122,7 +122,7 @@ func (r *rooms) release() {
 
 // join hands a client to its consult's room and waits for the answer. A room that closes
 // at that moment has not seen it: there will be a new one.
-func (r *rooms) join(ctx context.Context, j *joining) (answer, bool) {
+func (r *runners) join(ctx context.Context, j *joining) (answer, bool) {
 	for {
 		rm := r.open(j.token.Consult)
 		if rm == nil {
@@ -145,7 +145,7 @@ func (r *rooms) join(ctx context.Context, j *joining) (answer, bool) {
 }
 
 // open gives the consult's room, a new one where there is none; nil once the edge closes.
-func (r *rooms) open(id consult.ID) *room {
+func (r *runners) open(id consult.ID) *runner {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if rm := r.byID[id]; rm != nil {
@@ -154,7 +154,7 @@ func (r *rooms) open(id consult.ID) *room {
 	if r.ctx.Err() != nil {
 		return nil
 	}
-	rm := newRoom(r, id)
+	rm := newRunner(r, id)
 	if len(r.byID) == 0 {
 		r.idle = make(chan struct{})
 	}
@@ -165,7 +165,7 @@ func (r *rooms) open(id consult.ID) *room {
 }
 
 // forget is a room's last act. From then on its inbox takes nothing.
-func (r *rooms) forget(rm *room) {
+func (r *runners) forget(rm *runner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byID, rm.id)
@@ -175,14 +175,14 @@ func (r *rooms) forget(rm *room) {
 	}
 }
 
-func (r *rooms) find(id consult.ID) *room {
+func (r *runners) find(id consult.ID) *runner {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.byID[id]
 }
 
 // hosted is what is known of a consult that runs here; nil where it does not.
-func (r *rooms) hosted(id consult.ID) *consult.Placement {
+func (r *runners) hosted(id consult.ID) *consult.Placement {
 	if rm := r.find(id); rm != nil {
 		return rm.record.Load()
 	}
@@ -190,7 +190,7 @@ func (r *rooms) hosted(id consult.ID) *consult.Placement {
 }
 
 // hear hands on what somebody else did to a consult.
-func (r *rooms) hear(n consult.Notice) {
+func (r *runners) hear(n consult.Notice) {
 	if n.Ended {
 		r.markEnded(n.Consult, time.Now())
 	}
@@ -200,7 +200,7 @@ func (r *rooms) hear(n consult.Notice) {
 }
 
 // markEnded keeps the end of a consult as long as somebody may have a token of it.
-func (r *rooms) markEnded(id consult.ID, now time.Time) {
+func (r *runners) markEnded(id consult.ID, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.told[id]; known {
@@ -214,7 +214,7 @@ func (r *rooms) markEnded(id consult.ID, now time.Time) {
 }
 
 // ended tells whether the end of a consult was heard here.
-func (r *rooms) ended(id consult.ID) bool {
+func (r *runners) ended(id consult.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, is := r.told[id]
@@ -223,11 +223,11 @@ func (r *rooms) ended(id consult.ID) bool {
 
 // leave empties the edge: every room is placed elsewhere where the law and the world allow
 // it, and has up to linger to go.
-func (r *rooms) leave(ctx context.Context, linger time.Duration) {
+func (r *runners) leave(ctx context.Context, linger time.Duration) {
 	if linger > 0 {
 		r.mu.Lock()
 		r.stopping = true
-		list := make([]*room, 0, len(r.byID))
+		list := make([]*runner, 0, len(r.byID))
 		for _, rm := range r.byID {
 			list = append(list, rm)
 		}
@@ -247,7 +247,7 @@ func (r *rooms) leave(ctx context.Context, linger time.Duration) {
 }
 
 // wait returns once every room has ended.
-func (r *rooms) wait() {
+func (r *runners) wait() {
 	r.cancel()
 	r.group.Wait()
 }

@@ -16,10 +16,10 @@ import (
 	"bailiwick/steer"
 )
 
-// room runs the failover machine of one consult: one goroutine, to which everything that
+// runner runs the failover machine of one consult: one goroutine, to which everything that
 // happens comes through the inbox, joins too. It decides nothing.
-type room struct {
-	rooms *rooms
+type runner struct {
+	rooms *runners
 	id    consult.ID
 	inbox chan any      // *joining, or a failover.Event; never buffered
 	world chan struct{} // conflated: there is a new World
@@ -50,7 +50,7 @@ type joining struct {
 
 // answer is one of three: a seat, a refusal, or a message that sends the client elsewhere.
 type answer struct {
-	room    *room
+	room    *runner
 	session *sfu.Session
 	welcome signal.Welcome
 	refused *problem.Document
@@ -60,13 +60,13 @@ type answer struct {
 // seats numbers the connections of this process.
 var seats atomic.Uint64
 
-func newRoom(r *rooms, id consult.ID) *room {
-	return &room{rooms: r, id: id, inbox: make(chan any), world: make(chan struct{}, 1), done: make(chan struct{}),
+func newRunner(r *runners, id consult.ID) *runner {
+	return &runner{rooms: r, id: id, inbox: make(chan any), world: make(chan struct{}, 1), done: make(chan struct{}),
 		machine: failover.New(r.edge.cfg.ID, r.edge.cfg.Region), conns: map[failover.Seat]*conn{}}
 }
 
 // put hands an event to the room, if it is still there.
-func (rm *room) put(ev any) {
+func (rm *runner) put(ev any) {
 	select {
 	case rm.inbox <- ev:
 	case <-rm.done:
@@ -74,14 +74,14 @@ func (rm *room) put(ev any) {
 }
 
 // poke tells of a new World.
-func (rm *room) poke() {
+func (rm *runner) poke() {
 	select {
 	case rm.world <- struct{}{}:
 	default:
 	}
 }
 
-func (rm *room) run(ctx context.Context, stopping bool) {
+func (rm *runner) run(ctx context.Context, stopping bool) {
 	defer rm.close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -112,7 +112,7 @@ func (rm *room) run(ctx context.Context, stopping bool) {
 	}
 }
 
-func (rm *room) close() {
+func (rm *runner) close() {
 	rm.rooms.forget(rm)
 	if rm.counted {
 		rm.rooms.release()
@@ -123,7 +123,7 @@ func (rm *room) close() {
 }
 
 // join asks the machine for a seat.
-func (rm *room) join(j *joining) {
+func (rm *runner) join(j *joining) {
 	rm.conns[j.seat] = &conn{joining: j}
 	full := false
 	if !rm.counted && !j.hello.Park {
@@ -135,7 +135,7 @@ func (rm *room) join(j *joining) {
 }
 
 // happened takes an event that some connection may end with.
-func (rm *room) happened(ev failover.Event) {
+func (rm *runner) happened(ev failover.Event) {
 	switch ev := ev.(type) {
 	case failover.Left:
 		rm.remove(ev.Seat, 0)
@@ -149,7 +149,7 @@ func (rm *room) happened(ev failover.Event) {
 }
 
 // remove closes a connection's media, after a while.
-func (rm *room) remove(n failover.Seat, after time.Duration) {
+func (rm *runner) remove(n failover.Seat, after time.Duration) {
 	c := rm.conns[n]
 	if c == nil {
 		return
@@ -182,10 +182,10 @@ func (c *conn) reply(a answer) {
 	}
 }
 
-func (rm *room) edge() *Edge { return rm.rooms.edge }
+func (rm *runner) edge() *Edge { return rm.rooms.edge }
 
 // step feeds the machine and does what it says.
-func (rm *room) step(ev failover.Event) {
+func (rm *runner) step(ev failover.Event) {
 	w, now := rm.edge().cfg.World.Current(), time.Now()
 	var failed []failover.Seat
 	for _, a := range rm.machine.Step(ev, w, now) {
@@ -207,7 +207,7 @@ func (rm *room) step(ev failover.Event) {
 }
 
 // do carries one action out. ok is false where a seat could not be given.
-func (rm *room) do(a failover.Action, w *steer.World, now time.Time) (n failover.Seat, ok bool) {
+func (rm *runner) do(a failover.Action, w *steer.World, now time.Time) (n failover.Seat, ok bool) {
 	e := rm.edge()
 	switch a := a.(type) {
 	case failover.Admit:
@@ -265,7 +265,7 @@ func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 	return problem.Unlawful(w, v)
 }
 
-func (rm *room) admit(a failover.Admit, w *steer.World, now time.Time) bool {
+func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	e, c := rm.edge(), rm.conns[a.Seat]
 	session, err := e.sfu.Join(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked},
 		c.hello.Session, c.out.put)
@@ -285,7 +285,7 @@ func (rm *room) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 }
 
 // move tells one client to join elsewhere.
-func (rm *room) move(a failover.Move, w *steer.World, now time.Time) {
+func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 	e, c := rm.edge(), rm.conns[a.Seat]
 	reg, to := w.Edge(a.Token.Edge)
 	if to == nil {
@@ -312,7 +312,7 @@ func (rm *room) move(a failover.Move, w *steer.World, now time.Time) {
 }
 
 // place writes a placement in its turn.
-func (rm *room) place(a failover.Place) {
+func (rm *runner) place(a failover.Place) {
 	rm.work(rm.rooms.places, func(ctx context.Context) {
 		out, p := rm.edge().router.Records.Place(ctx, a.Terms, a.Notify)
 		if out == failover.Written {
@@ -326,7 +326,7 @@ func (rm *room) place(a failover.Place) {
 }
 
 // read asks for the record; where there is none nobody is told.
-func (rm *room) read() {
+func (rm *runner) read() {
 	rm.work(rm.rooms.reads, func(ctx context.Context) {
 		p, recorded, err := rm.edge().router.Records.Read(ctx, rm.id)
 		if err == nil && (recorded || p.Ended) {
@@ -336,7 +336,7 @@ func (rm *room) read() {
 }
 
 // work queues a job of the room's, without making the room wait for it.
-func (rm *room) work(jobs chan<- func(context.Context), job func(context.Context)) {
+func (rm *runner) work(jobs chan<- func(context.Context), job func(context.Context)) {
 	rm.rooms.group.Go(func() {
 		select {
 		case jobs <- job:
