@@ -11,13 +11,14 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.
 FUZZTIME ?= 3s
 
-.PHONY: build dev test setup vet unit fuzz web consul pebble bench bench-dns clean help
+.PHONY: build dev test setup vet unit fuzz web consul pebble bench bench-dns bench-control clean help
 
 help:
 	@echo "make dev    build, then run DNS, ten edges, console and API on loopback"
 	@echo "make test   install what tests need, then run every test"
 	@echo "make bench  print the benchmarks"
 	@echo "make bench-dns  measure the DNS server beside gdnsd, Knot and NSD"
+	@echo "make bench-control  measure a full edge, and what it asks of Consul; CONTROL=--json"
 
 build: bin/bailiwick
 
@@ -74,6 +75,12 @@ bench:
 bench-dns: build
 	@$(GO) build -o bin/bench-dns ./bench/dns
 	@BAILIWICK_CONSUL=$(CONSUL) ./bin/bench-dns
+
+# The report alone is on stdout. CONTROL=--json for JSON, -test.run 'TestControl/folds' for
+# one part.
+bench-control: consul
+	@mkdir -p bin && $(GO) test -c -o bin/bench-control ./bench/control
+	@cd bench/control && BAILIWICK_CONSUL=$(CONSUL) ../../bin/bench-control -measure -test.timeout 20m $(CONTROL)
 
 clean:
 	rm -rf bin

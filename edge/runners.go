@@ -15,6 +15,11 @@ const (
 	// that is drained tells 1,600 rooms in some 8 s and leaves the store to others.
 	placers    = 4
 	placePause = 20 * time.Millisecond
+	// woken rooms at once, a pause between: a full edge hears of a new World in 5 s. Were it
+	// told at once, all its rooms would wait for the store together, and those that placers
+	// cannot serve within failover's patience would move in one moment.
+	woken     = 8
+	wakePause = 25 * time.Millisecond
 	// readers ask for the records of rooms that have just been opened.
 	readers = 2
 	// maxTold consults whose end was heard are remembered, so that nobody joins them.
@@ -72,27 +77,44 @@ func (r *runners) work(jobs <-chan func(context.Context), pause time.Duration) {
 	}
 }
 
-// follow wakes every room when there is a World that may decide otherwise, or a store went
-// or came back.
+// follow wakes every room, in turn, when there is a World that may decide otherwise, or a
+// store went or came back. Worlds that come meanwhile make no room wait longer.
 func (r *runners) follow() {
 	changed, cancel := r.edge.cfg.World.Subscribe()
 	defer cancel()
+	var due []*runner
+	var next <-chan time.Time // nil while none is due
+	queued := map[*runner]bool{}
 	for last := r.edge.cfg.World.Current(); ; {
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-changed:
+			w := r.edge.cfg.World.Current()
+			if w.Answers == last.Answers && maps.Equal(w.Away, last.Away) {
+				continue
+			}
+			last = w
+			r.mu.Lock()
+			for _, rm := range r.byID {
+				if !queued[rm] {
+					due, queued[rm] = append(due, rm), true
+				}
+			}
+			r.mu.Unlock()
+			if next != nil {
+				continue
+			}
+		case <-next:
 		}
-		w := r.edge.cfg.World.Current()
-		if w.Answers == last.Answers && maps.Equal(w.Away, last.Away) {
-			continue
-		}
-		last = w
-		r.mu.Lock()
-		for _, rm := range r.byID {
+		for _, rm := range due[:min(woken, len(due))] {
+			delete(queued, rm)
 			rm.poke()
 		}
-		r.mu.Unlock()
+		due, next = due[min(woken, len(due)):], nil
+		if len(due) > 0 {
+			next = time.After(wakePause)
+		}
 	}
 }
 
@@ -235,8 +257,11 @@ func (r *runners) leave(ctx context.Context, linger time.Duration) {
 		r.mu.Unlock()
 		ctx, cancel := context.WithTimeout(ctx, linger)
 		defer cancel()
-		for _, rm := range list {
+		for i, rm := range list {
 			rm.put(failover.Stopping{})
+			if i%woken == woken-1 {
+				sleep(ctx, wakePause)
+			}
 		}
 		select {
 		case <-idle:
@@ -244,6 +269,13 @@ func (r *runners) leave(ctx context.Context, linger time.Duration) {
 		}
 	}
 	r.cancel()
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // wait returns once every room has ended.

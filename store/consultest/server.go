@@ -74,6 +74,12 @@ func StartACL(t testing.TB) (s *Server, token string) {
 // Addr is host:port of the HTTP API.
 func (s *Server) Addr() string { return net.JoinHostPort(s.ip, strconv.Itoa(s.ports.http)) }
 
+// Pid is the process's number, while it runs.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
+// Data is the folder of what the server keeps.
+func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
+
 // Kill ends the process at once (SIGKILL). Its data stay for Restart.
 func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 
@@ -202,7 +208,7 @@ ports {
   http = %d  server = %d  serf_lan = %d
   serf_wan = -1  dns = -1  https = -1  grpc = -1  grpc_tls = -1
 }
-`, len(s.join), strings.Join(join, ", "), s.name, filepath.Join(s.dir, "data"),
+`, len(s.join), strings.Join(join, ", "), s.name, s.Data(),
 		s.ip, s.ip, s.ip, s.ports.http, s.ports.server, s.ports.serf)
 }
 
