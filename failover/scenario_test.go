@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "write what the scenarios do into them")
 //	leave|lost|unpark WHO
 //	heard EDGE/STANDBY@EPOCH …     the record, or with notice a notice; with ended
 //	wrote written|unwritten|beaten what became of the placement under way
-//	world WHAT=HOW …               a=down, a-1=unhealthy, a-1=maintenance, a=gone, store=away, law=none
+//	world WHAT=HOW …               a=down, a-1=unhealthy, a-1=maintenance, a=gone, a=unpapered, store=away, law=none
 //	stopping
 //	wait 15s                       time passes, with every wake on the way
 //	> …                            what the machine wanted of the edge since the last >
@@ -79,7 +79,7 @@ func newScene(t *testing.T) *scene {
 
 // world makes a World of how things are said to be.
 func (s *scene) world() {
-	m := &region.Map{Zone: "media.example", Providers: map[region.ProviderID]*region.Provider{"p": {Facts: facts("provider")}},
+	m := &region.Map{Zone: "media.example", Providers: map[region.ProviderID]*region.Provider{"p": {Facts: facts("provider")}, "q": {}},
 		Operator: region.Operator{Facts: facts("operator")}, Tenants: map[string]*residency.Tenant{"default": {Facts: facts("tenant")}}, WithdrawalGrace: time.Minute}
 	if s.how["law"] == "none" {
 		m.Operator.Facts = nil
@@ -88,8 +88,12 @@ func (s *scene) world() {
 		id region.ID
 		at residency.Jurisdiction
 	}{{"a", "DE"}, {"b", "DE"}, {"c", "DE"}, {"x", "US-VA"}} {
+		provider := region.ProviderID("p")
+		if s.how[string(r.id)] == "unpapered" {
+			provider = "q"
+		}
 		if s.how[string(r.id)] != "gone" {
-			m.Regions = append(m.Regions, region.Region{ID: r.id, Provider: "p", Place: region.Place{Jurisdiction: r.at, Point: region.Point{Lat: 52 - 3*float64(i), Lon: 13}, Located: true}})
+			m.Regions = append(m.Regions, region.Region{ID: r.id, Provider: provider, Place: region.Place{Jurisdiction: r.at, Point: region.Point{Lat: 52 - 3*float64(i), Lon: 13}, Located: true}})
 		}
 	}
 	s.gen++
@@ -104,7 +108,7 @@ func (s *scene) world() {
 			e.Mode = steer.Draining
 		}
 		reg := steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{e}}
-		if how := s.how[string(r.ID)]; how != "" && how != "gone" {
+		if how := s.how[string(r.ID)]; how != "" && how != "gone" && how != "unpapered" {
 			mode, err := steer.ParseMode(how)
 			if err != nil {
 				s.t.Fatal(err)
