@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"bailiwick/steer"
 	"bailiwick/store"
 	"bailiwick/tools/logtest"
 )
@@ -36,7 +37,7 @@ func TestRunLogsAnOutageOnce(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		st, log := &away{Store: store.NewMemory()}, new(logtest.Buffer)
-		r := New(Config{Stores: map[string]store.Store{"": st}, Signer: signer, Node: "n", Log: slog.New(slog.NewTextHandler(log, nil))})
+		r := New(Config{World: func() *steer.World { return &steer.World{} }, Stores: map[string]store.Store{"": st}, Signer: signer, Node: "n", Log: slog.New(slog.NewTextHandler(log, nil))})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()
@@ -59,6 +60,39 @@ func TestRunLogsAnOutageOnce(t *testing.T) {
 				t.Errorf("outage %d: its end is told %d times:\n%s", outage, got, log.String())
 			}
 			st.tried.Store(0)
+		}
+	})
+}
+
+// TestRunPublishesALostKeyAgain: a store that was restored from an older backup lacks the
+// join key, and other edges refuse what it signs.
+func TestRunPublishesALostKeyAgain(t *testing.T) {
+	signer, err := NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		st := store.NewMemory()
+		world := func() *steer.World {
+			w := &steer.World{StoreUp: true, Keys: map[string]steer.JoinKey{}}
+			if e, err := st.Get(t.Context(), KeysPrefix+signer.KID); err == nil {
+				w.Keys[signer.KID], _ = ParseKey(e.Value)
+			}
+			return w
+		}
+		r := New(Config{World: world, Stores: store.Set{"": st}, Signer: signer, Node: "n", Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		synctest.Wait()
+		if _, err := st.Delete(t.Context(), KeysPrefix+signer.KID, 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lookEvery + time.Second)
+		synctest.Wait()
+		if _, err := st.Get(t.Context(), KeysPrefix+signer.KID); err != nil {
+			t.Errorf("the key that was lost is not published again: %v", err)
 		}
 	})
 }

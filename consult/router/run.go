@@ -17,6 +17,8 @@ import (
 const (
 	// housekeeping is how often the join key is published again and what has expired is swept.
 	housekeeping = 10 * time.Minute
+	// lookEvery is how often this node's World is asked whether the join key is still there.
+	lookEvery = 10 * time.Second
 	// sweptKey says when somebody last swept a store. Who moves it on by compare-and-swap
 	// does: one node a round.
 	sweptKey = "bailiwick/swept"
@@ -55,12 +57,28 @@ func (r *Router) keepHouse(ctx context.Context, dc string, st store.Store) error
 			r.Log.Info("join key published and records swept again", "datacenter", dc, "after", time.Since(failing).Round(time.Millisecond))
 			failing, wait = time.Time{}, 0
 		}
-		t := time.NewTimer(pause)
+		if err := r.rest(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// rest waits, or until the store turns out to lack the join key: one that was restored
+// from a backup has lost what is younger, and other edges then refuse what this one signs.
+func (r *Router) rest(ctx context.Context, pause time.Duration) error {
+	until, look := time.NewTimer(pause), time.NewTicker(lookEvery)
+	defer until.Stop()
+	defer look.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			t.Stop()
 			return ctx.Err()
-		case <-t.C:
+		case <-until.C:
+			return nil
+		case <-look.C:
+			if w := r.World(); w.StoreUp && len(w.Keys[r.Signer.KID].Public) == 0 {
+				return nil
+			}
 		}
 	}
 }
