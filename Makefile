@@ -11,11 +11,12 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.
 FUZZTIME ?= 3s
 
-.PHONY: build dev test setup vet unit fuzz web consul pebble bench bench-dns bench-control clean help
+.PHONY: build dev test setup vet unit fuzz web consul pebble sim bench bench-dns bench-control clean help
 
 help:
 	@echo "make dev    build, then run DNS, ten edges, console and API on loopback"
 	@echo "make test   install what tests need, then run every test"
+	@echo "make sim    break the control plane by chance; SIMTIME=8h for a night of it"
 	@echo "make bench  print the benchmarks"
 	@echo "make bench-dns  measure the DNS server beside gdnsd, Knot and NSD"
 	@echo "make bench-control  measure a full edge, and what it asks of Consul; CONTROL=--json"
@@ -67,6 +68,11 @@ web:
 	npm --prefix tools/web ci --no-audit --no-fund
 	npm --prefix tools/web run check
 	npm --prefix tools/web test
+
+# One seed is one run: SIMSEED says where to begin, the output where it left off.
+SIMTIME ?= 10m
+sim:
+	@SIMTIME=$(SIMTIME) $(GO) test -count 1 -timeout 0 -v -run TestSimulation ./sim
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./steer ./residency ./geodns/... ./edge/sfu/...

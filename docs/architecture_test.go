@@ -22,7 +22,8 @@ import (
 var core = []string{"region", "residency", "health", "steer", "consult", "failover", "edge/signal"}
 
 // assemblies connect wires; the verbs alone run them.
-var assemblies = []string{"edge", "nameserver"}
+// sim connects the rules anew, without sockets, for its tests alone.
+var assemblies = []string{"edge", "nameserver", "sim"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
 var wires = []string{"steer/world", "store", "store/consul", "health/probe", "problem", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}

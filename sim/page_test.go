@@ -1,0 +1,271 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// line is what the page's runner prints for an event, tools/web/machine.mjs.
+type line struct {
+	At    int64
+	Event string
+	State struct {
+		Name, Step, Text string
+		Gap              int
+		Moving           bool
+		FlowAt, Due      int64
+		Failures         int
+		Tried, Sent      []string
+		Stranded         string
+		Addresses        []address
+		Legs             []lineLeg
+	}
+	Effects []map[string]any
+}
+
+type lineLeg struct {
+	ID       int
+	Role     string
+	URL      string
+	Sent     bool
+	Socket   string
+	Region   string
+	Epoch    uint64
+	Heard    int
+	Progress int64
+	To       string
+}
+
+// summary is the page's state as the runner words it.
+func (l *line) summary(s *page) {
+	st := &l.State
+	st.Name, st.Step, st.Text, st.Gap, st.Moving, st.FlowAt, st.Due = s.Name, s.Step, s.Text, s.Gap, s.Moving, s.FlowAt, s.Due
+	st.Failures, st.Tried, st.Sent, st.Stranded, st.Addresses = s.Failures, s.Tried, s.Sent, s.Stranded, s.Addresses
+	for _, x := range s.Legs {
+		role := "next"
+		if x.Current {
+			role = "current"
+		}
+		st.Legs = append(st.Legs, lineLeg{x.ID, role, x.Address.URL, x.Sent, x.Socket, x.Place.Region, x.Epoch, x.Heard, x.Progress, x.To})
+	}
+}
+
+func (e *effect) line() map[string]any {
+	m := map[string]any{"do": e.Do}
+	switch e.Do {
+	case "connect":
+		m["leg"], m["stranded"] = e.Leg, e.Stranded
+		m["address"] = map[string]any{"edge": e.Address.Edge, "url": e.Address.URL, "token": e.Address.Token, "session": e.Address.Session}
+	case "adopt", "drop", "leave":
+		m["leg"] = e.Leg
+	case "timer":
+		m["name"], m["ms"] = e.Name, e.MS
+	case "cancel":
+		m["name"] = e.Name
+	case "forget":
+		m["token"] = e.Token
+	}
+	return m
+}
+
+// play runs a script through the model.
+func play(t *testing.T, script []byte) (lines []any) {
+	p := newPage()
+	for text := range strings.Lines(string(script)) {
+		if strings.TrimSpace(text) == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		var in struct {
+			At    int64
+			Event event
+		}
+		if err := json.Unmarshal([]byte(text), &in); err != nil {
+			t.Fatal(err)
+		}
+		fx := p.step(&in.Event, in.At)
+		l := line{At: in.At, Event: in.Event.Type, Effects: []map[string]any{}}
+		l.summary(p)
+		for i := range fx {
+			l.Effects = append(l.Effects, fx[i].line())
+		}
+		lines = append(lines, canonical(t, l)) // now: the page goes on in the same memory
+	}
+	return lines
+}
+
+// compare takes what the original printed.
+func compare(t *testing.T, name string, script, printed []byte) {
+	t.Helper()
+	got := play(t, script)
+	d := json.NewDecoder(bytes.NewReader(printed))
+	for i := range got {
+		var want line
+		if err := d.Decode(&want); err != nil {
+			t.Fatalf("%s: line %d: %v", name, i+1, err)
+		}
+		kept := []map[string]any{}
+		for _, e := range want.Effects {
+			if e["do"] != "say" && e["do"] != "devices" && e["do"] != "send" {
+				kept = append(kept, e)
+			}
+		}
+		want.Effects = kept
+		a, b := got[i], canonical(t, want)
+		if !reflect.DeepEqual(a, b) {
+			t.Fatalf("%s: event %d:\n got %v\nwant %v", name, i+1, a, b)
+		}
+	}
+}
+
+// canonical makes an empty list and none alike, and numbers of one kind.
+func canonical(t *testing.T, v any) any {
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out any
+	if err := json.Unmarshal(bytes.ReplaceAll(b, []byte("null"), []byte("[]")), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestPage holds the model of the page to the page: the scripts of web/testdata/machine,
+// and lives drawn by chance, through both. Without Node.js the scripts' committed output
+// stands for the page.
+func TestPage(t *testing.T) {
+	scripts, err := filepath.Glob("../web/testdata/machine/*.jsonl")
+	if err != nil || len(scripts) < 8 {
+		t.Fatalf("%d scripts of the page, %v", len(scripts), err)
+	}
+	for _, path := range scripts {
+		if strings.HasSuffix(path, ".out.jsonl") {
+			continue
+		}
+		script, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		printed, err := os.ReadFile(strings.TrimSuffix(path, ".jsonl") + ".out.jsonl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, filepath.Base(path), script, printed)
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("node is not installed: lives drawn by chance were not compared")
+	}
+	var lives []string
+	for seed := range uint64(300) {
+		lives = append(lives, string(life(seed)))
+	}
+	in, err := json.Marshal(lives)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "lives.json")
+	if err := os.WriteFile(file, in, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(node, "--input-type=module", "--eval", `import {readFileSync} from "node:fs"; import {argv} from "node:process"; import {run} from "./tools/web/machine.mjs";
+console.log(JSON.stringify(JSON.parse(readFileSync(argv[1], "utf8")).map((script) => run(script).join("\n"))))`, file)
+	cmd.Dir, cmd.Stderr = "..", os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var printed []string
+	if err := json.Unmarshal(out, &printed); err != nil || len(printed) != len(lives) {
+		t.Fatalf("%d lives printed of %d, %v", len(printed), len(lives), err)
+	}
+	for i, script := range lives {
+		compare(t, fmt.Sprint("life ", i), []byte(script), []byte(printed[i]))
+	}
+}
+
+// life is a page's life by chance: whatever may happen to its legs, in any order.
+func life(seed uint64) []byte {
+	r := newRand(seed, "life")
+	var out bytes.Buffer
+	now := int64(1000)
+	p := newPage()
+	put := func(e map[string]any) {
+		b, _ := json.Marshal(map[string]any{"at": now, "event": e})
+		out.Write(append(b, '\n'))
+		var in struct{ Event event }
+		json.Unmarshal(b, &in)
+		p.step(&in.Event, now)
+	}
+	edges := []map[string]any{}
+	for i := range 4 {
+		name := string(rune('a' + i))
+		edges = append(edges, map[string]any{"edge": "e-" + name, "url": "wss://" + name + "/v1/join", "token": "t" + name, "session": ""})
+	}
+	first := map[string]any{"edge": "", "url": "wss://a/v1/join", "token": "t0", "session": ""}
+	if r.chance(0.2) {
+		first["session"] = "s0"
+	}
+	put(map[string]any{"type": "open", "problem": "", "granted": true, "addresses": append([]map[string]any{first}, edges[1:1+r.n(3)]...), "sound": false})
+	put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
+	put(map[string]any{"type": "join"})
+	for range 150 {
+		now += int64(r.n(3000))
+		leg, met := 0, 0
+		if n := len(p.Legs); n > 0 {
+			leg = p.Legs[r.n(n)].ID
+		}
+		for _, l := range p.Legs {
+			if l.Welcomed && (met == 0 || r.chance(0.5)) {
+				met = l.ID
+			}
+		}
+		dice := float64(r.n(1000)) / 1000
+		to := edges[r.n(len(edges))]
+		switch r.n(16) {
+		case 0:
+			put(map[string]any{"type": "opened", "leg": leg})
+		case 1:
+			put(map[string]any{"type": "progress", "leg": leg})
+		case 2, 3:
+			put(map[string]any{"type": "welcome", "leg": leg, "session": fmt.Sprint("s", leg), "epoch": 1 + r.n(3), "place": map[string]any{"region": []string{"de-fra", "fr-par"}[r.n(2)], "city": "", "country": []string{"DE", "FR"}[r.n(2)]},
+				"standby": edges[1 : 1+r.n(3)]})
+		case 4, 5, 6:
+			put(map[string]any{"type": "pulse", "leg": met, "alive": r.chance(0.7), "heard": r.n(2)})
+		case 7:
+			put(map[string]any{"type": "move", "leg": leg, "edge": to["edge"], "url": to["url"], "token": to["token"], "epoch": 1 + r.n(3), "dice": dice})
+		case 8:
+			put(map[string]any{"type": "closed", "leg": leg, "dice": dice})
+		case 9:
+			code := []string{"region_full", "wrong_edge", "store_unavailable", "consult_ended", "region_down"}[min(4, r.n(12))]
+			put(map[string]any{"type": "refused", "leg": leg, "refusal": map[string]any{"code": code, "jurisdiction": "", "citation": []string{}, "id": ""}, "dice": dice})
+		case 10, 11, 12:
+			late := int64(0)
+			if r.chance(0.1) {
+				late = 5000
+			}
+			put(map[string]any{"type": "timer", "name": "attempt", "late": late, "dice": dice})
+		case 13:
+			put(map[string]any{"type": "timer", "name": "gap", "late": 0, "dice": dice})
+		case 14:
+			put(map[string]any{"type": []string{"retry", "rejoin", "sound", "camera"}[r.n(4)]})
+			if p.Step == "joining" && p.Due == 0 {
+				put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
+			}
+		case 15:
+			if r.chance(0.1) {
+				put(map[string]any{"type": "ended", "leg": leg, "reason": []string{"done", "replaced", "expired"}[r.n(3)]})
+			} else if met != 0 {
+				put(map[string]any{"type": "peers", "leg": met, "peers": []map[string]any{{"participant": "p2", "role": "clinician", "mic": true, "camera": true, "connected": r.chance(0.6)}}})
+			}
+		}
+	}
+	return out.Bytes()
+}
