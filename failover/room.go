@@ -27,8 +27,9 @@ type Room struct {
 	seats map[Seat]*seat
 	been  map[consult.ParticipantID]bool // had a seat here while the room lasted
 
-	write  *write    // under way
-	again  time.Time // when what was not written is written again
+	write  *write          // under way
+	untold []region.EdgeID // of terms that are not known to be written, who must hear of them
+	again  time.Time       // when what was not written is written again
 	pause  time.Duration
 	claims time.Time     // before which nothing is placed for somebody stranded
 	claimP time.Duration // the pause after that
@@ -115,6 +116,25 @@ func (r *Room) Active() bool {
 	return false
 }
 
+// running is Active without who waits to be answered.
+func (r *Room) running() bool {
+	for _, s := range r.seats {
+		if !s.parked && !s.waiting {
+			return true
+		}
+	}
+	return false
+}
+
+// full tells whether who waits found no room on this edge, and nobody has the consult here.
+func (r *Room) full() bool {
+	full := false
+	for _, s := range r.seats {
+		full = full || s.waiting && s.full
+	}
+	return full && !r.running()
+}
+
 // Terms are those in force here; zero before anybody joined.
 func (r *Room) Terms() consult.Terms { return r.terms }
 
@@ -188,16 +208,12 @@ func (r *Room) joined(ev Joined) {
 	if ev.Stranded && r.terms.Edge != r.self {
 		s.stranded = r.terms.Epoch
 	}
-	running := r.Active() // before this one
+	running := r.running() // before this one
 	r.each(func(n Seat, held *seat) {
-		if held.token.Participant != who {
-			return
-		}
-		// A seat has one holder: the edge tells the earlier connection.
-		if held.waiting {
+		if held.token.Participant == who && held.waiting { // the edge hears the newer one
 			r.do(Close{n})
+			delete(r.seats, n)
 		}
-		delete(r.seats, n)
 	})
 	r.seats[ev.Seat] = s
 	why, gone := r.away()
@@ -231,6 +247,13 @@ const ConsultEnded residency.Code = "consult_ended"
 
 func (r *Room) admit(n Seat, s *seat) {
 	s.waiting = false
+	r.each(func(other Seat, held *seat) {
+		// A seat has one holder: the edge tells the earlier connection. Who is refused
+		// or sent elsewhere takes nobody's seat, least of all their own.
+		if other != n && held.token.Participant == s.token.Participant {
+			delete(r.seats, other)
+		}
+	})
 	r.been[s.token.Participant] = true
 	r.do(Admit{n, r.terms, s.parked})
 	if r.told && !r.ends.IsZero() {
@@ -311,6 +334,9 @@ func (r *Room) wrote(ev Wrote) {
 	if pending {
 		r.write = nil
 	}
+	if ev.Outcome == Written {
+		r.untold = nil
+	}
 	switch {
 	case ev.Outcome == Beaten:
 		// Heard put what beat it in force.
@@ -329,6 +355,9 @@ func (r *Room) settle() {
 		return
 	}
 	why, gone := r.away()
+	if why == "" && r.full() {
+		why = string(residency.RegionFull)
+	}
 	law := isLaw(gone)
 	r.countdown(law, gone)
 	switch {
@@ -463,13 +492,22 @@ func (r *Room) claim(why string, without ...region.EdgeID) {
 // put begins a write. With the store away its outcome is known before.
 func (r *Room) put(next consult.Terms, why string) {
 	from := r.terms
-	r.do(Place{next, why, notify(r.self, &from, &next)})
+	r.do(Place{next, why, r.tells(&from, &next)})
 	if r.w.Reaches(next.Consult.Datacenter()) {
 		r.write = &write{next, why, r.now.Add(writePatience)}
 	} else {
 		r.adopt(next, false)
 	}
 	r.note(consult.Placed, consult.Evidence{Edge: next.Edge, From: from.Edge, Reason: why})
+}
+
+// tells are the edges that must hear of the terms: theirs, and whoever was not told of the
+// terms before them.
+func (r *Room) tells(terms ...*consult.Terms) []region.EdgeID {
+	r.untold = append(r.untold, notify(r.self, terms...)...)
+	slices.Sort(r.untold)
+	r.untold = slices.Compact(r.untold)
+	return slices.Clone(r.untold)
 }
 
 // notify are the edges that may have somebody of the consult.
@@ -642,6 +680,6 @@ func (r *Room) rewrite() {
 	if r.record == nil {
 		r.do(Read{})
 	} else {
-		r.do(Place{r.terms, "unwritten", notify(r.self, &r.terms)})
+		r.do(Place{r.terms, "unwritten", r.tells(&r.terms)})
 	}
 }

@@ -42,6 +42,7 @@ var (
 // is away: what it made, ended or held. What such a store should have taken is written when
 // it is back. Safe for concurrent use.
 type Records struct {
+	self   region.EdgeID // is told of nothing that it writes; empty: no edge
 	stores store.Set
 	world  func() *steer.World
 	log    *slog.Logger
@@ -60,9 +61,10 @@ type debt struct {
 	notify map[region.EdgeID]consult.Notice
 }
 
-// NewRecords uses the stores by their datacenters' names.
-func NewRecords(stores store.Set, world func() *steer.World, log *slog.Logger) *Records {
-	return &Records{stores: stores, world: world, log: log, known: map[consult.ID]*consult.Placement{}, owed: map[consult.ID]*debt{}, fails: map[string]time.Time{}}
+// NewRecords uses the stores by their datacenters' names. self is the edge of this process,
+// if it has one.
+func NewRecords(self region.EdgeID, stores store.Set, world func() *steer.World, log *slog.Logger) *Records {
+	return &Records{self: self, stores: stores, world: world, log: log, known: map[consult.ID]*consult.Placement{}, owed: map[consult.ID]*debt{}, fails: map[string]time.Time{}}
 }
 
 // reach is the store of a consult's record; nil while it is known to be away.
@@ -178,7 +180,9 @@ func (r *Records) owes(id consult.ID) bool {
 }
 
 // Place writes terms into the record by compare-and-swap, unless it has newer ones, and
-// tells the edges of notify. p is the record as it stands, where it is known.
+// tells the edges of notify, and those that the record named until then: they may be others,
+// where terms between the two were never written. p is the record as it stands, where it is
+// known.
 func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.EdgeID) (out failover.Outcome, p *consult.Placement) {
 	st := r.reach(t.Consult)
 	if st == nil {
@@ -195,6 +199,11 @@ func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.Ed
 		case held.Ended || held.Supersedes(&t):
 			return failover.Beaten, &held
 		case t.Supersedes(&held.Terms):
+			for _, e := range append([]region.EdgeID{held.Edge}, held.Standby...) {
+				if e != r.self && !slices.Contains(notify, e) {
+					notify = append(slices.Clip(notify), e)
+				}
+			}
 			held.Edge, held.Standby, held.Epoch = t.Edge, t.Standby, t.Epoch
 			if reg, _ := r.world().Edge(t.Edge); reg != nil {
 				held.Region = reg.ID

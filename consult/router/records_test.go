@@ -132,7 +132,7 @@ func TestLateAnswerIsNoConflict(t *testing.T) {
 }
 
 func TestOwedIsBounded(t *testing.T) {
-	r := NewRecords(nil, nil, slog.New(slog.DiscardHandler))
+	r := NewRecords("", nil, nil, slog.New(slog.DiscardHandler))
 	var err error
 	for i := 0; i <= maxOwed && err == nil; i++ {
 		err = r.owe(consult.ID(newID("c")), func(*debt) {})
@@ -184,6 +184,18 @@ func TestPlaceTellsWhoIsConcerned(t *testing.T) {
 	}
 	if n, err := consult.ParseNotice(e.Value); err != nil || n.Epoch != 2 || n.Edge != "de-fra-1" || n.Ended {
 		t.Errorf("notice %+v, %v", n, err)
+	}
+	// Terms between the record's and these were never written, and their placer is gone: the
+	// edges that the record named until now have heard nothing yet.
+	later := moved(p, "us-iad-1")
+	later.Epoch = 4
+	f.Records.Place(t.Context(), later, nil)
+	e, err = st.Get(t.Context(), consult.NoticeKey("de-fra-1", p.Consult))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := consult.ParseNotice(e.Value); err != nil || n.Epoch != 4 || n.Edge != "us-iad-1" {
+		t.Errorf("the edge that the record named is told %+v, %v", n, err)
 	}
 }
 

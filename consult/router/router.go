@@ -50,7 +50,7 @@ type Router struct {
 
 // New makes a Router.
 func New(cfg Config) *Router {
-	r := &Router{Config: cfg, Records: NewRecords(cfg.Stores, cfg.World, cfg.Log), decisions: sync.Pool{New: func() any { return new(steer.Decision) }}}
+	r := &Router{Config: cfg, Records: NewRecords(cfg.Self, cfg.Stores, cfg.World, cfg.Log), decisions: sync.Pool{New: func() any { return new(steer.Decision) }}}
 	for _, k := range cfg.APIKeys {
 		r.keys = append(r.keys, sha256.Sum256([]byte(k)))
 	}
