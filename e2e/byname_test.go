@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -232,8 +231,8 @@ func (n *named) secure() {
 	}
 	kdig := exectest.Need(n.t, "kdig", "knot-dnsutils")
 	eventually(n.t, "the DNS node serves TLS with a certificate of its name", func() error {
-		out, err := exec.Command(kdig, "@"+authority, "-p", "853", "+retry=0", "+tls-ca="+n.ca.RootFile, "+tls-hostname=ns1.media.example",
-			"+subnet="+berlin+"/24", "join.media.example", "A", "+short").CombinedOutput()
+		out, err := output(kdig, "@"+authority, "-p", "853", "+retry=0", "+timeout=60", "+tls-ca="+n.ca.RootFile, "+tls-hostname=ns1.media.example",
+			"+subnet="+berlin+"/24", "join.media.example", "A", "+short")
 		if err != nil || strings.TrimSpace(string(out)) != edgeAddr["de-ber-1"] {
 			return fmt.Errorf("%v: %s", err, out)
 		}

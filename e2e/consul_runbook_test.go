@@ -59,7 +59,7 @@ func TestConsulRunbook(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.Header.Set("Authorization", "Bearer dev")
-		r, err := http.DefaultClient.Do(q)
+		r, err := client.Do(q)
 		if err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func tokenOf(t *testing.T, addr, management, name, rules string) string {
 			t.Fatal(err)
 		}
 		q.Header.Set("X-Consul-Token", management)
-		r, err := http.DefaultClient.Do(q)
+		r, err := client.Do(q)
 		if err != nil {
 			t.Fatal(err)
 		}

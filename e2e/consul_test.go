@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os/exec"
 	"testing"
 
 	"bailiwick/store/consultest"
@@ -10,7 +9,7 @@ import (
 // consulKV writes a key as an operator does.
 func consulKV(t *testing.T, addr, key, value string) {
 	t.Helper()
-	if out, err := exec.Command(consultest.Binary(t), "kv", "put", "-http-addr", addr, key, value).CombinedOutput(); err != nil {
+	if out, err := output(consultest.Binary(t), "kv", "put", "-http-addr", addr, key, value); err != nil {
 		t.Fatalf("consul kv put %s %s: %v\n%s", key, value, err, out)
 	}
 }

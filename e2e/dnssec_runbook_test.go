@@ -131,7 +131,7 @@ func TestNodeWithoutKeys(t *testing.T) {
 	n := nettest.Net(t)
 	node := launch(t, "dns", "--listen", n+".0.1:8053", "--http", n+".0.1:8081", "--consul", server.Addr(), "--dnssec")
 	eventually(t, "says why it is not ready", func() error {
-		r, err := http.Get("http://" + n + ".0.1:8081/readyz")
+		r, err := client.Get("http://" + n + ".0.1:8081/readyz")
 		if err != nil {
 			return err // it is starting
 		}

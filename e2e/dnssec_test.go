@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -67,7 +66,7 @@ func TestDnsviz(t *testing.T) {
 	const types = "SOA,NS,DNSKEY,NAPTR,A,AAAA,HTTPS,SRV,TXT"
 	names := []string{"media.example", "join.media.example", "de.join.media.example", "_turn._udp.media.example", "nope.media.example", "edge.media.example"}
 	probe := append([]string{"probe", "-4", "-A", "-x", "media.example+:ns1.media.example=" + d.dns() + ":8053", "-R", types, "-o", dir + "/probe.json"}, names...)
-	if out, err := exec.Command("dnsviz", probe...).CombinedOutput(); err != nil {
+	if out, err := output("dnsviz", probe...); err != nil {
 		t.Fatalf("dnsviz probe: %v\n%s", err, out)
 	}
 	for _, c := range []struct {
@@ -77,7 +76,7 @@ func TestDnsviz(t *testing.T) {
 		if err := os.WriteFile(dir+"/key", []byte("media.example. 3600 IN DNSKEY "+c.key+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b, err := exec.Command("dnsviz", "print", "-r", dir+"/probe.json", "-t", dir+"/key", "-R", types).CombinedOutput()
+		b, err := output("dnsviz", "print", "-r", dir+"/probe.json", "-t", dir+"/key", "-R", types)
 		out := string(b)
 		secure := strings.Count(out, "[.]")
 		unwell := len(regexp.MustCompile(`(?m)\[[^.\]][^\]]*\]|\[\.[^\]]+\]|^\s*[EW]:`).FindAllString(out, -1))

@@ -30,7 +30,7 @@ func TestNodeServesTLSAndLogs(t *testing.T) {
 		t.Errorf("printed %q", out)
 	}
 	ask := func(roots *x509.CertPool) error {
-		c := &dns.Client{Net: "tcp-tls", TLSConfig: &tls.Config{RootCAs: roots, ServerName: "ns1.media.example"}}
+		c := &dns.Client{Net: "tcp-tls", Timeout: patience, TLSConfig: &tls.Config{RootCAs: roots, ServerName: "ns1.media.example"}}
 		m, _, err := c.Exchange(new(dns.Msg).SetQuestion("media.example.", dns.TypeSOA), n+".0.1:8853")
 		if err == nil && len(m.Answer) != 1 {
 			err = fmt.Errorf("got %v", m)

@@ -193,6 +193,13 @@ func runIn(t *testing.T, stdin string, args ...string) (string, int) {
 	return string(out), c.ProcessState.ExitCode()
 }
 
+// output runs another program to its end, and gives what it says.
+func output(name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return exec.CommandContext(ctx, name, args...).CombinedOutput()
+}
+
 // call makes an API request and decodes its answer.
 func call(t *testing.T, method, url, body string, out any) int {
 	t.Helper()
@@ -285,7 +292,7 @@ func dig(t *testing.T, server, name, kind string, more ...string) []string {
 func digFull(t *testing.T, server, name, kind string, more ...string) string {
 	t.Helper()
 	exectest.Need(t, "dig", "bind9-dnsutils")
-	out, err := exec.Command("dig", append([]string{"@" + server, "-p", "8053", "+tries=2", "+time=30", name, kind}, more...)...).CombinedOutput()
+	out, err := output("dig", append([]string{"@" + server, "-p", "8053", "+tries=2", "+time=30", name, kind}, more...)...)
 	if err != nil {
 		t.Fatalf("dig %s: %v\n%s", name, err, out)
 	}

@@ -108,7 +108,7 @@ func internet(t *testing.T) *rootZone {
 	}
 	ip := exectest.Need(t, "ip", "iproute2")
 	for _, args := range up {
-		if out, err := exec.Command(ip, strings.Fields(args)...).CombinedOutput(); err != nil {
+		if out, err := output(ip, strings.Fields(args)...); err != nil {
 			t.Fatalf("ip %s: %v\n%s", args, err, out)
 		}
 	}
@@ -145,11 +145,11 @@ func webOnly(t *testing.T) {
 	t.Helper()
 	ip := exectest.Need(t, "ip", "iproute2")
 	for _, args := range []string{"pref 1 lookup local", "pref 0 ipproto tcp dport 3478 prohibit", "pref 0 ipproto tcp dport 5349 prohibit"} {
-		if out, err := exec.Command(ip, append([]string{"rule", "add"}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
+		if out, err := output(ip, append([]string{"rule", "add"}, strings.Fields(args)...)...); err != nil {
 			t.Fatalf("ip rule add %s: %v\n%s", args, err, out)
 		}
 	}
-	if out, err := exec.Command(ip, "rule", "del", "pref", "0", "lookup", "local").CombinedOutput(); err != nil {
+	if out, err := output(ip, "rule", "del", "pref", "0", "lookup", "local"); err != nil {
 		t.Fatalf("ip rule del: %v\n%s", err, out)
 	}
 }

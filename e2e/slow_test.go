@@ -127,8 +127,7 @@ func slowWorld(t *testing.T) string {
 
 func ip(t *testing.T, args string) {
 	t.Helper()
-	run := exec.Command(exectest.Need(t, "ip", "iproute2"), strings.Fields(args)...)
-	if out, err := run.CombinedOutput(); err != nil {
+	if out, err := output(exectest.Need(t, "ip", "iproute2"), strings.Fields(args)...); err != nil {
 		t.Fatalf("ip %s: %v\n%s", args, err, out)
 	}
 }
@@ -150,7 +149,7 @@ func slowPage(t *testing.T, url string) context.Context {
 	ns := fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid)
 	far := func(args string) {
 		t.Helper()
-		if out, err := exec.Command(nsenter, append([]string{"--net=" + ns, "ip"}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
+		if out, err := output(nsenter, append([]string{"--net=" + ns, "ip"}, strings.Fields(args)...)...); err != nil {
 			t.Fatalf("ip %s over there: %v\n%s", args, err, out)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,7 +22,7 @@ func trust(t *testing.T, ca *pebbletest.CA) {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"-N --empty-password", "-A -t C,, -n pebble -i " + ca.RootFile} {
-		if out, err := exec.Command(certutil, append([]string{"-d", "sql:" + db}, strings.Fields(args)...)...).CombinedOutput(); err != nil {
+		if out, err := output(certutil, append([]string{"-d", "sql:" + db}, strings.Fields(args)...)...); err != nil {
 			t.Fatalf("certutil %s: %v\n%s", args, err, out)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -109,7 +108,7 @@ func TestUnboundValidates(t *testing.T) {
 	via := resolver(t, d.dns(), "media.example. DNSKEY "+strings.Join(key, " "))
 	ask := func(name, rrtype, subnet string) (text string, authentic bool) {
 		t.Helper()
-		out, err := exec.Command("dig", "@"+via, "-p", "8053", "+tries=2", "+time=5", "+dnssec", "+subnet="+subnet, name, rrtype).CombinedOutput()
+		out, err := output("dig", "@"+via, "-p", "8053", "+tries=2", "+time=30", "+dnssec", "+subnet="+subnet, name, rrtype)
 		if err != nil {
 			t.Fatalf("dig: %v\n%s", err, out)
 		}

@@ -44,8 +44,7 @@ func TestLink(t *testing.T) {
 	if got, want := s.state(), (signal.State{Mic: true}); got != want {
 		t.Errorf("state: %+v, want %+v", got, want)
 	}
-	s.refuse("token_expired", "")
-	p.shows("This link has expired.")
+	e.tell(p, s, refusal("token_expired", ""), "This link has expired.")
 	p.focused("message-title")
 }
 
@@ -69,7 +68,7 @@ func TestCall(t *testing.T) {
 	p.shows("Clinician")
 	p.title("In call")
 	p.focused("call-title")
-	webtest.Wait(t, p.ctx, `document.getElementById("say").textContent.includes("The clinician is here.")`)
+	p.says("say", "The clinician is here.")
 	p.judge("call")
 
 	// An edge of tomorrow says things that this page does not know.
@@ -154,7 +153,7 @@ func TestKeyboard(t *testing.T) {
 	p.focused("mic")
 	key(" ")
 	webtest.Wait(t, p.ctx, `document.getElementById("mic").ariaChecked === "false"`)
-	webtest.Wait(t, p.ctx, `document.getElementById("say").textContent === "Microphone off."`)
+	p.says("say", "Microphone off.")
 	key(kb.ArrowRight)
 	key(kb.ArrowRight)
 	key(kb.ArrowRight)
@@ -173,8 +172,7 @@ func TestKeyboard(t *testing.T) {
 	p.focused("leave")
 	p.click("#self-move")
 	webtest.Wait(t, p.ctx, `document.getElementById("self").className === "corner-1"`)
-	s.send(signal.Ended{Type: signal.TypeEnded, Reason: "done"})
-	p.shows("The call has ended.")
+	e.tell(p, s, signal.Ended{Type: signal.TypeEnded, Reason: "done"}, "The call has ended.")
 	p.shows("You can close this page.")
 	p.judge("ended-done")
 }

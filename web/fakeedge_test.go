@@ -200,9 +200,31 @@ func (s *seat) peers(peers ...signal.Peer) {
 	s.send(signal.Peers{Type: signal.TypePeers, Peers: append([]signal.Peer{}, peers...)})
 }
 
-func (s *seat) refuse(code, jurisdiction string, citation ...string) {
-	s.t.Helper()
-	s.send(signal.Refused{Type: signal.TypeRefused, Code: code, Title: code, Jurisdiction: jurisdiction, Citation: citation, ID: "3f2a"})
+func refusal(code, jurisdiction string, citation ...string) signal.Refused {
+	return signal.Refused{Type: signal.TypeRefused, Code: code, Title: code, Jurisdiction: jurisdiction, Citation: citation, ID: "3f2a"}
+}
+
+// tell says the message on the leg and on each newer one, until the page shows the text:
+// a page that had no media for want of a processor has another leg on its way.
+func (e *fakeEdge) tell(p tab, s *seat, message any, text string) {
+	p.t.Helper()
+	s.send(message)
+	shown := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for {
+			select {
+			case newer := <-e.seats:
+				newer.t = s.t
+				newer.send(message)
+			case <-shown:
+				return
+			}
+		}
+	})
+	defer telling.Wait()
+	defer close(shown)
+	p.shows(text)
 }
 
 // wait fails the test unless the channel closes.

@@ -14,28 +14,25 @@ import (
 func TestRefused(t *testing.T) {
 	e := newEdge(t)
 	p := tab{t, webtest.Browser(t)}
-	refuse := func(consult, role, code string) {
+	refuse := func(consult, role, code, text string) {
 		p.open(e.link(consult, role))
 		p.click("#join")
-		e.seat(t).refuse(code, "AE", "Federal Law 2/2019 Art. 13")
+		e.tell(p, e.seat(t), refusal(code, "AE", "Federal Law 2/2019 Art. 13"), text)
 		p.state("refused")
 	}
 	const line = "For support: home_only, Federal Law 2/2019 Art. 13, reference 3f2a."
-	refuse("r1", "patient", "home_only")
-	p.shows("We cannot start this call.")
+	refuse("r1", "patient", "home_only", "We cannot start this call.")
 	p.shows("The rules for United Arab Emirates need a server that is not available now. No sound or video was sent.")
-	webtest.Wait(t, p.ctx, `document.getElementById("alert").textContent.startsWith("We cannot start this call.")`)
+	p.says("alert", "We cannot start this call.")
 	p.focused("message-title")
 	p.hides(line)
 	p.click("summary")
 	p.shows(line)
 	p.judge("refused-place")
 
-	refuse("r2", "clinician", "home_only")
-	p.shows(line)
+	refuse("r2", "clinician", "home_only", line)
 
-	refuse("r3", "patient", "denied_country")
-	p.shows("The rules for this appointment do not let you join from United Arab Emirates.")
+	refuse("r3", "patient", "denied_country", "The rules for this appointment do not let you join from United Arab Emirates.")
 	p.hides("Call ")
 	p.judge("refused-person")
 }
@@ -44,8 +41,7 @@ func TestElsewhere(t *testing.T) {
 	e := newEdge(t)
 	p := tab{t, webtest.Browser(t)}
 	s := p.call(e, "elsewhere")
-	s.send(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
-	p.shows("You are already in this call on another device.")
+	e.tell(p, s, signal.Ended{Type: signal.TypeEnded, Reason: "replaced"}, "You are already in this call on another device.")
 	p.judge("ended-elsewhere")
 	p.click(`[data-do="rejoin"]`)
 	if again := e.seat(t); again.hello.Session != "" {
@@ -114,7 +110,7 @@ func TestReconnecting(t *testing.T) {
 	p.title("Reconnecting")
 	p.judge("lost")
 	p.shows("Still trying.")
-	webtest.Wait(t, p.ctx, `document.getElementById("alert").textContent.startsWith("Still trying.")`)
+	p.says("alert", "Still trying.")
 	p.judge("lost-long")
 	webtest.Eval[any](t, p.ctx, `skip(60000), 0`)
 	p.shows("We could not reconnect you.")

@@ -31,7 +31,28 @@ func (p tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-func (p tab) open(url string) { p.t.Helper(); p.do(chromedp.Navigate(url)) }
+func (p tab) open(url string) {
+	p.t.Helper()
+	webtest.Script(p.t, p.ctx, spoken)
+	p.do(chromedp.Navigate(url))
+}
+
+// spoken keeps what the live regions said: the next message takes the place of one, and
+// a test that looks on a busy machine may come too late.
+const spoken = `if (!globalThis.spoken) {
+  globalThis.spoken = [];
+  addEventListener("DOMContentLoaded", () => {
+    for (const el of document.querySelectorAll("#say, #alert")) {
+      new MutationObserver(() => { if (el.textContent) spoken.push(el.id + ": " + el.textContent); }).observe(el, {childList: true});
+    }
+  });
+}`
+
+// says waits until a live region, say or alert, has said a text that begins so.
+func (p tab) says(region, text string) {
+	p.t.Helper()
+	webtest.Wait(p.t, p.ctx, fmt.Sprintf(`spoken.some((s) => s.startsWith(%q))`, region+": "+text))
+}
 
 func (p tab) click(selector string) {
 	p.t.Helper()

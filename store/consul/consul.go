@@ -25,10 +25,11 @@
 //     are compared, and an answer that goes back is believed of a leader only.
 //   - A blocking query has no deadline of its own and hangs on a stopped agent.
 //   - Writing what is already there does not raise ModifyIndex; PUT does not say
-//     which index it wrote; a CAS that the cluster retried after losing its leader
-//     reports the conflict with itself; and a transaction, which does say, takes
-//     only three quarters of MaxValue. Each write hence carries a random number in
-//     the key's Flags, by which it is found again with the next read.
+//     which index it wrote, and a transaction, which does say, takes only three
+//     quarters of MaxValue; a CAS that the cluster retried after losing its leader
+//     reports the conflict with itself. Small values are hence written by transactions,
+//     and each write carries a random number in the key's Flags, by which one that is
+//     large, or was refused, is found again with the next read.
 //   - A delete does not say at which index it was made, and a read of the absent key
 //     answers the whole table's, which a list of its prefix may not reach for long. A
 //     transaction is made at one index: it first writes the key, which says.
@@ -194,7 +195,7 @@ func (s *Store) get(ctx context.Context, key string) (*api.KVPair, uint64, error
 // CAS implements store.Store. After an error other than ErrConflict the write may
 // have happened.
 func (s *Store) CAS(ctx context.Context, key string, value []byte, rev uint64) (store.Entry, error) {
-	return s.write(ctx, key, value, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
+	return s.write(ctx, &api.KVTxnOp{Verb: api.KVCAS, Key: key, Value: value, Index: rev}, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
 		pair.ModifyIndex = rev
 		ok, _, err := s.client.KV().CAS(pair, q)
 		return ok, err
@@ -203,19 +204,35 @@ func (s *Store) CAS(ctx context.Context, key string, value []byte, rev uint64) (
 
 // Put implements store.Store. After an error the write may have happened.
 func (s *Store) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
-	return s.write(ctx, key, value, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
+	return s.write(ctx, &api.KVTxnOp{Verb: api.KVSet, Key: key, Value: value}, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
 		_, err := s.client.KV().Put(pair, q)
 		return true, err
 	})
 }
 
-func (s *Store) write(ctx context.Context, key string, value []byte, put func(*api.KVPair, *api.WriteOptions) (bool, error)) (store.Entry, error) {
+// maxTxn bounds what is written by a transaction: far below what an agent takes of one,
+// and above all values that are written often.
+const maxTxn = 64 << 10
+
+// write makes the operation by a transaction, which tells the revision, or a large one by
+// put, after which the key is read back.
+func (s *Store) write(ctx context.Context, op *api.KVTxnOp, put func(*api.KVPair, *api.WriteOptions) (bool, error)) (store.Entry, error) {
+	key, value := op.Key, op.Value
 	if err := errors.Join(store.CheckKey(key), store.CheckValue(key, value)); err != nil {
 		return store.Entry{}, err
 	}
-	mark := rand.Uint64() | 1 // 0 would leave Flags alone
-	q := &api.WriteOptions{}
-	ok, err := put(&api.KVPair{Key: key, Value: value, Flags: mark}, q.WithContext(ctx))
+	op.Flags = rand.Uint64() | 1 // the mark; 0 would leave Flags alone
+	var ok bool
+	var refused, err error
+	if len(value) <= maxTxn {
+		var rev uint64
+		if rev, refused, err = s.transact(ctx, op); err == nil && refused == nil {
+			return store.Entry{Key: key, Value: bytes.Clone(value), Rev: rev}, nil
+		}
+	} else {
+		q := &api.WriteOptions{}
+		ok, err = put(&api.KVPair{Key: key, Value: value, Flags: op.Flags}, q.WithContext(ctx))
+	}
 	if err != nil {
 		return store.Entry{}, s.fail(ctx, "write "+key, err)
 	}
@@ -223,8 +240,10 @@ func (s *Store) write(ctx context.Context, key string, value []byte, put func(*a
 	switch {
 	case err != nil:
 		return store.Entry{}, err
-	case now != nil && now.Flags == mark:
+	case now != nil && now.Flags == op.Flags:
 		return entry(now), nil
+	case refused != nil && !outdated(op, now, refused):
+		return store.Entry{}, s.fail(ctx, "write "+key, refused)
 	case !ok:
 		return store.Entry{}, fmt.Errorf("%w: %s", store.ErrConflict, key)
 	case now != nil:
@@ -235,6 +254,41 @@ func (s *Store) write(ctx context.Context, key string, value []byte, put func(*a
 	return store.Entry{Key: key, Value: bytes.Clone(value), Rev: index}, nil
 }
 
+// outdated tells whether an operation was refused for its revision: the key has another, or
+// had, if it came and went since.
+func outdated(op *api.KVTxnOp, now *api.KVPair, refused error) bool {
+	if op.Verb != api.KVCAS {
+		return false
+	}
+	var rev uint64
+	if now != nil {
+		rev = now.ModifyIndex
+	}
+	return rev != op.Index || strings.Contains(refused.Error(), "index is stale")
+}
+
+// transact makes operations at one revision, which it returns, or none of them.
+func (s *Store) transact(ctx context.Context, ops ...*api.KVTxnOp) (rev uint64, refused, err error) {
+	var all api.TxnOps
+	for _, op := range ops {
+		all = append(all, &api.TxnOp{KV: op})
+	}
+	q := &api.QueryOptions{}
+	ok, res, _, err := s.client.Txn().Txn(all, q.WithContext(ctx))
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case !ok && len(res.Errors) > 0:
+		return 0, errors.New(res.Errors[0].What), nil
+	case !ok:
+		return 0, errors.New("transaction refused"), nil
+	}
+	for _, r := range res.Results { // a write's is the newest
+		rev = max(rev, r.KV.ModifyIndex)
+	}
+	return rev, nil, nil
+}
+
 // Delete implements store.Store. Of several at once exactly one succeeds: Consul's
 // own delete-cas calls an absent key a success, a transaction with check-index
 // does not.
@@ -242,38 +296,35 @@ func (s *Store) Delete(ctx context.Context, key string, rev uint64) (uint64, err
 	if err := store.CheckKey(key); err != nil {
 		return 0, err
 	}
-	var failed error // of the last transaction, and at which revision
-	var failedAt uint64
-	for {
-		pair, _, err := s.get(ctx, key)
-		switch {
-		case err != nil:
-			return 0, err
-		case pair == nil:
-			return 0, fmt.Errorf("%w: %s", store.ErrNotFound, key)
-		case rev != 0 && pair.ModifyIndex != rev:
-			return 0, fmt.Errorf("%w: %s", store.ErrConflict, key)
-		case failed != nil && pair.ModifyIndex == failedAt:
-			return 0, s.fail(ctx, "delete "+key, failed) // not for its revision
+	// Who knows the revision need not ask for it.
+	index, first := rev, rev != 0
+	var refused error // the last transaction, by which nothing was deleted
+	for ; ; first = false {
+		if !first {
+			pair, _, err := s.get(ctx, key)
+			switch {
+			case err != nil:
+				return 0, err
+			case pair == nil:
+				return 0, fmt.Errorf("%w: %s", store.ErrNotFound, key)
+			case rev != 0 && pair.ModifyIndex != rev:
+				return 0, fmt.Errorf("%w: %s", store.ErrConflict, key)
+			case refused != nil && pair.ModifyIndex == index:
+				return 0, s.fail(ctx, "delete "+key, refused) // not for its revision
+			}
+			index = pair.ModifyIndex
 		}
-		q := &api.QueryOptions{}
-		ok, res, _, err := s.client.Txn().Txn(api.TxnOps{
-			{KV: &api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: pair.ModifyIndex}},
-			{KV: &api.KVTxnOp{Verb: api.KVSet, Key: key, Flags: pair.Flags + 1}}, // else it might change nothing
-			{KV: &api.KVTxnOp{Verb: api.KVDelete, Key: key}},
-		}, q.WithContext(ctx))
+		var at uint64
+		var err error
+		at, refused, err = s.transact(ctx,
+			&api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: index},
+			&api.KVTxnOp{Verb: api.KVSet, Key: key, Flags: rand.Uint64() | 1}, // else it might change nothing
+			&api.KVTxnOp{Verb: api.KVDelete, Key: key})
 		switch {
 		case err != nil:
 			return 0, s.fail(ctx, "delete "+key, err)
-		case ok:
-			for _, r := range res.Results { // the write's is the newest
-				rev = max(rev, r.KV.ModifyIndex)
-			}
-			return rev, nil
-		}
-		failed, failedAt = errors.New("transaction refused"), pair.ModifyIndex
-		if len(res.Errors) > 0 {
-			failed = errors.New(res.Errors[0].What)
+		case refused == nil:
+			return at, nil
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+
 	"bailiwick/store"
 	"bailiwick/store/consultest"
 	"bailiwick/store/storetest"
@@ -305,5 +307,21 @@ func TestUnreachable(t *testing.T) {
 	}
 	if _, err := New("", ""); err == nil {
 		t.Error("New without an address: got no error")
+	}
+}
+
+// The mark of a write is found as it was given, by a transaction too, whose numbers are JSON.
+func TestTransactionKeepsTheMark(t *testing.T) {
+	s, err := New(consultest.Start(t).Addr(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mark = 1<<64 - 1
+	rev, refused, err := s.transact(t.Context(), &api.KVTxnOp{Verb: api.KVSet, Key: "a", Value: []byte("1"), Flags: mark})
+	if err != nil || refused != nil {
+		t.Fatal(err, refused)
+	}
+	if pair, _, err := s.get(t.Context(), "a"); err != nil || pair == nil || pair.Flags != mark || pair.ModifyIndex != rev {
+		t.Errorf("got %+v, %v, want flags %d at revision %d", pair, err, uint64(mark), rev)
 	}
 }

@@ -298,8 +298,10 @@ func TestWatchesTakeTurns(t *testing.T) {
 }
 
 // What a write learns from reading back what it wrote.
+// What the write of a large value learns from reading back what it wrote.
 func TestWriteReadBack(t *testing.T) {
 	const theirs = 5
+	value := strings.Repeat("1", maxTxn+1)
 	for _, c := range []struct {
 		name    string
 		put     bool // Consul's answer to the PUT
@@ -328,17 +330,83 @@ func TestWriteReadBack(t *testing.T) {
 			case !c.ours:
 				flags = theirs
 			}
-			return respond(http.StatusOK, c.index, true, api.KVPairs{{Key: "a", Value: []byte("1"), ModifyIndex: c.index, Flags: flags}}), nil
+			return respond(http.StatusOK, c.index, true, api.KVPairs{{Key: "a", Value: []byte(value), ModifyIndex: c.index, Flags: flags}}), nil
 		}).store(t)
-		e, err := s.CAS(t.Context(), "a", []byte("1"), 3)
+		e, err := s.CAS(t.Context(), "a", []byte(value), 3)
 		if c.rev == 0 {
 			if !errors.Is(err, store.ErrConflict) {
-				t.Errorf("%s: got %+v, %v, want %v", c.name, e, err, store.ErrConflict)
+				t.Errorf("%s: got revision %d, %v, want %v", c.name, e.Rev, err, store.ErrConflict)
 			}
 			continue
 		}
-		if err != nil || e.Rev != c.rev || string(e.Value) != "1" {
-			t.Errorf("%s: got %+v, %v, want revision %d", c.name, e, err, c.rev)
+		if err != nil || e.Rev != c.rev || string(e.Value) != value {
+			t.Errorf("%s: got revision %d, %v, want %d", c.name, e.Rev, err, c.rev)
+		}
+	}
+}
+
+// A small value is written by one request; only one that was refused is read.
+func TestWriteByTransaction(t *testing.T) {
+	const stale, denied = `failed to set key "a", index is stale`, "Permission denied"
+	for _, c := range []struct {
+		name    string
+		rev     uint64 // of the CAS
+		refused string // by the transaction; empty: made at 20
+		present uint64 // the key's revision when it is read; 0: absent
+		ours    bool   // and by whom it was written
+		want    string
+	}{
+		{"written", 3, "", 0, false, "20"},
+		{"created", 0, "", 0, false, "20"},
+		{"refused", 3, stale, 21, false, "conflict"},
+		{"refused and deleted", 3, stale, 0, false, "conflict"},
+		{"creation refused", 0, stale, 21, false, "conflict"},
+		{"creation refused, and then deleted", 0, stale, 0, false, "conflict"},
+		{"refused to the cluster's own retry", 3, stale, 20, true, "20"},
+		{"forbidden", 3, denied, 3, false, denied},
+		{"creation forbidden", 0, denied, 0, false, denied},
+	} {
+		var flags uint64
+		requests := 0
+		s := scripted(func(r *http.Request) (*http.Response, error) {
+			requests++
+			if r.URL.Path == "/v1/txn" {
+				var ops []struct{ KV api.KVTxnOp }
+				if err := json.NewDecoder(r.Body).Decode(&ops); err != nil || len(ops) != 1 || ops[0].KV.Verb != api.KVCAS || ops[0].KV.Index != c.rev || string(ops[0].KV.Value) != "1" {
+					t.Errorf("%s: asked %+v, %v", c.name, ops, err)
+				}
+				flags = ops[0].KV.Flags
+				if c.refused != "" {
+					return respond(http.StatusConflict, 0, true, api.TxnResponse{Errors: api.TxnErrors{{What: c.refused}}}), nil
+				}
+				return respond(http.StatusOK, 0, true, api.TxnResponse{Results: api.TxnResults{{KV: &api.KVPair{Key: "a", ModifyIndex: 20}}}}), nil
+			}
+			if mode(r) != "consistent" {
+				t.Errorf("%s: read in mode %q, want consistent", c.name, mode(r))
+			}
+			if c.present == 0 {
+				return respond(http.StatusNotFound, 22, true, nil), nil
+			}
+			if !c.ours {
+				flags++
+			}
+			return respond(http.StatusOK, c.present, true, api.KVPairs{{Key: "a", Value: []byte("1"), ModifyIndex: c.present, Flags: flags}}), nil
+		}).store(t)
+		e, err := s.CAS(t.Context(), "a", []byte("1"), c.rev)
+		got := fmt.Sprint(e.Rev)
+		switch {
+		case errors.Is(err, store.ErrConflict):
+			got = "conflict"
+		case err != nil && strings.Contains(err.Error(), c.refused):
+			got = c.refused
+		case err != nil:
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+		if wanted := map[bool]int{true: 1, false: 2}[c.refused == ""]; requests != wanted {
+			t.Errorf("%s: %d requests, want %d", c.name, requests, wanted)
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 const (
 	// life bounds one browser, so that a page that never gets somewhere fails its
 	// test and not the whole run.
-	life = 10 * time.Minute
+	life = 15 * time.Minute
 	// patience bounds one Wait.
 	patience = exectest.Patience
 )
