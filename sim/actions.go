@@ -337,7 +337,8 @@ func (tb *tab) park(e *node, d time.Duration) {
 			token = a.Token
 		}
 	}
-	if c := tb.currentWire(); token == "" || c == nil || c.e == e || !e.alive || !tb.p.sigPath(e) {
+	there := slices.ContainsFunc(tb.wires, func(w *wire) bool { return w.e == e })
+	if token == "" || tb.currentWire() == nil || there || !e.alive || !tb.p.sigPath(e) {
 		return
 	}
 	ghost := &tab{p: tb.p, name: tb.name + "-parked", page: newPage(), timers: map[string]uint64{}}

@@ -19,8 +19,9 @@ import (
 const (
 	// meetWithin: both halves of a consult meet again, from when they can.
 	meetWithin = 90 * time.Second
-	// endWithin: an end that is on record is over on every edge that hears the store.
-	endWithin = 20 * time.Second
+	// endWithin: an end that is on record is over on every edge that hears the store; where
+	// an edge has terms that are not on record yet, it asks once a minute.
+	endWithin, endLate = 20 * time.Second, 85 * time.Second
 	// knowWithin: a node decides by a map that was published or a mode that was written.
 	knowWithin = 15 * time.Second
 	// answerWithin: a hello is answered.
@@ -120,31 +121,22 @@ func (rm *room) law() {
 }
 
 // wrote: no write takes a record's epoch back, nor its end.
-func (k *check) wrote(s *Sim, key string, old, value []byte) {
-	if !strings.HasPrefix(key, consult.KeyPrefix) {
-		return
-	}
-	now, err := consult.ParsePlacement(value)
-	if err != nil {
-		s.fail("record", "%s: %v", key, err)
-		return
-	}
-	t := s.talk(now.Consult)
+func (k *check) wrote(s *Sim, was, is *consult.Placement) {
+	t := s.talk(is.Consult)
 	if t != nil {
 		t.sees.recorded = true
 	}
-	if now.Ended && t != nil && t.sees.written == 0 {
+	if is.Ended && t != nil && t.sees.written == 0 {
 		t.sees.written = s.now
 	}
-	if old == nil {
+	if was == nil {
 		return
 	}
-	was, _ := consult.ParsePlacement(old)
-	if now.Epoch < was.Epoch || now.Epoch == was.Epoch && now.Edge != was.Edge && now.Edge > was.Edge {
-		s.fail("epoch", "the record of %s goes from %s at %d to %s at %d", now.Consult, was.Edge, was.Epoch, now.Edge, now.Epoch)
+	if is.Epoch < was.Epoch || is.Epoch == was.Epoch && is.Edge > was.Edge {
+		s.fail("epoch", "the record of %s goes from %s at %d to %s at %d", is.Consult, was.Edge, was.Epoch, is.Edge, is.Epoch)
 	}
-	if was.Ended && !now.Ended {
-		s.fail("ended", "the record of %s says no longer that it ended", now.Consult)
+	if was.Ended && !is.Ended {
+		s.fail("ended", "the record of %s says no longer that it ended", is.Consult)
 	}
 }
 
@@ -212,11 +204,13 @@ func (k *check) stepped(rm *room, ev failover.Event, was consult.Terms, actions 
 		return
 	}
 	for _, c := range rm.conns {
-		if c.session == nil || !c.wire.open || rm.machine.Holds(c.seat) {
+		if c.session == nil || !c.wire.open || c.later || rm.machine.Holds(c.seat) {
 			continue
 		}
-		if !slices.ContainsFunc(rm.conns, func(x *conn) bool { return x.seat > c.seat && x.token.Participant == c.token.Participant }) &&
-			!slices.ContainsFunc(actions, func(a failover.Action) bool { x, is := a.(failover.Close); return is && x.Seat == c.seat }) {
+		if !slices.ContainsFunc(actions, func(a failover.Action) bool {
+			x, is := a.(failover.Admit)
+			return is && rm.conn(x.Seat).token.Participant == c.token.Participant
+		}) && !slices.ContainsFunc(actions, func(a failover.Action) bool { x, is := a.(failover.Close); return is && x.Seat == c.seat }) {
 			s.fail("orphan", "%s forgets the seat of %s in %s", rm.e.id, c.token.Participant, rm.id)
 		}
 	}
@@ -235,7 +229,7 @@ func (e *edge) own() (why string) {
 		return "is not in the map"
 	case w.Regions[i].Mode != steer.Serving:
 		return "is " + w.Regions[i].Mode.String()
-	case e.n.stopping:
+	case e.leaving:
 		return "stops"
 	case self != nil && self.Mode != steer.Serving:
 		return "is in maintenance"
@@ -564,13 +558,13 @@ func (s *Sim) look() {
 		if !t.sees.recorded && (t.by.inc != t.byInc || !t.by.alive) {
 			t.sees.lost = true // its maker died before the store was back
 		}
-		s.lookEnded(t)
+		all = s.lookEnded(t) && all
 		all = s.lookWhole(t) && all
 	}
 	if s.healed {
 		if all = all && s.agree(); !all {
 			s.sees.well = 0
-		} else if s.sees.well++; s.sees.well > 5 && s.now-s.healAt > 30*time.Second {
+		} else if s.sees.well++; s.sees.well > 5 && s.now-s.healAt > 20*time.Second {
 			s.sees.over = true
 		}
 		if s.now-s.healAt > healWithin {
@@ -607,26 +601,40 @@ func (s *Sim) lookAt(rm *room) {
 }
 
 // lookEnded: what has ended is over on every edge that could hear so.
-func (s *Sim) lookEnded(t *talk) {
+func (s *Sim) lookEnded(t *talk) (over bool) {
+	over = true
 	c := &t.sees
 	if !c.ended || c.lost {
-		return
+		return true
 	}
 	since := c.written
 	if since == 0 { // the node that knows must still be there to write it
+		if c.by.inc != c.byInc {
+			return true
+		}
 		if c.by.alive && c.by.inc == c.byInc && c.by.hears(endWithin) && s.now-c.endAt > endWithin {
 			s.fail("ended", "%s has ended for %s, and its record does not say so", t.id, s.now-c.endAt)
 		}
-		return
+		return false
 	}
 	if c.by.inc != c.byInc || !c.by.alive || !c.by.hears(endWithin) {
-		return // it may owe the notices
+		return true // it may owe the notices
 	}
 	for _, e := range s.edges {
-		if rm := e.edge.find(t.id); e.alive && rm != nil && e.hears(endWithin) && s.now-since > endWithin {
+		rm := e.edge.find(t.id)
+		if rm == nil || !e.alive {
+			continue
+		}
+		over = false
+		within := endWithin
+		if p := s.store.record(t.id); p == nil || p.Epoch != rm.machine.Terms().Epoch || p.Edge != rm.machine.Terms().Edge {
+			within = endLate
+		}
+		if e.hears(within) && s.now-since > within {
 			s.fail("ended", "%s ended %s ago, and %s still has its room", t.id, s.now-since, e.id)
 		}
 	}
+	return over
 }
 
 // persons who want to be in the call now.
@@ -840,12 +848,11 @@ func (s *Sim) differ(t *talk) string {
 		}
 		terms = &is
 	}
-	v, found := s.store.read(t.id.Key())
-	if !found || terms == nil || len(t.wanting()) == 0 {
+	p := s.store.record(t.id)
+	if p == nil || terms == nil || len(t.wanting()) == 0 {
 		return "" // whoever made it died before it was written
 	}
-	p, err := consult.ParsePlacement(v)
-	if err != nil || p.Ended || p.Epoch != terms.Epoch || p.Edge != terms.Edge {
+	if p.Ended || p.Epoch != terms.Epoch || p.Edge != terms.Edge {
 		return fmt.Sprintf("the record of %s says %s at %d, ended %t; %s", t.id, p.Edge, p.Epoch, p.Ended, t.where())
 	}
 	return ""

@@ -33,6 +33,7 @@ type edge struct {
 	clears  bool
 	placed  time.Duration // when the next placement may be written
 	media   []*mediaRoom
+	leaving bool   // it stops, and its rooms know
 	emptied func() // a stopping edge has no room left
 }
 
@@ -60,6 +61,7 @@ type conn struct {
 	session  *session
 	answered bool
 	moved    bool // it was told to join elsewhere
+	later    bool // the participant has a newer seat
 	done     bool // nothing comes from it any more
 	since    time.Duration
 	told     time.Duration // when; 0: it was not
@@ -73,7 +75,7 @@ func newEdge(n *node, reg region.ID) *edge {
 }
 
 func (e *edge) start() {
-	e.rooms, e.active, e.told, e.seen, e.due, e.marked, e.clears, e.placed, e.media, e.emptied = nil, 0, map[consult.ID]time.Time{}, map[string]uint64{}, nil, false, false, 0, nil, nil
+	e.rooms, e.active, e.told, e.seen, e.due, e.marked, e.clears, e.placed, e.media, e.leaving, e.emptied = nil, 0, map[consult.ID]time.Time{}, map[string]uint64{}, nil, false, false, 0, nil, false, nil
 	e.router = router.New(router.Config{World: func() *steer.World { return e.n.cur }, Stores: store.Set{"": e.n.client}, Node: e.n.id, Self: e.id,
 		Hosted: e.hosted, Hear: e.hear, Log: quiet})
 	e.n.in(e.n.r.between(0, time.Second), e.pay)
@@ -223,7 +225,7 @@ func (e *edge) open(id consult.ID) *room {
 	rm := &room{e: e, id: id, t: e.n.s.talk(id), machine: failover.New(e.id, e.region)}
 	rm.sees.been = map[consult.ParticipantID]bool{}
 	e.rooms = append(e.rooms, rm)
-	if e.n.stopping {
+	if e.leaving {
 		rm.step(failover.Stopping{})
 	}
 	return rm
@@ -375,6 +377,9 @@ func (rm *room) do(a failover.Action) {
 	case failover.Admit:
 		c := rm.conn(a.Seat)
 		c.answered = true
+		for _, x := range rm.conns {
+			x.later = x.later || x != c && x.token.Participant == c.token.Participant
+		}
 		c.session = e.seatMedia(rm.id, c, a.Parked)
 		s.note("admit", e.n.id, string(rm.id), uint64(a.Seat))
 		c.wire.welcome(rm, &a.Terms)
@@ -516,6 +521,7 @@ func (rm *room) read() {
 
 // leave empties a stopping edge.
 func (e *edge) leave(then func()) {
+	e.leaving = true
 	exit := func() {
 		if e.n.alive {
 			e.n.kill(false)

@@ -13,8 +13,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
+	"bailiwick/consult"
 	"bailiwick/region"
 )
 
@@ -176,7 +178,7 @@ func Run(script *Script, trace io.Writer) *Sim {
 	for i := range script.Actions {
 		a := &script.Actions[i]
 		s.after(a.At, func() {
-			s.note("action", a.Verb, fmt.Sprint(a.Args), 0)
+			s.note("action", a.Verb, strings.Join(a.Args, " "), 0)
 			s.act(a)
 		})
 	}
@@ -195,7 +197,7 @@ func Run(script *Script, trace io.Writer) *Sim {
 func (s *Sim) build() {
 	s.laws.open(s)
 	s.sees.seats = 1
-	s.store = &storage{s: s, r: newRand(s.Script.Seed, "store"), rev: 10, index: 10}
+	s.store = &storage{s: s, r: newRand(s.Script.Seed, "store"), rev: 10, index: 10, placed: map[uint64]*consult.Placement{}}
 	s.store.remember()
 	for _, id := range topologies[s.Script.Topology] {
 		n := &node{s: s, id: id, slot: len(s.nodes), r: newRand(s.Script.Seed, id)}

@@ -59,7 +59,7 @@ func TestSimulation(t *testing.T) {
 	)
 	next.Store(first)
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // runs are short-lived
-	began := time.Now()
+	began, used := time.Now(), cpu()
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for time.Since(began) < span {
@@ -87,6 +87,7 @@ func TestSimulation(t *testing.T) {
 	}
 	workers.Wait()
 	took := time.Since(began)
+	fmt.Printf("sim: %.1f ms of processor time a schedule\n", (cpu()-used)*1000/float64(max(done, 1)))
 	fmt.Printf("sim: %d schedules of %d actions in %.1f s, %.1f a second; %.0f events a second; %s of virtual time; seeds %d to %d; %d failed\n",
 		done, length, took.Seconds(), float64(done)/took.Seconds(), float64(steps.Load())/took.Seconds(), time.Duration(virtual.Load()).Round(time.Minute), first, next.Load()-1, len(failed))
 	slices.SortFunc(worst, func(a, b slow) int { return cmp.Compare(b.took, a.took) })

@@ -24,9 +24,10 @@ type storage struct {
 	index     uint64 // of the last write that is in: a restore takes it back
 	instances []*instance
 	history   []past
-	away      int           // refuses connections
-	hangs     int           // takes them, and answers nothing
-	modeAt    time.Duration // when a mode was last written
+	placed    map[uint64]*consult.Placement // the records by their revisions, read once
+	away      int                           // refuses connections
+	hangs     int                           // takes them, and answers nothing
+	modeAt    time.Duration                 // when a mode was last written
 }
 
 type instance struct {
@@ -56,6 +57,14 @@ func (st *storage) read(key string) (value []byte, found bool) {
 	return st.entries[i].Value, true
 }
 
+// record is a consult's; nil where there is none.
+func (st *storage) record(id consult.ID) *consult.Placement {
+	if i, found := st.find(id.Key()); found {
+		return st.placed[st.entries[i].Rev]
+	}
+	return nil
+}
+
 func (st *storage) under(prefix string) []store.Entry {
 	from, _ := st.find(prefix)
 	to := from
@@ -70,10 +79,18 @@ func (st *storage) put(key string, value []byte) store.Entry {
 	st.index = st.rev
 	e := store.Entry{Key: key, Value: value, Rev: st.rev}
 	i, found := st.find(key)
-	if found {
-		st.s.sees.wrote(st.s, key, st.entries[i].Value, value)
-	} else {
-		st.s.sees.wrote(st.s, key, nil, value)
+	if strings.HasPrefix(key, consult.KeyPrefix) {
+		p, err := consult.ParsePlacement(value)
+		if err != nil {
+			st.s.fail("record", "%s: %v", key, err)
+			return e
+		}
+		st.placed[st.rev] = &p
+		var old *consult.Placement
+		if found {
+			old = st.placed[st.entries[i].Rev]
+		}
+		st.s.sees.wrote(st.s, old, &p)
 	}
 	next := make([]store.Entry, 0, len(st.entries)+1)
 	next = append(append(next, st.entries[:i]...), e)

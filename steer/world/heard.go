@@ -107,7 +107,7 @@ func (h *Heard) Observe(now time.Time, probes ...health.Observation) Change {
 }
 
 func (h *Heard) due(now time.Time) Change {
-	if h.world.Due(h.reducer.Snapshot(now), now) {
+	if h.world.Due(h.reducer.States(now), now) {
 		return News
 	}
 	return Same
@@ -246,9 +246,14 @@ func (h *Heard) lay() {
 func (h *Heard) Instances(datacenter string, list []store.Instance, now time.Time) Change {
 	t := h.stores[datacenter]
 	first := t.first(Service)
+	last, edges := t.Instances, t.edges
 	t.Instances, t.edges = list, make(map[region.EdgeID]steer.Registered, len(list))
-	for _, in := range list {
-		r, err := Registered(datacenter, in)
+	for i, in := range list {
+		r, read := edges[region.EdgeID(in.ID)]
+		var err error
+		if !read || i >= len(last) || !store.EqualInstances(last[i:i+1], list[i:i+1]) { // most say what they said
+			r, err = Registered(datacenter, in)
+		}
 		if err != nil {
 			h.log.Error("registration not readable", "err", err)
 			continue

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package sim
+
+func cpu() float64 { return 0 }
