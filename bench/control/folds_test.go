@@ -22,7 +22,6 @@ const (
 	manyEdges = 100
 	mostFolds = 4.0 // a second
 	foldsFor  = 30 * time.Second
-	admits    = 2000
 	tellers   = 8 // as many as the store has connections
 	// leastTold updates a second are those of a hundred edges whose load differs at each
 	// renewal, 5 s apart. More are tried; a busy machine may not bear them.
