@@ -62,6 +62,9 @@ type Placement struct {
 	Created      time.Time     `json:"created"`
 	Expires      time.Time     `json:"expires"`
 	Ended        bool          `json:"ended,omitempty"`
+	// Left are edges that it was at, where somebody may still be who cannot get away: they
+	// hear what becomes of it.
+	Left []region.EdgeID `json:"left,omitempty"`
 
 	unknown map[string]json.RawMessage
 }
@@ -150,6 +153,24 @@ func (p *Placement) Place(d *steer.Decision) {
 	r, _ := d.Best()
 	p.Region = r.ID
 	p.Terms.Place(d)
+}
+
+// Concerned are the edges that may have somebody of the consult.
+func (p *Placement) Concerned() []region.EdgeID {
+	return slices.Concat([]region.EdgeID{p.Edge}, p.Standby, p.Left)
+}
+
+// maxLeft edges are remembered, the last ones.
+const maxLeft = 8
+
+// Move puts newer terms of the same consult in force.
+func (p *Placement) Move(t *Terms, to region.ID) {
+	for _, e := range append([]region.EdgeID{p.Edge}, p.Standby...) {
+		p.Left = append(slices.DeleteFunc(p.Left, func(l region.EdgeID) bool { return l == e }), e)
+	}
+	p.Left = slices.DeleteFunc(p.Left, t.Names)
+	p.Left = p.Left[max(0, len(p.Left)-maxLeft):]
+	p.Edge, p.Standby, p.Epoch, p.Region = t.Edge, t.Standby, t.Epoch, to
 }
 
 // Copy shares nothing that End changes.

@@ -190,6 +190,7 @@ func (k *check) stepped(rm *room, ev failover.Event, was consult.Terms, actions 
 			rm.refuses(a, ev)
 		case failover.Place:
 			rm.places(a, was, ev)
+			was = a.Terms
 		case failover.Close:
 			rm.closes(a)
 		case failover.End:
@@ -341,10 +342,21 @@ func (rm *room) places(a failover.Place, was consult.Terms, ev failover.Event) {
 		return
 	}
 	is := a.Terms
-	if j, joins := ev.(failover.Joined); joins && j.Token.Epoch > was.Epoch {
-		was = j.Token.Terms
+	switch ev := ev.(type) { // what was in force when it was decided
+	case failover.Joined:
+		if ev.Token.Supersedes(&was) {
+			was = ev.Token.Terms
+		}
+	case failover.Heard:
+		if ev.Terms.Supersedes(&was) {
+			was = ev.Terms
+		}
+	case failover.Wrote:
+		if ev.Terms.Supersedes(&was) {
+			was = ev.Terms
+		}
 	}
-	if is.Epoch != was.Epoch+1 && rm.machine.Terms().Epoch+1 != is.Epoch && rm.machine.Terms().Epoch != is.Epoch {
+	if is.Epoch != was.Epoch+1 {
 		s.fail("place", "%s places %s at epoch %d after %d", e.id, rm.id, is.Epoch, was.Epoch)
 	}
 	if !slices.ContainsFunc(rm.conns, func(c *conn) bool { return !c.wire.park && !c.done }) {
@@ -363,7 +375,7 @@ func (rm *room) places(a failover.Place, was consult.Terms, ev failover.Event) {
 	} else if why := e.own(); why != "" || rm.sees.unlawful > 0 {
 		s.fail("mode", "%s claims %s, and %s, unlawful %t", e.id, rm.id, why, rm.sees.unlawful > 0)
 	}
-	if was.Edge == e.id || was.Epoch == 0 || rm.machine.Terms().Edge == e.id && is.Edge != e.id {
+	if was.Edge == e.id {
 		return // the owner
 	}
 	switch a.Reason {

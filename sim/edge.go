@@ -424,6 +424,9 @@ func (rm *room) move(a failover.Move) {
 	e, c := rm.e, rm.conn(a.Seat)
 	_, to := e.n.cur.Edge(a.Token.Edge)
 	e.n.s.note("move", e.n.id, string(rm.id)+" "+string(a.Token.Edge)+" "+a.Reason, a.Token.Epoch)
+	if c.told = 0; a.Token.Edge != e.id {
+		c.told = e.n.s.now
+	}
 	if to == nil {
 		if c.session == nil {
 			rm.conns = slices.DeleteFunc(rm.conns, func(x *conn) bool { return x == c })
@@ -439,10 +442,7 @@ func (rm *room) move(a failover.Move) {
 		c.wire.sendMove(&a, t, true)
 		return
 	}
-	c.moved, c.told = a.Token.Edge != e.id, 0
-	if c.moved {
-		c.told = e.n.s.now
-	}
+	c.moved = a.Token.Edge != e.id
 	c.wire.sendMove(&a, t, false)
 }
 

@@ -180,9 +180,8 @@ func (r *Records) owes(id consult.ID) bool {
 }
 
 // Place writes terms into the record by compare-and-swap, unless it has newer ones, and
-// tells the edges of notify, and those that the record named until then: they may be others,
-// where terms between the two were never written. p is the record as it stands, where it is
-// known.
+// tells the edges of notify and those that the record knows: where terms between the two
+// were never written, they are others. p is the record as it stands, where it is known.
 func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.EdgeID) (out failover.Outcome, p *consult.Placement) {
 	st := r.reach(t.Consult)
 	if st == nil {
@@ -199,15 +198,11 @@ func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.Ed
 		case held.Ended || held.Supersedes(&t):
 			return failover.Beaten, &held
 		case t.Supersedes(&held.Terms):
-			for _, e := range append([]region.EdgeID{held.Edge}, held.Standby...) {
-				if e != r.self && !slices.Contains(notify, e) {
-					notify = append(slices.Clip(notify), e)
-				}
-			}
-			held.Edge, held.Standby, held.Epoch = t.Edge, t.Standby, t.Epoch
+			to := held.Region
 			if reg, _ := r.world().Edge(t.Edge); reg != nil {
-				held.Region = reg.ID
+				to = reg.ID
 			}
+			held.Move(&t, to)
 			_, err = save(bounded, st, &held, rev)
 			if errors.Is(err, store.ErrConflict) {
 				continue
@@ -216,7 +211,9 @@ func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.Ed
 				return failover.Unwritten, nil
 			}
 		}
-		r.tell(bounded, st, held.Notice(), notify)
+		concerned := append(slices.Clip(notify), held.Concerned()...)
+		slices.Sort(concerned)
+		r.tell(bounded, st, held.Notice(), slices.DeleteFunc(slices.Compact(concerned), func(e region.EdgeID) bool { return e == r.self }))
 		return failover.Written, &held
 	}
 }
@@ -279,7 +276,7 @@ func (r *Records) end(ctx context.Context, st store.Store, id consult.ID, now ti
 			}
 		}
 		r.remember(&p)
-		r.tell(ctx, st, p.Notice(), append([]region.EdgeID{p.Edge}, p.Standby...))
+		r.tell(ctx, st, p.Notice(), p.Concerned())
 		return &p, nil
 	}
 }

@@ -197,6 +197,20 @@ func TestPlaceTellsWhoIsConcerned(t *testing.T) {
 	if n, err := consult.ParseNotice(e.Value); err != nil || n.Epoch != 4 || n.Edge != "us-iad-1" {
 		t.Errorf("the edge that the record named is told %+v, %v", n, err)
 	}
+
+	// Somebody may still be where it was first, and cannot get away: the end is told there.
+	if _, _, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, edge := range []region.EdgeID{"de-ber-1", "de-fra-1", "us-iad-1"} {
+		e, err := st.Get(t.Context(), consult.NoticeKey(edge, p.Consult))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := consult.ParseNotice(e.Value); err != nil || !n.Ended {
+			t.Errorf("%s is told %+v of the end, %v", edge, n, err)
+		}
+	}
 }
 
 func TestPlaceOfWhatHasEnded(t *testing.T) {
