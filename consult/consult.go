@@ -6,6 +6,7 @@
 package consult
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -93,6 +94,12 @@ type plain Placement
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *Placement) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if p.unknown = nil; d.Decode((*plain)(p)) == nil {
+		return nil // the common case: data is one value, and holds nothing unknown
+	}
+	*p = Placement{}
 	if err := json.Unmarshal(data, (*plain)(p)); err != nil {
 		return err
 	}

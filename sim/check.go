@@ -576,7 +576,7 @@ func (s *Sim) look() {
 	if s.healed {
 		if all = all && s.agree(); !all {
 			s.sees.well = 0
-		} else if s.sees.well++; s.sees.well > 5 && s.now-s.healAt > 20*time.Second {
+		} else if s.sees.well++; s.sees.well > 5 && s.now-s.healAt > 12*time.Second {
 			s.sees.over = true
 		}
 		if s.now-s.healAt > healWithin {

@@ -107,7 +107,7 @@ func (n *node) start() {
 	n.s.lastCut = n.s.now
 	n.s.note("start", n.id, "", uint64(n.inc))
 	n.m = n.s.laws.m
-	n.heard = world.NewHeard(n.m, residency.Shipped(), health.Production(), router.ParseKey, quiet, "")
+	n.heard = world.NewHeard(n.m, residency.Shipped(), health.Production(), n.s.key, quiet, "")
 	n.cur, n.soon, n.said, n.failing = nil, time.Time{}, nil, false
 	if n.saved != nil {
 		n.heard.Restore(*n.saved, n.time())
@@ -131,6 +131,18 @@ func (n *node) start() {
 		n.in(n.r.between(10*time.Millisecond, 100*time.Millisecond), func() { n.lease(true) })
 		n.in(n.r.between(10*time.Millisecond, 100*time.Millisecond), n.publish)
 	}
+}
+
+// key is router.ParseKey, asked once of each value: every node reads every key.
+func (s *Sim) key(value []byte) (steer.JoinKey, error) {
+	if k, known := s.keys[string(value)]; known {
+		return k, nil
+	}
+	k, err := router.ParseKey(value)
+	if err == nil {
+		s.keys[string(value)] = k
+	}
+	return k, err
 }
 
 // publish puts the join key into the store.

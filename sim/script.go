@@ -114,9 +114,12 @@ func Generate(seed uint64, n int) *Script {
 		sc.Admits = 2 + r.n(3)
 	}
 	edges := topologies[sc.Topology]
-	length := r.between(70*time.Second, 180*time.Second)
+	length := r.between(60*time.Second, 150*time.Second)
 	faults := n * []int{4, 8, 15, 30}[r.n(4)] / 100
 	put := func(at time.Duration, verb string, args ...string) {
+		if at > length { // a consult of the last seconds has little life left
+			return
+		}
 		sc.Actions = append(sc.Actions, Action{at.Round(time.Millisecond), verb, args})
 	}
 	edge := func() string { return edges[r.n(len(edges))] }

@@ -18,6 +18,7 @@ import (
 
 	"bailiwick/consult"
 	"bailiwick/region"
+	"bailiwick/steer"
 )
 
 // epoch is when every run begins.
@@ -45,7 +46,8 @@ type Sim struct {
 	cuts    [][]int // of nodes and, last, the store: cuts[from][to] > 0
 	talks   []*talk
 	tickets []ticket
-	jobs    []*job // placements on their way to the store
+	keys    map[string]steer.JoinKey // join keys, parsed
+	jobs    []*job                   // placements on their way to the store
 	nested  bool
 	undo    []*undo
 	healed  bool
@@ -173,7 +175,7 @@ func (u *undo) run() {
 
 // Run plays a script to its end. Trace may be nil.
 func Run(script *Script, trace io.Writer) *Sim {
-	s := &Sim{Script: script, Trace: trace, Hash: 0xcbf29ce484222325}
+	s := &Sim{Script: script, Trace: trace, Hash: 0xcbf29ce484222325, keys: map[string]steer.JoinKey{}}
 	s.build()
 	for i := range script.Actions {
 		a := &script.Actions[i]

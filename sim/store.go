@@ -221,7 +221,7 @@ func (st *storage) restore(then time.Duration) {
 	}
 	p := st.history[i]
 	st.s.sees.restored(st.s, st.entries, p.entries)
-	st.entries, st.index = p.entries, p.index
+	st.entries, st.index, st.modeAt = p.entries, p.index, st.s.now
 	maint := map[string]int{}
 	for _, in := range st.instances {
 		maint[in.ID] = in.maint

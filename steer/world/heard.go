@@ -41,7 +41,8 @@ type Heard struct {
 	facts   steer.Facts
 	reducer *health.Reducer
 	stores  map[string]*told
-	world   *steer.World // the last one folded
+	flags   map[string]bool // of facts.Law; nil: as the law was given
+	world   *steer.World    // the last one folded
 }
 
 // told is what one datacenter said, in its own words and parsed.
@@ -239,7 +240,9 @@ func (h *Heard) lay() {
 		flags = map[string]bool{}
 	}
 	maps.Copy(flags, said)
-	h.facts.Law = h.catalogue.With(flags)
+	if h.flags == nil || !maps.Equal(flags, h.flags) {
+		h.flags, h.facts.Law = flags, h.catalogue.With(flags)
+	}
 }
 
 // Instances takes the edges that are registered in a datacenter.
@@ -270,10 +273,11 @@ func (h *Heard) Instances(datacenter string, list []store.Instance, now time.Tim
 			}
 		}
 	}
-	if first {
+	change := differ(was, h.facts.Edges)
+	if first || change == News {
 		return News
 	}
-	return max(differ(was, h.facts.Edges), h.due(now))
+	return max(change, h.due(now))
 }
 
 // differ tells how the edges that are registered changed.
