@@ -108,6 +108,9 @@ func (r *Room) Empty() bool {
 // Holds tells whether a seat is in force: neither given up, lost for good nor superseded.
 func (r *Room) Holds(n Seat) bool { return r.seats[n] != nil }
 
+// Seats are how many have or want a seat.
+func (r *Room) Seats() int { return len(r.seats) }
+
 // Ended tells whether the consult is over: nobody joins it any more.
 func (r *Room) Ended() bool { return r.ended }
 
