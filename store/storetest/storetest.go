@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Run runs the suite. open returns a store that may be shared with other tests:
 // the suite keeps to keys and services of its own.

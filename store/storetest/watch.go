@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,12 +62,18 @@ func testRevisions(t *testing.T, s store.Store) {
 	if first, second := list(), list(); second.Rev < first.Rev {
 		t.Errorf("revision of an empty list: got %d after %d", second.Rev, first.Rev)
 	}
-	var awake sync.Mutex // while a test holds it, the watch stays in its next call
+	// While there is a hold, the watch stays in the first call that is newer than it.
+	type hold struct {
+		after uint64
+		over  chan struct{}
+	}
+	var held atomic.Pointer[hold]
 	w := watch(t, func(ctx context.Context, fn func(store.Snapshot), up func(error)) error {
 		return s.Watch(ctx, p, func(s store.Snapshot) {
-			fn(s)
-			awake.Lock()
-			defer awake.Unlock()
+			h := held.Load()
+			if fn(s); h != nil && s.Rev > h.after {
+				<-h.over
+			}
 		}, up)
 	})
 	last := w.until("the first snapshot", anything).Rev
@@ -102,8 +109,9 @@ func testRevisions(t *testing.T, s store.Store) {
 	// unseen makes a change that the watch sees, and one while it is busy with that.
 	unseen := func(what string, seen func() (uint64, string), change func() (uint64, string)) {
 		t.Helper()
-		awake.Lock()
-		release := sync.OnceFunc(awake.Unlock)
+		h := &hold{last, make(chan struct{})}
+		held.Store(h)
+		release := sync.OnceFunc(func() { held.Store(nil); close(h.over) })
 		t.Cleanup(release)
 		rev, entries := seen()
 		sees("before "+what, rev, entries)
