@@ -53,10 +53,11 @@ type node struct {
 	soon    time.Time
 	wakeAt  time.Duration
 
-	kid   string
-	saved *world.Saved // the last-known-good file
-	older *world.Saved // as it was a minute ago, and then
-	oldAt time.Duration
+	kid    string
+	saved  *world.Saved         // the last-known-good file
+	probes []health.Observation // scratch
+	older  *world.Saved         // as it was a minute ago, and then
+	oldAt  time.Duration
 
 	said      map[string]string // the registration, as the store has it
 	leaseGen  int
@@ -207,7 +208,7 @@ func (n *node) link() {
 func (n *node) tick() {
 	now := n.time()
 	n.changed(n.heard.Tick(now))
-	var list []health.Observation
+	list := n.probes[:0]
 	for i := range n.cur.Regions {
 		for k := range n.cur.Regions[i].Edges {
 			id := n.cur.Regions[i].Edges[k].ID
@@ -218,6 +219,7 @@ func (n *node) tick() {
 			list = append(list, o)
 		}
 	}
+	n.probes = list
 	n.changed(n.heard.Observe(now, list...))
 	saved := n.heard.Save(now)
 	if n.saved = &saved; n.older == nil || n.s.now-n.oldAt > time.Minute {
