@@ -16,6 +16,9 @@ const TokenLife = 2 * time.Hour
 var (
 	// ErrTokenInvalid covers everything wrong with a token but its age.
 	ErrTokenInvalid = errors.New("join token is not valid")
+	// ErrKeyUnknown is an ErrTokenInvalid of a key that the verifier has not heard of, and
+	// may yet.
+	ErrKeyUnknown = fmt.Errorf("%w: signed with a key that no edge of this deployment published", ErrTokenInvalid)
 	// ErrTokenExpired is told apart so that a person can be sent for a new link.
 	ErrTokenExpired = errors.New("join token has expired")
 )
@@ -73,12 +76,14 @@ func Verify(token string, now time.Time, key func(kid string) ed25519.PublicKey)
 		if k := key(kid); len(k) == ed25519.PublicKeySize {
 			return k, nil
 		}
-		return nil, errors.New("signed with a key that no edge of this deployment published")
+		return nil, ErrKeyUnknown
 	}, jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(audience),
 		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(func() time.Time { return now }))
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return Token{}, fmt.Errorf("%w: it was good until %s", ErrTokenExpired, c.ExpiresAt.UTC().Format(time.RFC3339))
+	case errors.Is(err, ErrKeyUnknown):
+		return Token{}, ErrKeyUnknown
 	case err != nil:
 		return Token{}, fmt.Errorf("%w: %v", ErrTokenInvalid, err)
 	case c.Terms.Consult == "" || c.Subject == "" || c.Edge == "" || len(c.Jurisdictions) == 0 || c.Epoch == 0 ||

@@ -121,6 +121,9 @@ func (e *Edge) admit(jwt string) (consult.Token, *problem.Document) {
 	switch {
 	case errors.Is(err, consult.ErrTokenExpired):
 		return token, problem.New("token_expired", err.Error())
+	case errors.Is(err, consult.ErrKeyUnknown) && !e.heardAll(w):
+		// The link may well be good: a page that is told so tries again.
+		return token, problem.New("store_unavailable", "this edge has not heard yet of the key that signed the token: try again")
 	case err != nil:
 		return token, problem.New("token_invalid", err.Error())
 	case !token.Names(e.cfg.ID):
@@ -130,6 +133,16 @@ func (e *Edge) admit(jwt string) (consult.Token, *problem.Document) {
 		return token, refusal(w, residency.Verdict{Code: failover.ConsultEnded})
 	}
 	return token, nil
+}
+
+// heardAll tells whether this edge has the word of every store, as it is now.
+func (e *Edge) heardAll(w *steer.World) bool {
+	select {
+	case <-e.cfg.World.Synced():
+		return w.StoreUp
+	default:
+		return false
+	}
 }
 
 // welcome is for a participant of a consult whose terms are t: every edge of theirs but

@@ -7,6 +7,7 @@ import (
 	"github.com/coder/websocket"
 
 	"bailiwick/edge/signal"
+	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/steer/world"
 )
@@ -40,13 +41,19 @@ func TestMovedClientLeaves(t *testing.T) {
 			t.Errorf("close: %v", err)
 		}
 	}
-	r := f.edges["de-ber"].rooms
+	f.empty("de-ber")
+}
+
+// empty waits until nobody is on an edge.
+func (f *fixture) empty(at region.ID) {
+	f.t.Helper()
+	r := f.edges[at].rooms
 	r.mu.Lock()
 	idle := r.idle
 	r.mu.Unlock()
 	select {
 	case <-idle:
 	case <-time.After(patience):
-		t.Errorf("the seats of two who moved are taken still: %+v", f.edges["de-ber"].Rooms())
+		f.t.Errorf("seats of %s are taken still: %+v", at, f.edges[at].Rooms())
 	}
 }

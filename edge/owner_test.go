@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,8 +11,11 @@ import (
 	"github.com/coder/websocket"
 
 	"bailiwick/consult"
+	"bailiwick/consult/router"
 	"bailiwick/edge/signal"
+	"bailiwick/health"
 	"bailiwick/region"
+	"bailiwick/residency"
 	"bailiwick/steer"
 	"bailiwick/steer/world"
 	"bailiwick/store"
@@ -255,5 +259,35 @@ func TestStoreAway(t *testing.T) {
 		t.Errorf("DELETE: %d", code)
 	}
 	for m := there.read(); m.Type != "ended"; m = there.read() {
+	}
+}
+
+// An edge that has heard nothing yet cannot tell a good link from a bad one, and says so: a
+// page takes token_invalid for the end.
+func TestKeyNotHeardYet(t *testing.T) {
+	f := start(t, 10, "de-ber")
+	stranger, err := router.NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	token, err := stranger.Sign(&consult.Token{Terms: consult.Terms{Consult: "c", Jurisdictions: []residency.Jurisdiction{"DE"}, Edge: "de-ber-1", Epoch: 1},
+		Participant: "p", Role: "patient", Expires: now.Add(time.Hour)}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := f.edges["de-ber"]
+	if _, bad := e.admit(token); bad == nil || bad.Code != "token_invalid" {
+		t.Errorf("with every key heard: %+v, want token_invalid", bad)
+	}
+	deaf, err := world.New(world.Config{Map: f.world.Current().Map, Law: residency.Shipped(), Stores: store.Set{"": store.NewMemory()}, Health: health.Production(),
+		ParseKey: router.ParseKey, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := *e
+	again.cfg.World = deaf
+	if _, bad := again.admit(token); bad == nil || bad.Code != "store_unavailable" {
+		t.Errorf("with no key heard: %+v, want store_unavailable", bad)
 	}
 }

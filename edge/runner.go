@@ -160,6 +160,7 @@ func (rm *runner) remove(n failover.Seat, after time.Duration) {
 	case after > 0:
 		time.AfterFunc(after, c.session.Close)
 	default:
+		c.session.Leave()
 		rm.rooms.group.Go(c.session.Close) // it waits for the transport
 	}
 }

@@ -15,10 +15,11 @@ const (
 	// that is drained tells 1,600 rooms in some 8 s and leaves the store to others.
 	placers    = 4
 	placePause = 20 * time.Millisecond
-	// woken rooms at once, a pause between: a full edge hears of a new World in 5 s. Were it
+	// woken rooms at once, a pause between: a full edge hears of a new World in 4 s. Were it
 	// told at once, all its rooms would wait for the store together, and those that placers
-	// cannot serve within failover's patience would move in one moment.
-	woken     = 8
+	// cannot serve within failover's patience of 5 s would move in one moment. With a store
+	// that is slow all have been told when that is over, in turn still.
+	woken     = 10
 	wakePause = 25 * time.Millisecond
 	// readers ask for the records of rooms that have just been opened.
 	readers = 2

@@ -18,7 +18,7 @@ import (
 	"bailiwick/store"
 )
 
-// A full edge's rooms hear of a new World in turn and within 5 s, also when others follow it.
+// A full edge's rooms hear of a new World in turn and within 4 s, also when others follow it.
 func TestRoomsAreWokenInTurn(t *testing.T) {
 	text, err := os.ReadFile("../regions.yaml")
 	if err != nil {
@@ -64,7 +64,7 @@ func TestRoomsAreWokenInTurn(t *testing.T) {
 			t.Errorf("%d rooms were woken at once, want %d", n, woken)
 		}
 		most, all := 0, woken
-		for passed := time.Duration(0); passed < 5*time.Second; passed += wakePause {
+		for passed := time.Duration(0); passed < 4*time.Second; passed += wakePause {
 			if passed == time.Second {
 				swap("b")
 			}
@@ -75,7 +75,7 @@ func TestRoomsAreWokenInTurn(t *testing.T) {
 		}
 		// The second World found most of them waiting, and woke the first second's again.
 		if first := int(time.Second/wakePause+1) * woken; most > woken || all < full || all > full+first {
-			t.Errorf("%d were woken at once at most, want %d; %d in all within 5 s, want %d and at most %d twice", most, woken, all, full, first)
+			t.Errorf("%d were woken at once at most, want %d; %d in all within 4 s, want %d and at most %d twice", most, woken, all, full, first)
 		}
 	})
 }

@@ -153,6 +153,7 @@ func TestCertificateIsSwapped(t *testing.T) {
 	if _, _, err := call.conn.Read(t.Context()); err == nil {
 		t.Error("the call did not end by leaving")
 	}
+	s.empty("de-ber")
 	if n := len(s.edges["de-ber"].Rooms()); n != 0 {
 		t.Errorf("%d rooms after the only participant left", n)
 	}

@@ -21,6 +21,7 @@ type Room struct {
 	record   *consult.Placement
 	recorded bool      // the record is known to say what terms say
 	fresh    time.Time // until when the owner is taken for alive: it has just said so
+	kept     time.Time // until when the room is kept for who was sent on
 	ended    bool
 	stopping bool
 
@@ -97,11 +98,18 @@ func (r *Room) Step(ev Event, w *steer.World, now time.Time) []Action {
 	return r.out
 }
 
-// Empty tells whether nobody has or wants a seat: the room may be forgotten.
-func (r *Room) Empty() bool { return len(r.seats) == 0 }
+// Empty tells whether nobody has or wants a seat: the room may be forgotten. One that has
+// sent somebody on is kept a while: they may come back with the same old token, and would
+// else have the consult placed anew each time.
+func (r *Room) Empty() bool {
+	return len(r.seats) == 0 && (r.ended || r.stopping || !r.now.Before(r.kept))
+}
 
 // Holds tells whether a seat is in force: neither given up, lost for good nor superseded.
 func (r *Room) Holds(n Seat) bool { return r.seats[n] != nil }
+
+// Seats are how many have or want a seat.
+func (r *Room) Seats() int { return len(r.seats) }
 
 // Ended tells whether the consult is over: nobody joins it any more.
 func (r *Room) Ended() bool { return r.ended }
@@ -158,7 +166,7 @@ func (r *Room) Wake() time.Time {
 			sooner(s.toldAt.Add(StrandedAfter))
 		}
 	}
-	for _, t := range []time.Time{r.claims, r.fresh} {
+	for _, t := range []time.Time{r.claims, r.fresh, r.kept} {
 		if t.After(r.now) {
 			sooner(t)
 		}
@@ -423,11 +431,15 @@ func (r *Room) elsewhere() bool {
 	return r.terms.Edge != r.self && (r.now.Before(r.fresh) || r.usable(r.terms.Edge))
 }
 
-// usable tells whether people can be sent to an edge: nobody took it out, it looks well,
-// and this consult may be there.
+// usable tells whether people can be sent to an edge: nobody took it out, this consult may
+// be there, and it looks well, or all that may take the consult look no better (the panic
+// rule of [steer.Rank]).
 func (r *Room) usable(id region.EdgeID) bool {
-	reg, _ := r.w.Edge(id)
-	return r.w.Usable(id) && steer.Permits(r.w, reg, r.client()).Permitted()
+	reg, e := r.w.Edge(id)
+	if e == nil || reg.Mode != steer.Serving || e.Mode != steer.Serving || !steer.Permits(r.w, reg, r.client()).Permitted() {
+		return false
+	}
+	return e.Health != steer.Unhealthy || r.rank(nil) && r.decision.Panic
 }
 
 // allHere: everybody of the consult came to this edge though they knew the owner, so none
@@ -653,6 +665,7 @@ func (r *Room) send(why string) {
 			s.toldTo, s.toldEpoch, s.toldAt = r.terms.Edge, r.terms.Epoch, r.now
 			if s.waiting {
 				delete(r.seats, n)
+				r.kept = r.now.Add(StrandedAfter)
 			}
 		}
 	})

@@ -215,7 +215,7 @@ func (k *check) stepped(rm *room, ev failover.Event, was consult.Terms, actions 
 			s.fail("orphan", "%s forgets the seat of %s in %s", rm.e.id, c.token.Participant, rm.id)
 		}
 	}
-	if len(rm.conns) == 0 && !rm.machine.Empty() {
+	if len(rm.conns) == 0 && rm.machine.Seats() > 0 {
 		s.fail("orphan", "%s holds a seat of %s for nobody", rm.e.id, rm.id)
 	}
 }

@@ -149,9 +149,8 @@ func (w *World) Edge(id region.EdgeID) (*Region, *Edge) {
 	return nil, nil
 }
 
-// Usable tells whether a consult that is placed on the edge may stay there: the
-// edge is known and its region serves. Health is not asked while the region's
-// other edges look no better; that is [Rank]'s panic rule.
+// Usable tells whether an edge serves as it is: it is known, nobody took it or its region
+// out, and it looks well. The law, and the panic rule of [Rank], are not asked.
 func (w *World) Usable(id region.EdgeID) bool {
 	r, e := w.Edge(id)
 	return e != nil && r.Mode == Serving && e.Mode == Serving && e.Health != Unhealthy

@@ -25,7 +25,11 @@ import (
 	"bailiwick/tools/nettest"
 )
 
-const apiKey = "bench"
+const (
+	apiKey    = "bench"
+	admission = "admission: 1600" // in the shipped map
+	admits    = 2000              // instead
+)
 
 // client bounds every request, and keeps its connections.
 var client = http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}
@@ -55,6 +59,10 @@ func newMachines(t *testing.T) *machines {
 	if !found {
 		t.Fatal("regions.yaml has no empty geo list to fill")
 	}
+	if !strings.Contains(before, admission) {
+		t.Fatalf("regions.yaml has no %q to raise", admission)
+	}
+	before = strings.ReplaceAll(before, admission, fmt.Sprintf("admission: %d", admits))
 	for name, text := range map[string]string{
 		"regions.yaml": before + "\ngeo:\n  - {prefix: " + clients.String() + ", country: DE, at: [50.11, 8.68]}\n" + after,
 		"keys.txt":     apiKey + "\n",
@@ -80,11 +88,11 @@ func (m *machines) start(name string, args ...string) *exectest.Process {
 	return p
 }
 
-// edge runs one that admits 2,000; the agent is Consul's address.
+// edge runs one that admits what its map says; the agent is Consul's address.
 func (m *machines) edge(id, agent string) {
 	m.t.Helper()
 	at := fmt.Sprintf("%s.%d.1", m.net, len(m.edges)+1)
-	m.start(id, "edge", "--id", id, "--region", id[:strings.LastIndex(id, "-")], "--seats", "2000", "--listen", at+":8080", "--media", at+":7882", "--turn", at+":3478",
+	m.start(id, "edge", "--id", id, "--region", id[:strings.LastIndex(id, "-")], "--listen", at+":8080", "--media", at+":7882", "--turn", at+":3478",
 		"--api-keys", filepath.Join(m.dir, "keys.txt"), "--consul", agent, "--state", m.dir, "--map", filepath.Join(m.dir, "regions.yaml"))
 	m.edges[id] = "http://" + at + ":8080"
 }

@@ -103,9 +103,12 @@ func (x *Session) update(change func()) {
 	x.room.refreshLocked()
 }
 
+// Leave gives the seat up. The connection closes by itself.
+func (x *Session) Leave() { x.sfu.leave(x) }
+
 // Close gives the seat up and returns when the connection is closed.
 func (x *Session) Close() {
-	x.sfu.leave(x)
+	x.Leave()
 	<-x.closed
 }
 
