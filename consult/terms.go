@@ -44,7 +44,7 @@ func (t *Terms) Supersedes(other *Terms) bool {
 // jurisdictions: where somebody is more exactly, only the record says.
 func (t *Terms) Client(m *region.Map) *steer.Client {
 	c := &steer.Client{Participants: t.Jurisdictions, Patient: t.Patient, E2EE: t.E2EE, Tags: t.Tags, Tenant: m.Tenants[t.Tenant],
-		Key: steer.Key(string(t.Consult))}
+		Key: steer.Key(string(t.Consult)), Places: make([]region.Place, 0, len(t.Jurisdictions))}
 	for _, j := range t.Jurisdictions {
 		at, located := region.Locate(j)
 		c.Places = append(c.Places, region.Place{Jurisdiction: j, Point: at, Located: located})

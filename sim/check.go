@@ -633,8 +633,8 @@ func (s *Sim) lookEnded(t *talk) (over bool) {
 		return true // it may owe the notices
 	}
 	for _, e := range s.edges {
-		rm := e.edge.find(t.id)
-		if rm == nil || !e.alive {
+		rm := e.edge.seated(t.id)
+		if rm == nil {
 			continue
 		}
 		over = false
@@ -643,7 +643,7 @@ func (s *Sim) lookEnded(t *talk) (over bool) {
 			within = endLate
 		}
 		if e.hears(within) && s.now-since > within {
-			s.fail("ended", "%s ended %s ago, and %s still has its room", t.id, s.now-since, e.id)
+			s.fail("ended", "%s ended %s ago, and %s still has people in it", t.id, s.now-since, e.id)
 		}
 	}
 	return over
@@ -754,7 +754,7 @@ func (t *talk) takes(e *node, who []*person) bool {
 		}
 	}
 	for _, h := range s.edges { // whoever holds somebody must know that it is well
-		if h.alive && h.edge.find(t.id) != nil && !h.cur.Usable(e.edge.id) {
+		if h.edge.seated(t.id) != nil && !h.cur.Usable(e.edge.id) {
 			return false
 		}
 	}
@@ -765,7 +765,7 @@ func (t *talk) takes(e *node, who []*person) bool {
 // store.
 func (t *talk) told() bool {
 	for _, h := range t.s.edges {
-		if h.alive && h.edge.find(t.id) != nil && (!h.hears(5*time.Second) || n15(h) > time.Second) {
+		if h.edge.seated(t.id) != nil && (!h.hears(5*time.Second) || n15(h) > time.Second) {
 			return false
 		}
 	}
@@ -776,7 +776,7 @@ func (t *talk) told() bool {
 func (t *talk) where() string {
 	var b strings.Builder
 	for _, e := range t.s.edges {
-		if rm := e.edge.find(t.id); rm != nil && e.alive {
+		if rm := e.edge.seated(t.id); rm != nil {
 			fmt.Fprintf(&b, "%s has %d seats and says %s at %d; ", e.id, len(rm.conns), rm.machine.Terms().Edge, rm.machine.Terms().Epoch)
 		}
 	}
@@ -850,7 +850,7 @@ func (s *Sim) differ(t *talk) string {
 		return ""
 	}
 	for _, e := range s.edges {
-		rm := e.edge.find(t.id)
+		rm := e.edge.seated(t.id)
 		if rm == nil {
 			continue
 		}

@@ -98,6 +98,14 @@ func (e *edge) reserve() bool {
 	return true
 }
 
+// seated is the room of a consult that somebody has a seat in here; nil: there is none.
+func (e *edge) seated(id consult.ID) *room {
+	if rm := e.find(id); e.n.alive && rm != nil && rm.machine.Seats() > 0 {
+		return rm
+	}
+	return nil
+}
+
 func (e *edge) find(id consult.ID) *room {
 	for _, rm := range e.rooms {
 		if rm.id == id {
@@ -204,8 +212,11 @@ func (e *edge) verify(t *ticket) (code string) {
 	const leeway = 30 * time.Second
 	now := e.n.time()
 	key, published := e.n.cur.Keys[t.kid]
+	unknown := t.kid != e.n.kid && (!published || len(key.Public) != 32)
 	switch {
-	case t.kid != e.n.kid && (!published || len(key.Public) != 32), now.Before(t.issued.Add(-2 * leeway)):
+	case unknown && !(e.n.synced() && e.n.cur.StoreUp):
+		return "store_unavailable"
+	case unknown, now.Before(t.issued.Add(-2 * leeway)):
 		return "token_invalid"
 	case !now.Before(t.token.Expires.Add(leeway)):
 		return "token_expired"

@@ -53,14 +53,16 @@ type node struct {
 	soon    time.Time
 	wakeAt  time.Duration
 
-	kid   string
-	saved *world.Saved // the last-known-good file
-	older *world.Saved // as it was a minute ago, and then
-	oldAt time.Duration
+	kid    string
+	saved  *world.Saved         // the last-known-good file
+	probes []health.Observation // scratch
+	older  *world.Saved         // as it was a minute ago, and then
+	oldAt  time.Duration
 
 	said      map[string]string // the registration, as the store has it
 	leaseGen  int
 	failing   bool
+	heardOf   bool   // there was a word to serve
 	serial    uint64 // of a DNS node: the greatest answered
 	bornClock int64
 	deaf      time.Duration // when it last could not hear the store
@@ -78,6 +80,12 @@ func (n *node) in(d time.Duration, do func()) {
 			do()
 		}
 	})
+}
+
+// synced is what closes Writer.Synced: a word of the store or of the file.
+func (n *node) synced() bool {
+	n.heardOf = n.heardOf || n.heard.Synced()
+	return n.heardOf
 }
 
 // watch lays out what the node follows in the store.
@@ -108,7 +116,7 @@ func (n *node) start() {
 	n.s.note("start", n.id, "", uint64(n.inc))
 	n.m = n.s.laws.m
 	n.heard = world.NewHeard(n.m, residency.Shipped(), health.Production(), n.s.key, quiet, "")
-	n.cur, n.soon, n.said, n.failing = nil, time.Time{}, nil, false
+	n.cur, n.soon, n.said, n.failing, n.heardOf = nil, time.Time{}, nil, false, n.saved != nil
 	if n.saved != nil {
 		n.heard.Restore(*n.saved, n.time())
 	} else {
@@ -207,17 +215,18 @@ func (n *node) link() {
 func (n *node) tick() {
 	now := n.time()
 	n.changed(n.heard.Tick(now))
-	var list []health.Observation
+	list := n.probes[:0]
 	for i := range n.cur.Regions {
 		for k := range n.cur.Regions[i].Edges {
 			id := n.cur.Regions[i].Edges[k].ID
 			o := health.Observation{Edge: id, Vantage: n.id, At: now}
 			if e := n.s.node(string(id)); e != nil {
-				o.OK = e.alive && (e == n || n.s.reaches(n.slot, e.slot) && n.s.reaches(e.slot, n.slot)) && e.heard.Synced()
+				o.OK = e.alive && (e == n || n.s.reaches(n.slot, e.slot) && n.s.reaches(e.slot, n.slot)) && e.synced()
 			}
 			list = append(list, o)
 		}
 	}
+	n.probes = list
 	n.changed(n.heard.Observe(now, list...))
 	saved := n.heard.Save(now)
 	if n.saved = &saved; n.older == nil || n.s.now-n.oldAt > time.Minute {

@@ -135,9 +135,9 @@ func (tb *tab) tell(e *event) {
 	}
 	s.note("page", tb.name, e.Type, uint64(e.Leg))
 	was := tb.page.inCall()
-	// The effects are the page's until the next step, and carrying one out may be one.
-	for _, fx := range slices.Clone(tb.page.step(e, tb.ms())) {
-		tb.perform(&fx)
+	fx := tb.page.step(e, tb.ms()) // carrying one out is never a step
+	for i := range fx {
+		tb.perform(&fx[i])
 	}
 	if tb.page.Step == "stopped" {
 		s.sees.stopped(tb, was, e)

@@ -221,7 +221,7 @@ func (s *Sim) build() {
 	}
 	s.flag(true)
 	for _, n := range s.nodes {
-		s.after(n.r.between(0, 400*time.Millisecond), n.start)
+		s.after(n.r.between(0, 5*time.Millisecond), n.start)
 	}
 }
 

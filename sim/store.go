@@ -114,7 +114,7 @@ func (st *storage) delete(key string) uint64 {
 }
 
 func (st *storage) remember() {
-	p := past{at: st.s.now, entries: st.entries, index: st.index}
+	p := past{at: st.s.now, entries: st.entries, index: st.index, instances: make([]instance, 0, len(st.instances))}
 	for _, in := range st.instances {
 		p.instances = append(p.instances, *in)
 	}
