@@ -84,6 +84,8 @@ func (r *runners) follow() {
 	changed, cancel := r.edge.cfg.World.Subscribe()
 	defer cancel()
 	var due []*runner
+	tick := time.NewTicker(wakePause) // by the clock: what waking takes makes nobody late
+	defer tick.Stop()
 	var next <-chan time.Time // nil while none is due
 	queued := map[*runner]bool{}
 	for last := r.edge.cfg.World.Current(); ; {
@@ -106,6 +108,7 @@ func (r *runners) follow() {
 			if next != nil {
 				continue
 			}
+			tick.Reset(wakePause)
 		case <-next:
 		}
 		for _, rm := range due[:min(woken, len(due))] {
@@ -114,7 +117,7 @@ func (r *runners) follow() {
 		}
 		due, next = due[min(woken, len(due)):], nil
 		if len(due) > 0 {
-			next = time.After(wakePause)
+			next = tick.C
 		}
 	}
 }

@@ -23,6 +23,7 @@ const (
 // churn makes and ends consults at five edges on a cluster of three, with Consul's own
 // timing, and compares a POST with a bare CAS in the same moments.
 func churn(t *testing.T) {
+	offDisk(t)
 	servers := consultest.StartCluster(t, 3, "performance { raft_multiplier = 5 }")
 	m := newMachines(t)
 	ids := []string{"de-fra-1", "de-fra-2", "de-ber-1", "de-ber-2", "fr-par-1"}

@@ -31,11 +31,7 @@ const (
 // folds: a hundred edges change their load each second, first within the tenths that
 // decisions see, then across them, and a DNS node follows.
 func folds(t *testing.T) {
-	// Consul writes each registration to its disk, which bounds how many there can be and is
-	// not what is measured.
-	if memory, err := os.Stat("/dev/shm"); err == nil && memory.IsDir() {
-		t.Setenv("TMPDIR", "/dev/shm")
-	}
+	offDisk(t)
 	server := consultest.Start(t)
 	m := newMachines(t)
 	m.dns(server.Addr())

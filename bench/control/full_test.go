@@ -29,6 +29,7 @@ const (
 // fullEdge: one edge with a counting proxy before its agent, a second one to move to, and a
 // DNS node, on one Consul server.
 func fullEdge(t *testing.T) {
+	offDisk(t)
 	consul := consultest.Start(t)
 	agent := newProxy(t, consul.Addr())
 	m := newMachines(t)

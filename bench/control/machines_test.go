@@ -74,6 +74,16 @@ func newMachines(t *testing.T) *machines {
 	return m
 }
 
+// offDisk keeps what Consul writes in memory, unless TMPDIR says where: each commit waits for
+// the disk of every server, and servers of a cluster do not share one as these would.
+func offDisk(t *testing.T) {
+	const memory = "/dev/shm"
+	if d, err := os.Stat(memory); err == nil && d.IsDir() && os.Getenv("TMPDIR") == "" {
+		t.Setenv("TMPDIR", memory)
+	}
+	results.Machine["Consul's data in"] = os.TempDir()
+}
+
 func (m *machines) start(name string, args ...string) *exectest.Process {
 	m.t.Helper()
 	cmd := exec.Command(binary, args...)
