@@ -237,6 +237,19 @@ func TestStoreAway(t *testing.T) {
 	if code := f.call("de-ber", "GET", "/v1/consults/"+c.ID, "", "dev", &known); code != 200 || known.Recorded || known.Placement.Edge != "de-ber-1" {
 		t.Errorf("GET: %d %+v", code, known)
 	}
+	// An edge that holds a consult knows it without a record, too.
+	later := f.consult("de-ber")
+	other := f.dial("de-fra")
+	other.hello(later.Participants[0].Token, "")
+	other.next(signal.TypeWelcome)
+	if code := f.call("de-fra", "GET", "/v1/consults/"+later.ID, "", "dev", &known); code != 200 || known.Recorded {
+		t.Errorf("GET at the edge that holds it: %d %+v", code, known)
+	}
+	if code := f.call("de-fra", "DELETE", "/v1/consults/"+later.ID, "", "dev", new(any)); code != 202 {
+		t.Errorf("DELETE at the edge that holds it: %d", code)
+	}
+	for m := other.read(); m.Type != "ended"; m = other.read() {
+	}
 	f.mode("de-ber", "down") // the watches go on
 	m := s.next(signal.TypeMove)
 	there := f.dial("de-fra")

@@ -194,7 +194,7 @@ func (rm *runner) step(ev failover.Event) {
 			failed = append(failed, n)
 		}
 	}
-	rm.record.Store(rm.machine.Record())
+	rm.record.Store(rm.known(now))
 	if active := rm.machine.Active(); active && !rm.counted {
 		rm.counted = rm.rooms.reserve() // one who unparks is admitted, full or not
 	} else if !active && rm.counted {
@@ -205,6 +205,23 @@ func (rm *runner) step(ev failover.Event) {
 		rm.remove(n, 0)
 		rm.step(failover.Left{Seat: n})
 	}
+}
+
+// known is the consult's record, or what the tokens tell of it where the record was not to be
+// had: enough to show and to end it.
+func (rm *runner) known(now time.Time) *consult.Placement {
+	if p := rm.machine.Record(); p != nil {
+		return p
+	}
+	t := rm.machine.Terms()
+	if t.Epoch == 0 {
+		return nil
+	}
+	p := &consult.Placement{Terms: t, Region: rm.edge().cfg.Region, Created: now, Expires: now.Add(consult.Life)}
+	for _, c := range rm.conns {
+		p.Participants = append(p.Participants, consult.Participant{ID: c.token.Participant, Role: c.token.Role})
+	}
+	return p
 }
 
 // do carries one action out. ok is false where a seat could not be given.
