@@ -89,9 +89,12 @@ func (rm *runner) run(ctx context.Context, stopping bool) {
 		rm.step(failover.Stopping{})
 	}
 	for first := true; first || !rm.machine.Empty(); first = false {
-		if at := rm.machine.Wake(); at.IsZero() {
+		switch at := rm.machine.Wake(); {
+		case first: // whoever it was opened for may have gone
+			timer.Reset(helloTimeout)
+		case at.IsZero():
 			timer.Stop()
-		} else {
+		default:
 			timer.Reset(time.Until(at))
 		}
 		select {

@@ -11,6 +11,8 @@ import (
 
 	"bailiwick/consult"
 	"bailiwick/consult/router"
+	"bailiwick/edge/signal"
+	"bailiwick/failover"
 	"bailiwick/health"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -78,4 +80,19 @@ func TestRoomsAreWokenInTurn(t *testing.T) {
 			t.Errorf("%d were woken at once at most, want %d; %d in all within 4 s, want %d and at most %d twice", most, woken, all, full, first)
 		}
 	})
+}
+
+// A room whose first client went before it was heard is forgotten.
+func TestRoomNobodyCameTo(t *testing.T) {
+	f := start(t, 10, "de-ber")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	e := f.edges["de-ber"]
+	for range 20 { // the room may have heard of the client before
+		if _, ok := e.rooms.join(ctx, &joining{seat: failover.Seat(seats.Add(1)), token: consult.Token{Terms: consult.Terms{Consult: "c", Jurisdictions: []residency.Jurisdiction{"DE"}, Edge: "de-ber-1", Epoch: 1},
+			Participant: "p"}, hello: &signal.Hello{}, out: newOutbox(nil, func() {}), answer: make(chan answer, 1)}); ok {
+			t.Fatal("a client that is gone has a seat")
+		}
+	}
+	f.empty("de-ber")
 }
