@@ -24,6 +24,8 @@ const (
 	endWithin, endLate = 20 * time.Second, 85 * time.Second
 	// knowWithin: a node decides by a map that was published or a mode that was written.
 	knowWithin = 15 * time.Second
+	// ownWithin: the consult of an owner that died is claimed where its people are.
+	ownWithin = 70 * time.Second
 	// answerWithin: a hello is answered.
 	answerWithin = 8 * time.Second
 	// healWithin: with every fault gone all is well.
@@ -48,6 +50,7 @@ type roomCheck struct {
 	claimed    time.Duration // until when it pauses after the last claim
 	unlawful   time.Duration // since when the edge's own World forbids it; 0: it does not
 	untruthful time.Duration // since when the true law does
+	unowned    time.Duration // since when its owner is dead
 }
 
 // talkCheck is what they remember of a consult.
@@ -254,6 +257,9 @@ func (rm *room) admits(a failover.Admit, ev failover.Event) {
 	if why := e.own(); why != "" && !resumes && !back {
 		s.fail("mode", "%s admits to %s, and %s", e.id, rm.id, why)
 	}
+	if e.n.knows(e.id) && !resumes && !back {
+		s.fail("mode", "%s admits to %s, and has long been out", e.id, rm.id)
+	}
 	if full && !resumes && !rm.sees.running {
 		s.fail("full", "%s admits to %s, and is full", e.id, rm.id)
 	}
@@ -371,6 +377,8 @@ func (rm *room) places(a failover.Place, was consult.Terms, ev failover.Event) {
 			s.fail("mode", "%s places %s on %s, which is out", e.id, rm.id, is.Edge)
 		case !lawful(rm.t.kind, reg.ID, w.Map, flagOf(w), w.At):
 			s.fail("law", "%s places %s on %s, which its law forbids", e.id, rm.id, is.Edge)
+		case e.n.knows(is.Edge):
+			s.fail("mode", "%s places %s on %s, which has long been out", e.id, rm.id, is.Edge)
 		}
 	} else if why := e.own(); why != "" || rm.sees.unlawful > 0 {
 		s.fail("mode", "%s claims %s, and %s, unlawful %t", e.id, rm.id, why, rm.sees.unlawful > 0)
@@ -466,6 +474,8 @@ func (k *check) made(s *Sim, t *talk, p *consult.Placement, by *node, recorded b
 			s.fail("mode", "%s places %s on %s, which is out", by.id, t.name, id)
 		case e.Admits > 0 && e.Load.Consults*100 >= e.Admits*95:
 			s.fail("full", "%s places %s on %s, which is full", by.id, t.name, id)
+		case by.knows(id):
+			s.fail("mode", "%s places %s on %s, which has long been out", by.id, t.name, id)
 		}
 	}
 	if p.Epoch != 1 {
@@ -500,8 +510,8 @@ func (k *check) resolved(n *node, kind string) {
 		} else if reg.Mode != steer.Serving || e.Mode != steer.Serving {
 			n.s.fail("dns", "%s answers %s, which is out", n.id, id)
 		}
-		if m := n.s.modeOf(reg.ID); m.mode != steer.Serving && n.hears(knowWithin) && n.s.now-n.s.store.modeAt > knowWithin {
-			n.s.fail("dns", "%s answers %s for %s after %s went out", n.id, id, knowWithin, reg.ID)
+		if n.knows(id) {
+			n.s.fail("dns", "%s answers %s, which has long been out", n.id, id)
 		}
 	}
 }
@@ -530,6 +540,24 @@ func (k *check) stopped(tb *tab, was bool, e *event) {
 	}
 }
 
+// out notes since when edges have been out, by the operators' words in the store.
+func (s *Sim) out() {
+	for _, e := range s.edges {
+		in := s.store.instance(e.id)
+		if s.modeOf(e.edge.region).mode == steer.Serving && (in == nil || in.maint == 0) {
+			e.out = 0
+		} else if e.out == 0 {
+			e.out = s.now
+		}
+	}
+}
+
+// knows tells whether a node must know by now that an edge is out.
+func (n *node) knows(out region.EdgeID) bool {
+	e := n.s.node(string(out))
+	return e != nil && e.out > 0 && n.s.now-max(e.out, n.s.store.restoredAt) > knowWithin+n15(n) && n.hears(knowWithin)
+}
+
 // modeIs is an operator's word, as the store has it.
 type modeIs struct{ mode steer.Mode }
 
@@ -548,6 +576,7 @@ func (s *Sim) modeOf(id region.ID) modeIs {
 // look is what is checked each second.
 func (s *Sim) look() {
 	s.store.remember()
+	s.out()
 	for _, n := range s.nodes {
 		if !n.linked() || n.flaky > 0 || n.lag > 0 {
 			n.deaf = s.now
@@ -555,6 +584,7 @@ func (s *Sim) look() {
 		if n.edge != nil && n.alive {
 			for _, rm := range n.edge.rooms {
 				s.lookAt(rm)
+				s.lookOwned(rm)
 			}
 			for _, m := range n.edge.media {
 				for _, p := range m.parts {
@@ -599,8 +629,10 @@ func (s *Sim) lookAt(rm *room) {
 	}
 	for _, c := range rm.conns {
 		switch held := rm.machine.Holds(c.seat); {
-		case !c.answered && s.now-c.since > answerWithin+n15(n):
+		case held && !c.answered && s.now-c.since > answerWithin+n15(n):
 			s.fail("unanswered", "%s has not answered %s in %s", n.id, c.token.Participant, rm.id)
+		case held && c.told > 0 && rm.machine.Terms().Edge == rm.e.id && s.now-c.told > answerWithin:
+			s.fail("told", "%s has sent %s of %s away, and has not taken it back", n.id, c.token.Participant, rm.id)
 		case held && c.gone > 0 && s.now-c.gone > failover.ResumeGrace+2*time.Second+n15(n):
 			s.fail("orphan", "%s holds the seat of %s in %s, who is gone", n.id, c.token.Participant, rm.id)
 		case !held || c.session == nil:
@@ -609,6 +641,24 @@ func (s *Sim) lookAt(rm *room) {
 		case rm.sees.untruthful > 0 && n.hears(knowWithin) && s.now-rm.sees.untruthful > s.laws.m.WithdrawalGrace+knowWithin+5*time.Second+n15(n):
 			s.fail("grace", "%s holds a seat of %s, which the true law has forbidden for %s", n.id, rm.id, s.now-rm.sees.untruthful)
 		}
+	}
+}
+
+// lookOwned: people who are well where they are do not stay without an owner: the edge that
+// their terms name is dead, and the one that holds them may claim them.
+func (s *Sim) lookOwned(rm *room) {
+	n := rm.e.n
+	terms := rm.machine.Terms()
+	owner := s.node(string(terms.Edge))
+	if !rm.machine.Active() || owner == nil || owner == n || owner.alive || rm.e.own() != "" || rm.sees.unlawful > 0 || !n.hears(ownWithin) || n15(n) > time.Second {
+		rm.sees.unowned = 0
+		return
+	}
+	if rm.sees.unowned == 0 {
+		rm.sees.unowned = s.now
+	}
+	if since := s.now - max(rm.sees.unowned, rm.sees.claimed); since > ownWithin {
+		s.fail("unowned", "%s holds %s, whose owner %s has been dead for %s", n.id, rm.id, terms.Edge, since)
 	}
 }
 

@@ -127,6 +127,7 @@ func (e *edge) hear(n consult.Notice) {
 	if n.Ended {
 		e.markEnded(n.Consult)
 	}
+	e.n.s.note("hears", e.n.id, string(n.Consult)+" "+string(n.Edge), n.Epoch)
 	if rm := e.find(n.Consult); rm != nil {
 		e.n.in(0, func() { rm.happened(failover.Heard{Terms: n.Terms, Ended: n.Ended}) })
 	}

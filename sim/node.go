@@ -66,6 +66,7 @@ type node struct {
 	serial    uint64 // of a DNS node: the greatest answered
 	bornClock int64
 	deaf      time.Duration // when it last could not hear the store
+	out       time.Duration // since when an operator has it out; 0: nobody has
 	jumped    time.Duration // when its clock was last set
 }
 

@@ -58,6 +58,8 @@ type Records struct {
 type debt struct {
 	create *consult.Placement // nil: it has a record
 	ended  bool
+	placed *consult.Terms  // whose write was not answered: it may have happened, and then
+	tell   []region.EdgeID // these have not heard of it
 	notify map[region.EdgeID]consult.Notice
 }
 
@@ -208,14 +210,20 @@ func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.Ed
 				continue
 			}
 			if r.note(t.Consult, err); err != nil {
+				r.owe(t.Consult, func(d *debt) { d.placed, d.tell = &t, notify })
 				return failover.Unwritten, nil
 			}
 		}
-		concerned := append(slices.Clip(notify), held.Concerned()...)
-		slices.Sort(concerned)
-		r.tell(bounded, st, held.Notice(), slices.DeleteFunc(slices.Compact(concerned), func(e region.EdgeID) bool { return e == r.self }))
+		r.tell(bounded, st, held.Notice(), r.others(notify, held.Concerned()))
 		return failover.Written, &held
 	}
+}
+
+// others are the edges of both lists, without this process's own.
+func (r *Records) others(a, b []region.EdgeID) []region.EdgeID {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(e region.EdgeID) bool { return e == r.self })
 }
 
 // tell writes a notice to each edge; what fails is owed.
@@ -365,6 +373,9 @@ func (r *Records) payOne(ctx context.Context, st store.Store, id consult.ID, now
 				again.create = work.create
 			}
 			again.ended = again.ended || work.ended
+			if again.placed == nil {
+				again.placed, again.tell = work.placed, work.tell
+			}
 			for e, n := range work.notify {
 				if _, newer := again.notify[e]; !newer {
 					again.notify[e] = n
@@ -384,6 +395,18 @@ func (r *Records) settle(ctx context.Context, st store.Store, id consult.ID, d *
 			return err
 		}
 		d.create = nil
+	}
+	if d.placed != nil {
+		// Whoever placed it writes again what was not written, if anybody is left there.
+		p, _, err := load(bounded, st, id)
+		switch {
+		case errors.Is(err, store.ErrNotFound), errors.Is(err, errUnreadable):
+		case err != nil:
+			return err
+		case p.Epoch == d.placed.Epoch && p.Edge == d.placed.Edge:
+			r.tell(bounded, st, p.Notice(), r.others(d.tell, p.Concerned()))
+		}
+		d.placed = nil
 	}
 	if d.ended {
 		if _, err := r.end(bounded, st, id, now); err != nil && !errors.Is(err, store.ErrNotFound) {

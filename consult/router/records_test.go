@@ -24,6 +24,7 @@ import (
 type lossy struct {
 	*store.Memory
 	gone, hung atomic.Bool
+	mute       atomic.Bool // does what it is asked, and its answer is lost
 }
 
 var errGone = errors.New("connection refused")
@@ -50,7 +51,11 @@ func (l *lossy) CAS(ctx context.Context, key string, value []byte, rev uint64) (
 	if err := l.fault(ctx); err != nil {
 		return store.Entry{}, err
 	}
-	return l.Memory.CAS(ctx, key, value, rev)
+	e, err := l.Memory.CAS(ctx, key, value, rev)
+	if l.mute.Load() {
+		return store.Entry{}, errGone
+	}
+	return e, err
 }
 
 func (l *lossy) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
@@ -221,6 +226,30 @@ func TestPlaceOfWhatHasEnded(t *testing.T) {
 	}
 	if out, now := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil); out != failover.Beaten || now == nil || !now.Ended {
 		t.Errorf("got %v, %+v; want the end", out, now)
+	}
+}
+
+// A placement whose answer was lost may have happened. Its edge writes it again while it has
+// somebody; who is left where the consult was must hear of it in any case.
+func TestLateAnswerIsTold(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	st.mute.Store(true)
+	if out, _ := f.Records.Place(t.Context(), moved(p, "us-iad-1"), nil); out != failover.Unwritten {
+		t.Fatalf("without an answer: %v", out)
+	}
+	st.mute.Store(false)
+	f.Records.Pay(t.Context(), time.Now())
+	e, err := st.Get(t.Context(), consult.NoticeKey("de-ber-1", p.Consult))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := consult.ParseNotice(e.Value); err != nil || n.Epoch != 2 || n.Edge != "us-iad-1" {
+		t.Errorf("the edge that it left is told %+v, %v", n, err)
+	}
+	if f.Records.owes(p.Consult) {
+		t.Error("what was told is owed still")
 	}
 }
 
