@@ -543,8 +543,7 @@ func (k *check) stopped(tb *tab, was bool, e *event) {
 // out notes since when edges have been out, by the operators' words in the store.
 func (s *Sim) out() {
 	for _, e := range s.edges {
-		in := s.store.instance(e.id)
-		if s.modeOf(e.edge.region).mode == steer.Serving && (in == nil || in.maint == 0) {
+		if !e.isOut() {
 			e.out = 0
 		} else if e.out == 0 {
 			e.out = s.now
@@ -552,10 +551,15 @@ func (s *Sim) out() {
 	}
 }
 
+func (n *node) isOut() bool {
+	in := n.s.store.instance(n.id)
+	return n.s.modeOf(n.edge.region).mode != steer.Serving || in != nil && in.maint > 0
+}
+
 // knows tells whether a node must know by now that an edge is out.
 func (n *node) knows(out region.EdgeID) bool {
 	e := n.s.node(string(out))
-	return e != nil && e.out > 0 && n.s.now-max(e.out, n.s.store.restoredAt) > knowWithin+n15(n) && n.hears(knowWithin)
+	return e != nil && e.out > 0 && e.isOut() && n.s.now-max(e.out, n.s.store.modeAt) > knowWithin+n15(n) && n.hears(knowWithin)
 }
 
 // modeIs is an operator's word, as the store has it.
@@ -628,10 +632,15 @@ func (s *Sim) lookAt(rm *room) {
 		rm.sees.untruthful = s.now
 	}
 	for _, c := range rm.conns {
+		if c.told == 0 || rm.machine.Terms().Edge != rm.e.id {
+			c.here = 0
+		}
 		switch held := rm.machine.Holds(c.seat); {
 		case held && !c.answered && s.now-c.since > answerWithin+n15(n):
 			s.fail("unanswered", "%s has not answered %s in %s", n.id, c.token.Participant, rm.id)
-		case held && c.told > 0 && rm.machine.Terms().Edge == rm.e.id && s.now-c.told > answerWithin:
+		case held && c.told > 0 && rm.machine.Terms().Edge == rm.e.id && c.here == 0:
+			c.here = s.now
+		case held && c.told > 0 && rm.machine.Terms().Edge == rm.e.id && s.now-c.here > answerWithin:
 			s.fail("told", "%s has sent %s of %s away, and has not taken it back", n.id, c.token.Participant, rm.id)
 		case held && c.gone > 0 && s.now-c.gone > failover.ResumeGrace+2*time.Second+n15(n):
 			s.fail("orphan", "%s holds the seat of %s in %s, who is gone", n.id, c.token.Participant, rm.id)

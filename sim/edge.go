@@ -65,6 +65,7 @@ type conn struct {
 	done     bool // nothing comes from it any more
 	since    time.Duration
 	told     time.Duration // when; 0: it was not
+	here     time.Duration // since when the consult is here all the same
 	gone     time.Duration // when the socket was lost; 0: it was not
 }
 

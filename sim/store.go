@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bailiwick/consult"
+	"bailiwick/steer"
 	"bailiwick/steer/world"
 	"bailiwick/store"
 )
@@ -16,17 +17,17 @@ import (
 // storage is the store as everybody shares it: one cluster that answers at once, or does
 // not answer. Entries are one sorted slice that each write replaces.
 type storage struct {
-	s          *Sim
-	r          *random
-	entries    []store.Entry
-	rev        uint64 // of the last write ever
-	index      uint64 // of the last write that is in: a restore takes it back
-	instances  []*instance
-	history    []past
-	placed     map[uint64]*consult.Placement // the records by their revisions, read once
-	away       int                           // refuses connections
-	hangs      int                           // takes them, and answers nothing
-	restoredAt time.Duration                 // when it was last restored
+	s         *Sim
+	r         *random
+	entries   []store.Entry
+	rev       uint64 // of the last write ever
+	index     uint64 // of the last write that is in: a restore takes it back
+	instances []*instance
+	history   []past
+	placed    map[uint64]*consult.Placement // the records by their revisions, read once
+	away      int                           // refuses connections
+	hangs     int                           // takes them, and answers nothing
+	modeAt    time.Duration                 // when a mode was last written, or restored
 }
 
 type instance struct {
@@ -123,6 +124,9 @@ func (st *storage) remember() {
 // changed wakes who watches the key. Backups are taken each second: see look.
 func (st *storage) changed(key string) {
 	st.s.note("wrote", key, "", st.rev)
+	if strings.HasPrefix(key, steer.ModesPrefix) {
+		st.modeAt = st.s.now
+	}
 	for _, n := range st.s.nodes {
 		for _, w := range n.watches {
 			if strings.HasPrefix(key, w.prefix) {
@@ -217,7 +221,7 @@ func (st *storage) restore(then time.Duration) {
 	}
 	p := st.history[i]
 	st.s.sees.restored(st.s, st.entries, p.entries)
-	st.entries, st.index, st.restoredAt = p.entries, p.index, st.s.now
+	st.entries, st.index, st.modeAt = p.entries, p.index, st.s.now
 	maint := map[string]int{}
 	for _, in := range st.instances {
 		maint[in.ID] = in.maint
