@@ -153,7 +153,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	}
 	pages := pages(origins...)
 	locate := func(a netip.Addr) router.Located { return d.geo.Load().locate(a) }
-	evidence, err := edge.NewEvidence(n.metrics)
+	evidence, err := edge.NewEvidence(n.metrics, n.e.log)
 	if err != nil {
 		return err
 	}

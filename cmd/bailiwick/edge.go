@@ -116,7 +116,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	evidence, err := edge.NewEvidence(n.metrics)
+	evidence, err := edge.NewEvidence(n.metrics, n.e.log)
 	if err != nil {
 		return err
 	}
