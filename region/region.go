@@ -168,7 +168,7 @@ func (p Point) Km(q Point) float64 {
 // Deadlines lists every instant at which a paper of the map begins or ceases to
 // hold, unordered: verdicts may change then, and only then.
 func (m *Map) Deadlines() []time.Time {
-	var at []time.Time
+	at := make([]time.Time, 0, 64)
 	add := func(r residency.Record) { at = append(at, r.Date, r.Expires) }
 	facts := func(f residency.Facts) {
 		for _, r := range f {

@@ -109,7 +109,7 @@ func Generate(seed uint64, n int) *Script {
 	r := newRand(seed, "script")
 	pick := func(list ...string) string { return list[r.n(len(list))] }
 	sc := &Script{Seed: seed, Admits: 100, Static: r.chance(0.3), Grace: []time.Duration{0, 20 * time.Second, 45 * time.Second}[r.n(3)]}
-	sc.Topology = pick("small", "small", "small", "pairs", "pairs", "medium", "medium", "medium", "medium", "full")
+	sc.Topology = pick("small", "small", "small", "small", "small", "small", "pairs", "pairs", "pairs", "pairs", "pairs", "pairs", "medium", "medium", "medium", "medium", "medium", "medium", "medium", "full")
 	if r.chance(0.25) {
 		sc.Admits = 2 + r.n(3)
 	}

@@ -208,7 +208,7 @@ func (s *Sim) build() {
 		n.edge = newEdge(n, s.regionOf(id))
 		s.nodes, s.edges = append(s.nodes, n), append(s.edges, n)
 	}
-	for i := range 1 + len(s.edges)/6 {
+	for i := range 1 + len(s.edges)/8 {
 		id := fmt.Sprintf("ns%d", i+1)
 		n := &node{s: s, id: id, slot: len(s.nodes), r: newRand(s.Script.Seed, id)}
 		n.client = &client{n: n}
