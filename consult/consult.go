@@ -170,9 +170,10 @@ func (p *Placement) Concerned() []region.EdgeID {
 // maxLeft edges are remembered, the last ones.
 const maxLeft = 8
 
-// Move puts newer terms of the same consult in force.
-func (p *Placement) Move(t *Terms, to region.ID) {
-	for _, e := range append([]region.EdgeID{p.Edge}, p.Standby...) {
+// Move puts newer terms of the same consult in force. between are edges of terms that were
+// in force meanwhile and never written.
+func (p *Placement) Move(t *Terms, to region.ID, between []region.EdgeID) {
+	for _, e := range slices.Concat([]region.EdgeID{p.Edge}, p.Standby, between) {
 		p.Left = append(slices.DeleteFunc(p.Left, func(l region.EdgeID) bool { return l == e }), e)
 	}
 	p.Left = slices.DeleteFunc(p.Left, t.Names)

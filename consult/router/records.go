@@ -204,7 +204,7 @@ func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.Ed
 			if reg, _ := r.world().Edge(t.Edge); reg != nil {
 				to = reg.ID
 			}
-			held.Move(&t, to)
+			held.Move(&t, to, notify)
 			_, err = save(bounded, st, &held, rev)
 			if errors.Is(err, store.ErrConflict) {
 				continue

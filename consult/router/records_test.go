@@ -194,7 +194,7 @@ func TestPlaceTellsWhoIsConcerned(t *testing.T) {
 	// edges that the record named until now have heard nothing yet.
 	later := moved(p, "us-iad-1")
 	later.Epoch = 4
-	f.Records.Place(t.Context(), later, nil)
+	f.Records.Place(t.Context(), later, []region.EdgeID{"fr-par-1"}) // of terms between
 	e, err = st.Get(t.Context(), consult.NoticeKey("de-fra-1", p.Consult))
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestPlaceTellsWhoIsConcerned(t *testing.T) {
 	if _, _, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	for _, edge := range []region.EdgeID{"de-ber-1", "de-fra-1", "us-iad-1"} {
+	for _, edge := range []region.EdgeID{"de-ber-1", "de-fra-1", "fr-par-1", "us-iad-1"} {
 		e, err := st.Get(t.Context(), consult.NoticeKey(edge, p.Consult))
 		if err != nil {
 			t.Fatal(err)
