@@ -24,8 +24,8 @@ const (
 	endWithin, endLate = 20 * time.Second, 85 * time.Second
 	// knowWithin: a node decides by a map that was published or a mode that was written.
 	knowWithin = 15 * time.Second
-	// ownWithin: the consult of an owner that died is claimed where its people are.
-	ownWithin = 70 * time.Second
+	// ownWithin: the consult of an owner that is lost is claimed where its people are.
+	ownWithin = 30 * time.Second
 	// answerWithin: a hello is answered.
 	answerWithin = 8 * time.Second
 	// healWithin: with every fault gone all is well.
@@ -543,23 +543,38 @@ func (k *check) stopped(tb *tab, was bool, e *event) {
 // out notes since when edges have been out, by the operators' words in the store.
 func (s *Sim) out() {
 	for _, e := range s.edges {
-		if !e.isOut() {
-			e.out = 0
-		} else if e.out == 0 {
-			e.out = s.now
+		for i, out := range e.isOut() {
+			if !out {
+				e.out[i] = 0
+			} else if e.out[i] == 0 {
+				e.out[i] = s.now
+			}
 		}
 	}
 }
 
-func (n *node) isOut() bool {
+// isOut tells of the edge's region and of the edge itself.
+func (n *node) isOut() [2]bool {
 	in := n.s.store.instance(n.id)
-	return n.s.modeOf(n.edge.region).mode != steer.Serving || in != nil && in.maint > 0
+	return [2]bool{n.s.modeOf(n.edge.region).mode != steer.Serving, in != nil && in.maint > 0}
 }
 
 // knows tells whether a node must know by now that an edge is out.
 func (n *node) knows(out region.EdgeID) bool {
 	e := n.s.node(string(out))
-	return e != nil && e.out > 0 && e.isOut() && n.s.now-max(e.out, n.s.store.modeAt) > knowWithin+n15(n) && n.hears(knowWithin)
+	if e == nil || !n.hears(knowWithin) {
+		return false
+	}
+	for i, out := range e.isOut() {
+		since := e.out[i]
+		if i == 0 {
+			since = max(since, n.s.store.modeAt)
+		}
+		if out && e.out[i] > 0 && n.s.now-since > knowWithin+n15(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // modeIs is an operator's word, as the store has it.
@@ -653,13 +668,14 @@ func (s *Sim) lookAt(rm *room) {
 	}
 }
 
-// lookOwned: people who are well where they are do not stay without an owner: the edge that
-// their terms name is dead, and the one that holds them may claim them.
+// lookOwned: people who are well where they are do not stay without an owner: their edge
+// takes the owner for lost, and may claim them.
 func (s *Sim) lookOwned(rm *room) {
 	n := rm.e.n
 	terms := rm.machine.Terms()
-	owner := s.node(string(terms.Edge))
-	if !rm.machine.Active() || owner == nil || owner == n || owner.alive || rm.e.own() != "" || rm.sees.unlawful > 0 || !n.hears(ownWithin) || n15(n) > time.Second {
+	_, self := n.cur.Edge(rm.e.id)
+	if !rm.machine.Active() || terms.Edge == rm.e.id || n.cur.Usable(terms.Edge) || self == nil || self.Health == steer.Unhealthy ||
+		rm.e.own() != "" || rm.sees.unlawful > 0 || n15(n) > time.Second {
 		rm.sees.unowned = 0
 		return
 	}
@@ -667,7 +683,7 @@ func (s *Sim) lookOwned(rm *room) {
 		rm.sees.unowned = s.now
 	}
 	if since := s.now - max(rm.sees.unowned, rm.sees.claimed); since > ownWithin {
-		s.fail("unowned", "%s holds %s, whose owner %s has been dead for %s", n.id, rm.id, terms.Edge, since)
+		s.fail("unowned", "%s holds %s, and has taken its owner %s for lost for %s", n.id, rm.id, terms.Edge, since)
 	}
 }
 

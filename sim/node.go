@@ -65,9 +65,9 @@ type node struct {
 	heardOf   bool   // there was a word to serve
 	serial    uint64 // of a DNS node: the greatest answered
 	bornClock int64
-	deaf      time.Duration // when it last could not hear the store
-	out       time.Duration // since when an operator has it out; 0: nobody has
-	jumped    time.Duration // when its clock was last set
+	deaf      time.Duration    // when it last could not hear the store
+	out       [2]time.Duration // since when an operator has its region, and itself, out
+	jumped    time.Duration    // when its clock was last set
 }
 
 // time is the node's clock.

@@ -203,7 +203,7 @@ func (tb *tab) perform(fx *effect) {
 // while media pass that only moves its clock on: the looks that change nothing are made up
 // for here, and the gap timer sleeps until the media stop.
 func (tb *tab) ring(name string) {
-	if w := tb.currentWire(); name == "gap" && w != nil && w.alive() {
+	if w := tb.currentWire(); name == "gap" && w != nil && (tb.wasUp || w.alive()) {
 		tb.lazy = true
 		return
 	}

@@ -23,7 +23,8 @@ import (
 const length = 200
 
 // TestSimulation runs schedules for SIMTIME, on as many workers as there are processors.
-// SIMSEED is the first seed; a run says where it left off.
+// SIMSEED is the first seed; a run says where it left off. SIMWORST is a folder for what
+// real processes can do of the worst schedules.
 func TestSimulation(t *testing.T) {
 	span := time.Minute
 	if testing.Short() {
@@ -94,6 +95,12 @@ func TestSimulation(t *testing.T) {
 	for i, w := range worst {
 		if i < 20 {
 			fmt.Printf("sim: worst %2d: seed %d, %s in pieces for %.1f s\n", i+1, w.seed, w.who, w.took.Seconds())
+			if dir := os.Getenv("SIMWORST"); dir != "" {
+				replay := Run(Generate(w.seed, length), nil).Replay()
+				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("worst-%02d.replay", i+1)), []byte(replay), 0o644); err != nil {
+					t.Error(err)
+				}
+			}
 		}
 	}
 	slices.SortFunc(failed, func(a, b *Sim) int { return cmp.Compare(a.Script.Seed, b.Script.Seed) })
