@@ -311,9 +311,13 @@ func TestStartsWithoutStoreAndCA(t *testing.T) {
 	k := newKeeper(t, c)
 	stop := running(t, k.Run)
 	had := leaf(t, k, "a certificate", any1)
+	c.Store = unreachable{}
+	poll(t, "a copy of it", func() error { // it is served before it is copied
+		_, err := newKeeper(t, c).GetCertificate(nil)
+		return err
+	})
 	stop()
 
-	c.Store = unreachable{}
 	again := newKeeper(t, c)
 	pair, err := again.GetCertificate(nil)
 	if err != nil || !pair.Leaf.Equal(had) {
