@@ -261,7 +261,9 @@ func (s *page) attempts() (n int) {
 
 func (s *page) followed() (epoch uint64) {
 	for _, l := range s.Legs {
-		epoch = max(epoch, l.Epoch)
+		if !l.Current || s.Gap == 0 {
+			epoch = max(epoch, l.Epoch)
+		}
 	}
 	return epoch
 }
@@ -738,7 +740,7 @@ func (s *page) pause(dice float64) int64 {
 		return 0
 	}
 	round := max(1, s.Failures/len(s.Addresses))
-	return min(5_000, int64(math.Floor(250*math.Pow(2, float64(round-1))*(0.5+dice)+0.5)))
+	return int64(min(5_000, math.Floor(250*math.Pow(2, float64(round-1))*(0.5+dice)+0.5)))
 }
 
 // refusalText and endText are those of codes.js.

@@ -173,6 +173,9 @@ func (u *undo) run() {
 	}
 }
 
+// tooMany events are many times those of any run that comes to its end.
+const tooMany = 1_000_000
+
 // Run plays a script to its end. Trace may be nil.
 func Run(script *Script, trace io.Writer) *Sim {
 	s := &Sim{Script: script, Trace: trace, Hash: 0xcbf29ce484222325, keys: map[string]steer.JoinKey{}}
@@ -189,7 +192,9 @@ func Run(script *Script, trace io.Writer) *Sim {
 	for len(s.queue) > 0 && s.Fault == nil && !s.sees.over {
 		it := s.queue.pop()
 		s.now = it.at
-		s.Steps++
+		if s.Steps++; s.Steps > tooMany {
+			s.fail("endless", "something goes on and on: it has stood still at one instant, or nothing comes to rest")
+		}
 		it.do()
 	}
 	return s

@@ -16,8 +16,10 @@ export const current = (s) => s.legs.find((l) => l.role === "current");
 /** The attempts in progress. @param {State} s @returns {Leg[]} */
 export const attempts = (s) => s.legs.filter((l) => l.role === "next");
 
-/** The newest epoch that this page follows. @param {State} s */
-export const followed = (s) => Math.max(0, ...s.legs.map((l) => l.epoch));
+/** The newest epoch that this page follows. That of a call which plays no more binds
+ * nobody: its edge may have died with it before anybody else heard of it.
+ * @param {State} s */
+export const followed = (s) => Math.max(0, ...s.legs.filter((l) => l.role === "next" || s.gap === 0).map((l) => l.epoch));
 
 /** The call goes on and signalling is open: no other leg is missed.
  * @param {State} s */

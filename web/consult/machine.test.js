@@ -535,6 +535,23 @@ test("edges that send in a circle are asked again only after a pause", () => {
   assert.deepEqual(p.did("connect").map((c) => [c.address.url, c.stranded]), [[EDGE.url, true]], "stranded: now it may take us");
 });
 
+test("an edge that is behind is followed once the call plays no more", () => {
+  const p = calling();
+  p.on(move(1, STANDBY, 2));
+  p.on(welcome(2, BERLIN, 2, []));
+  p.on(pulse(2, true, 1));
+  assert.equal(p.current, 2);
+  p.on(closed(2));
+  p.wait();
+  p.did("connect");
+  const [leg] = p.next;
+  p.after(GAPS[0], timer("gap"));
+  assert.equal(p.name, "reconnecting");
+  // The only edge that knew of epoch 2 died, and came back without a memory.
+  p.on(move(leg, THIRD, 1));
+  assert.deepEqual(p.tried(), [THIRD.url]);
+});
+
 test("sent back to where the call is well, it stays", () => {
   const p = calling();
   p.on(move(1, THIRD, 1));
