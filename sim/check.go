@@ -924,7 +924,7 @@ func (s *Sim) disagreement() string {
 // differ: a live consult has one owner, by everybody's word and its record's.
 func (s *Sim) differ(t *talk) string {
 	var terms *consult.Terms
-	if t.sees.lost {
+	if c := &t.sees; c.lost || c.ended && c.by.inc != c.byInc { // who took the end died: it may have told nobody
 		return ""
 	}
 	for _, e := range s.edges {
