@@ -72,19 +72,21 @@ func (r *Room) guest(well bool) {
 		r.pauseClaims()
 		r.claim("primary_lost")
 	case !usable:
+		if r.place("primary_lost", r.self, r.terms.Edge) {
+			r.pauseClaims()
+		}
+	case r.stranded() && well:
 		r.pauseClaims()
-		r.place("primary_lost", r.self, r.terms.Edge)
+		r.claim("unreachable", r.terms.Edge)
 	case r.stranded():
-		r.pauseClaims()
-		if well {
-			r.claim("unreachable", r.terms.Edge)
-		} else {
-			r.place("unreachable", r.self, r.terms.Edge)
+		if r.place("unreachable", r.self, r.terms.Edge) {
+			r.pauseClaims()
 		}
 	}
 }
 
-// pauseClaims keeps two edges that cannot see each other from outbidding each other.
+// pauseClaims keeps two edges that cannot see each other from outbidding each other. Who
+// placed nothing has outbid nobody.
 func (r *Room) pauseClaims() {
 	r.claims = r.now.Add(r.claimP)
 	r.claimP = min(2*r.claimP, claimPauseMost)

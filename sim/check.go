@@ -26,6 +26,8 @@ const (
 	knowWithin = 15 * time.Second
 	// ownWithin: the consult of an owner that is lost is claimed where its people are.
 	ownWithin = 30 * time.Second
+	// graceWithin: no seat outlasts the grace, by the edge's own World.
+	graceWithin = 1500 * time.Millisecond
 	// answerWithin: a hello is answered.
 	answerWithin = 8 * time.Second
 	// healWithin: with every fault gone all is well.
@@ -263,7 +265,7 @@ func (rm *room) admits(a failover.Admit, ev failover.Event) {
 	if full && !resumes && !rm.sees.running {
 		s.fail("full", "%s admits to %s, and is full", e.id, rm.id)
 	}
-	if !resumes && rm.sees.untruthful > 0 && s.now-rm.sees.untruthful > knowWithin+n15(e.n) && e.n.hears(knowWithin) {
+	if !resumes && rm.sees.untruthful > 0 && s.now-rm.sees.untruthful > knowWithin+n15(e.n) && e.n.hears(knowWithin) && !s.laws.holds(rm.t.kind, e.region) {
 		s.fail("law", "%s admits to %s, which the true law has forbidden for %s", e.id, rm.id, s.now-rm.sees.untruthful)
 	}
 	rm.sees.been[c.token.Participant] = true
@@ -318,6 +320,29 @@ func (rm *room) refuses(a failover.Refuse, ev failover.Event) {
 	terms := rm.machine.Terms()
 	if x := e.better(rm.t.kind, terms.Edge); x != "" {
 		s.fail("refuse", "%s refuses %s: %s, and %s would take it", e.id, rm.id, a.Verdict.Code, x)
+	}
+}
+
+// turned: who is turned away at the door, before any room hears of it, is so for a reason.
+func (k *check) turned(e *edge, t *ticket, code string) {
+	s, terms := e.n.s, &t.token.Terms
+	good := true
+	switch code {
+	case "wrong_edge":
+		good = terms.Edge != e.id && !slices.Contains(terms.Standby, e.id)
+	case "token_expired":
+		good = e.n.offset != 0
+	case "store_unavailable":
+		good = !e.n.hears(knowWithin)
+	case "token_invalid":
+		_, published := s.store.read(keysAt + t.kid)
+		good = !published || !e.n.hears(knowWithin) || s.now-s.store.keyAt < knowWithin || e.n.offset != 0
+	case string(failover.ConsultEnded):
+		talk := s.talk(terms.Consult)
+		good = talk == nil || talk.sees.asked || talk.sees.byLaw
+	}
+	if !good {
+		s.fail("refuse", "%s turns somebody of %s away: %s", e.id, terms.Consult, code)
 	}
 }
 
@@ -581,13 +606,15 @@ func (n *node) knows(out region.EdgeID) bool {
 type modeIs struct{ mode steer.Mode }
 
 func (s *Sim) modeOf(id region.ID) modeIs {
-	v, found := s.store.read(steer.ModeKey(id))
+	i, found := s.store.find(steer.ModeKey(id))
 	if !found {
 		return modeIs{}
 	}
-	rec, err := steer.ParseModeRecord(v)
-	if err != nil {
-		return modeIs{}
+	e := s.store.entries[i]
+	rec, known := s.store.modes[e.Rev]
+	if !known {
+		rec, _ = steer.ParseModeRecord(e.Value) // one that cannot be read is serving
+		s.store.modes[e.Rev] = rec
 	}
 	return modeIs{rec.At(s.time())}
 }
@@ -660,7 +687,7 @@ func (s *Sim) lookAt(rm *room) {
 		case held && c.gone > 0 && s.now-c.gone > failover.ResumeGrace+2*time.Second+n15(n):
 			s.fail("orphan", "%s holds the seat of %s in %s, who is gone", n.id, c.token.Participant, rm.id)
 		case !held || c.session == nil:
-		case rm.sees.unlawful > 0 && s.now-rm.sees.unlawful > s.laws.m.WithdrawalGrace+5*time.Second+n15(n) && s.now-rm.sees.unlawful > n.cur.Map.WithdrawalGrace+5*time.Second+n15(n):
+		case rm.sees.unlawful > 0 && s.now-rm.sees.unlawful > max(s.laws.m.WithdrawalGrace, n.cur.Map.WithdrawalGrace)+graceWithin+n15(n):
 			s.fail("grace", "%s holds a seat of %s, which its law has forbidden for %s", n.id, rm.id, s.now-rm.sees.unlawful)
 		case rm.sees.untruthful > 0 && n.hears(knowWithin) && s.now-rm.sees.untruthful > s.laws.m.WithdrawalGrace+knowWithin+5*time.Second+n15(n):
 			s.fail("grace", "%s holds a seat of %s, which the true law has forbidden for %s", n.id, rm.id, s.now-rm.sees.untruthful)
@@ -682,10 +709,7 @@ func (s *Sim) lookOwned(rm *room) {
 	if rm.sees.unowned == 0 {
 		rm.sees.unowned = s.now
 	}
-	// A pause after a claim doubles to 5 min, and is also taken after a placement that found
-	// no edge, which is longer than it need be (seed 934).
-	const within = ownWithin + 5*time.Minute
-	if since := s.now - max(rm.sees.unowned, rm.sees.claimed); since > within {
+	if since := s.now - max(rm.sees.unowned, rm.sees.claimed); since > ownWithin {
 		s.fail("unowned", "%s holds %s, and has taken its owner %s for lost for %s", n.id, rm.id, terms.Edge, since)
 	}
 }

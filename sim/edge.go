@@ -199,6 +199,7 @@ func (e *edge) poke() {
 func (e *edge) hello(w *wire) {
 	t := &e.n.s.tickets[w.ticket]
 	if code := e.verify(t); code != "" {
+		e.n.s.sees.turned(e, t, code)
 		w.refuse(code)
 		return
 	}

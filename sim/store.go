@@ -15,19 +15,22 @@ import (
 )
 
 // storage is the store as everybody shares it: one cluster that answers at once, or does
-// not answer. Entries are one sorted slice that each write replaces.
+// not answer. Entries are sorted, and a backup shares them until the next write.
 type storage struct {
 	s         *Sim
 	r         *random
 	entries   []store.Entry
+	shared    bool   // a backup has them too
 	rev       uint64 // of the last write ever
 	index     uint64 // of the last write that is in: a restore takes it back
 	instances []*instance
 	history   []past
 	placed    map[uint64]*consult.Placement // the records by their revisions, read once
+	modes     map[uint64]steer.ModeRecord   // likewise
 	away      int                           // refuses connections
 	hangs     int                           // takes them, and answers nothing
 	modeAt    time.Duration                 // when a mode was last written, or restored
+	keyAt     time.Duration                 // likewise of join keys
 }
 
 type instance struct {
@@ -92,12 +95,12 @@ func (st *storage) put(key string, value []byte) store.Entry {
 		}
 		st.s.sees.wrote(st.s, old, &p)
 	}
-	next := make([]store.Entry, 0, len(st.entries)+1)
-	next = append(append(next, st.entries[:i]...), e)
+	st.own()
 	if found {
-		i++
+		st.entries[i] = e
+	} else {
+		st.entries = slices.Insert(st.entries, i, e)
 	}
-	st.entries = append(next, st.entries[i:]...)
 	st.changed(key)
 	return e
 }
@@ -107,13 +110,22 @@ func (st *storage) delete(key string) uint64 {
 	if found {
 		st.rev++
 		st.index = st.rev
-		st.entries = slices.Concat(st.entries[:i], st.entries[i+1:])
+		st.own()
+		st.entries = slices.Delete(st.entries, i, i+1)
 		st.changed(key)
 	}
 	return st.index
 }
 
+// own makes the entries nobody else's, before one is changed.
+func (st *storage) own() {
+	if st.shared {
+		st.entries, st.shared = slices.Clone(st.entries), false
+	}
+}
+
 func (st *storage) remember() {
+	st.shared = true
 	p := past{at: st.s.now, entries: st.entries, index: st.index, instances: make([]instance, 0, len(st.instances))}
 	for _, in := range st.instances {
 		p.instances = append(p.instances, *in)
@@ -126,6 +138,9 @@ func (st *storage) changed(key string) {
 	st.s.note("wrote", key, "", st.rev)
 	if strings.HasPrefix(key, steer.ModesPrefix) {
 		st.modeAt = st.s.now
+	}
+	if strings.HasPrefix(key, keysAt) {
+		st.keyAt = st.s.now
 	}
 	for _, n := range st.s.nodes {
 		for _, w := range n.watches {
@@ -221,7 +236,7 @@ func (st *storage) restore(then time.Duration) {
 	}
 	p := st.history[i]
 	st.s.sees.restored(st.s, st.entries, p.entries)
-	st.entries, st.index, st.modeAt = p.entries, p.index, st.s.now
+	st.entries, st.shared, st.index, st.modeAt, st.keyAt = p.entries, true, p.index, st.s.now, st.s.now
 	maint := map[string]int{}
 	for _, in := range st.instances {
 		maint[in.ID] = in.maint
