@@ -2,6 +2,7 @@ package health
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -10,7 +11,7 @@ import (
 type edge struct {
 	born  time.Time
 	at    time.Time
-	votes map[string]*vote
+	votes []*vote // by vantage
 
 	state State
 	since time.Time
@@ -22,11 +23,12 @@ type edge struct {
 
 // vote is one vantage's damped word on one edge.
 type vote struct {
-	own    bool // it is the edge's own word
-	up     bool
-	fell   time.Time // since when it is down and was heard to be, again and again
-	window []sample  // oldest first, at most Params.Window
-	heard  time.Time
+	vantage string
+	own     bool // it is the edge's own word
+	up      bool
+	fell    time.Time // since when it is down and was heard to be, again and again
+	window  []sample  // oldest first, at most Params.Window
+	heard   time.Time
 }
 
 type sample struct {
@@ -37,11 +39,11 @@ type sample struct {
 
 // hear takes an observation at the edge's open instant.
 func (e *edge) hear(p Params, o Observation) {
-	v := e.votes[o.Vantage]
-	if v == nil {
-		v = &vote{up: o.OK}
-		e.votes[o.Vantage] = v
+	i, heard := slices.BinarySearchFunc(e.votes, o.Vantage, func(v *vote, name string) int { return strings.Compare(v.vantage, name) })
+	if !heard {
+		e.votes = slices.Insert(e.votes, i, &vote{vantage: o.Vantage, up: o.OK})
 	}
+	v := e.votes[i]
 	v.own = o.Own
 	v.hear(p, sample{ok: o.OK, at: e.at, reason: o.Reason})
 	if e.at.Equal(e.born) {
@@ -103,9 +105,9 @@ func (v *vote) turn(p Params) bool {
 // edge's own is among them, and has long been down.
 func (e *edge) tally(r *Reducer, t time.Time) (up, all, quorum int, lapsed bool) {
 	quorum = r.p.Quorum
-	for name, v := range e.votes {
+	for _, v := range e.votes {
 		silent := t.Sub(v.heard) > r.p.StaleAfter
-		if out, isStale := r.stale[name]; isStale {
+		if out, isStale := r.stale[v.vantage]; isStale {
 			if silent = out.silent(r.p, t); silent {
 				quorum--
 			}
@@ -175,6 +177,14 @@ func (e *edge) advance(r *Reducer, t time.Time) {
 	}
 }
 
+// then is a copy of e as it is at t: advance and decide touch no vote.
+func (e *edge) then(r *Reducer, t time.Time) edge {
+	c := *e
+	c.advance(r, t)
+	c.decide(r, c.at)
+	return c
+}
+
 // nextEvent is the first instant after at, and no later than t, at which time alone
 // may change the votes or let the state change.
 func (e *edge) nextEvent(r *Reducer, t time.Time) time.Time {
@@ -219,10 +229,10 @@ func (e *edge) health(r *Reducer) Health {
 	case e.moved:
 		h.Why = Voted
 	}
-	first := ""
-	for name, v := range e.votes {
-		if !v.last().ok && (first == "" || name < first) {
-			first, h.Reason = name, v.last().reason
+	for _, v := range e.votes {
+		if !v.last().ok {
+			h.Reason = v.last().reason
+			break
 		}
 	}
 	return h

@@ -215,6 +215,11 @@ func TestOrderAtOneInstantIsIrrelevant(t *testing.T) {
 			if got, want := b.Snapshot(at), a.Snapshot(at); !equal(got, want) {
 				t.Fatalf("seed %d, %s: got %+v, want %+v", seed, at.Sub(start), got, want)
 			}
+			for id, h := range a.Snapshot(at).Edges {
+				if got := a.State(id, at); got != h.State {
+					t.Fatalf("seed %d, %s: State of %s is %v, in the Snapshot %v", seed, at.Sub(start), id, got, h.State)
+				}
+			}
 		}
 	}
 }

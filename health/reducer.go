@@ -44,7 +44,7 @@ func (r *Reducer) Observe(o Observation) {
 	}
 	e := r.edges[o.Edge]
 	if e == nil {
-		e = &edge{born: o.At, at: o.At, since: o.At, state: Down, votes: map[string]*vote{}}
+		e = &edge{born: o.At, at: o.At, since: o.At, state: Down}
 		r.edges[o.Edge] = e
 	}
 	e.advance(r, o.At)
@@ -76,24 +76,24 @@ func (r *Reducer) Fresh(vantage string) {
 
 // Snapshot is the word on every edge at now, or at its last observation if that is
 // later. It changes nothing in the reducer.
-func (r *Reducer) Snapshot(now time.Time) Snapshot { return r.snapshot(now, true) }
-
-// States is Snapshot without NextChange, which is most of its cost.
-func (r *Reducer) States(now time.Time) Snapshot { return r.snapshot(now, false) }
-
-func (r *Reducer) snapshot(now time.Time, next bool) Snapshot {
+func (r *Reducer) Snapshot(now time.Time) Snapshot {
 	s := Snapshot{Edges: make(map[region.EdgeID]Health, len(r.edges))}
 	for id, e := range r.edges {
-		c := *e // advance touches no vote
-		c.advance(r, now)
-		c.decide(r, c.at)
+		c := e.then(r, now)
 		s.Edges[id] = c.health(r)
-		if !next {
-			continue
-		}
 		if at := c.nextChange(r); !at.IsZero() && (s.NextChange.IsZero() || at.Before(s.NextChange)) {
 			s.NextChange = at
 		}
 	}
 	return s
+}
+
+// State is one edge's of the Snapshot at now: Unknown for one never observed.
+func (r *Reducer) State(id region.EdgeID, now time.Time) State {
+	e := r.edges[id]
+	if e == nil {
+		return Unknown
+	}
+	c := e.then(r, now)
+	return c.state
 }

@@ -234,7 +234,7 @@ func TestNearest(t *testing.T) {
 func TestDeadlinesAreAllTheDatesOfTheMap(t *testing.T) {
 	m := mustParse(t, "testdata/good/full.yaml")
 	got := map[time.Time]bool{}
-	for _, at := range m.Deadlines() {
+	for at := range m.Deadlines() {
 		got[at] = true
 	}
 	for _, want := range []string{"2026-01-15", "2026-02-01", "2027-02-01", "2027-12-31"} {

@@ -7,6 +7,7 @@
 package region
 
 import (
+	"iter"
 	"math"
 	"net/netip"
 	"time"
@@ -167,31 +168,41 @@ func (p Point) Km(q Point) float64 {
 
 // Deadlines lists every instant at which a paper of the map begins or ceases to
 // hold, unordered: verdicts may change then, and only then.
-func (m *Map) Deadlines() []time.Time {
-	at := make([]time.Time, 0, 64)
-	add := func(r residency.Record) { at = append(at, r.Date, r.Expires) }
-	facts := func(f residency.Facts) {
-		for _, r := range f {
-			add(r)
+func (m *Map) Deadlines() iter.Seq[time.Time] {
+	return func(yield func(time.Time) bool) {
+		record := func(r residency.Record) bool { return yield(r.Date) && yield(r.Expires) }
+		facts := func(f residency.Facts) bool {
+			for _, r := range f {
+				if !record(r) {
+					return false
+				}
+			}
+			return true
 		}
-	}
-	facts(m.Operator.Facts)
-	for _, in := range m.Operator.Instruments {
-		at = append(at, in.Assessed, in.Expires)
-	}
-	for _, p := range m.Providers {
-		facts(p.Facts)
-		if p.BAA != nil {
-			add(p.BAA.Record)
+		if !facts(m.Operator.Facts) {
+			return
 		}
-	}
-	for _, t := range m.Tenants {
-		facts(t.Facts)
-		for _, records := range []map[residency.Jurisdiction]residency.Record{t.ProductDefaultOff, t.NotPublicBody, t.DenyExceptions} {
-			for _, r := range records {
-				add(r)
+		for _, in := range m.Operator.Instruments {
+			if !yield(in.Assessed) || !yield(in.Expires) {
+				return
+			}
+		}
+		for _, p := range m.Providers {
+			if !facts(p.Facts) || p.BAA != nil && !record(p.BAA.Record) {
+				return
+			}
+		}
+		for _, t := range m.Tenants {
+			if !facts(t.Facts) {
+				return
+			}
+			for _, records := range [...]map[residency.Jurisdiction]residency.Record{t.ProductDefaultOff, t.NotPublicBody, t.DenyExceptions} {
+				for _, r := range records {
+					if !record(r) {
+						return
+					}
+				}
 			}
 		}
 	}
-	return at
 }

@@ -23,7 +23,7 @@ func (w *World) decidesLike(next *World) bool {
 	if from.After(to) { // the clock went back
 		from, to = to, from
 	}
-	for _, t := range next.Map.Deadlines() {
+	for t := range next.Map.Deadlines() {
 		if !t.Before(from) && !t.After(to) {
 			return false
 		}

@@ -91,13 +91,13 @@ func Fold(prev *World, f *Facts, now time.Time) *World {
 
 // Due tells whether the next World would differ from w, though nobody but the probes and
 // the clock said anything since.
-func (w *World) Due(s health.Snapshot, now time.Time) bool {
+func (w *World) Due(state func(region.EdgeID) health.State, now time.Time) bool {
 	if !now.Before(w.Wakes) {
 		return true
 	}
 	for i := range w.Regions {
 		for k := range w.Regions[i].Edges {
-			if e := &w.Regions[i].Edges[k]; healthOf(s, e.ID) != e.Health && !w.held[e.ID] {
+			if e := &w.Regions[i].Edges[k]; healthOf(state(e.ID)) != e.Health && !w.held[e.ID] {
 				return true
 			}
 		}
@@ -154,7 +154,7 @@ func (w *World) edges(f *Facts) map[region.ID][]Edge {
 	for _, edges := range all {
 		slices.SortFunc(edges, func(a, b Edge) int { return cmp.Compare(a.ID, b.ID) })
 		for i := range edges {
-			edges[i].Health = healthOf(f.Health, edges[i].ID)
+			edges[i].Health = healthOf(f.Health.Edges[edges[i].ID].State)
 		}
 	}
 	return all
@@ -191,14 +191,14 @@ func wakes(f *Facts, now time.Time) time.Time {
 			sooner(m.ExpiresAt)
 		}
 	}
-	for _, t := range f.Map.Deadlines() {
+	for t := range f.Map.Deadlines() {
 		sooner(t)
 	}
 	return next
 }
 
-func healthOf(s health.Snapshot, id region.EdgeID) Health {
-	switch s.Edges[id].State {
+func healthOf(s health.State) Health {
+	switch s {
 	case health.Up:
 		return Up
 	case health.Down:

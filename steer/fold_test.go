@@ -64,6 +64,8 @@ func (n *node) health(state health.State, ids ...string) {
 	}
 }
 
+func (n *node) state(id region.EdgeID) health.State { return n.Facts.Health.Edges[id].State }
+
 func (n *node) mode(datacenter string, id region.ID, s Said) {
 	n.Facts.Modes = maps.Clone(n.Facts.Modes)
 	if n.Facts.Modes == nil {
@@ -189,7 +191,7 @@ func TestRegionsGoDarkOneAtATime(t *testing.T) {
 	if free := first.Add(60 * time.Second); !n.World.Wakes.Equal(free) {
 		t.Errorf("wakes %s after the first fell, want 60s", n.World.Wakes.Sub(first))
 	}
-	if n.World.Due(n.Facts.Health, n.now.Add(time.Second)) {
+	if n.World.Due(n.state, n.now.Add(time.Second)) {
 		t.Error("what is held back is due")
 	}
 	n.now = n.World.Wakes.Add(-2 * time.Second)
@@ -231,7 +233,7 @@ func TestModesAreSaid(t *testing.T) {
 	if r := n.World.Regions[0]; r.Mode != Down || r.Reason != "flood" || r.Actor != "ops" || r.Drill != "d1" || !r.Until.Equal(until) || r.Rev != 41 {
 		t.Errorf("region %+v", r)
 	}
-	if !n.World.Wakes.Equal(until) || n.World.Due(n.Facts.Health, until.Add(-1)) || !n.World.Due(n.Facts.Health, until) {
+	if !n.World.Wakes.Equal(until) || n.World.Due(n.state, until.Add(-1)) || !n.World.Due(n.state, until) {
 		t.Errorf("wakes %s, want %s", n.World.Wakes, until)
 	}
 	n.now = until.Add(-time.Second)

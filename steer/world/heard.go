@@ -108,7 +108,7 @@ func (h *Heard) Observe(now time.Time, probes ...health.Observation) Change {
 }
 
 func (h *Heard) due(now time.Time) Change {
-	if h.world.Due(h.reducer.States(now), now) {
+	if h.world.Due(func(id region.EdgeID) health.State { return h.reducer.State(id, now) }, now) {
 		return News
 	}
 	return Same
@@ -265,19 +265,29 @@ func (h *Heard) Instances(datacenter string, list []store.Instance, now time.Tim
 		h.lease(r.Edge.ID, r, now)
 	}
 	was := h.facts.Edges
-	h.facts.Edges = map[region.EdgeID]steer.Registered{}
-	for _, name := range h.names() {
-		for id, e := range h.stores[name].edges {
-			if other, twice := h.facts.Edges[id]; !twice || e.Lease < other.Lease {
-				h.facts.Edges[id] = e
-			}
-		}
+	h.facts.Edges = t.edges
+	if len(h.stores) > 1 {
+		h.facts.Edges = h.registered()
 	}
 	change := differ(was, h.facts.Edges)
 	if first || change == News {
 		return News
 	}
 	return max(change, h.due(now))
+}
+
+// registered are the edges of all datacenters; of one that is in several, the best lease
+// counts.
+func (h *Heard) registered() map[region.EdgeID]steer.Registered {
+	all := map[region.EdgeID]steer.Registered{}
+	for _, name := range h.names() {
+		for id, e := range h.stores[name].edges {
+			if other, twice := all[id]; !twice || e.Lease < other.Lease {
+				all[id] = e
+			}
+		}
+	}
+	return all
 }
 
 // differ tells how the edges that are registered changed.
