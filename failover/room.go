@@ -174,7 +174,10 @@ func (r *Room) Wake() time.Time {
 
 // each goes through the seats in their order.
 func (r *Room) each(do func(Seat, *seat)) {
-	for _, n := range slices.Sorted(maps.Keys(r.seats)) {
+	var few [8]Seat
+	order := slices.AppendSeq(few[:0], maps.Keys(r.seats))
+	slices.Sort(order)
+	for _, n := range order {
 		if s := r.seats[n]; s != nil {
 			do(n, s)
 		}
