@@ -11,6 +11,7 @@ import (
 	"bailiwick/failover"
 	"bailiwick/problem"
 	"bailiwick/region"
+	"bailiwick/sim/page"
 	"bailiwick/steer"
 	"bailiwick/store"
 )
@@ -517,7 +518,7 @@ func (k *check) resolved(n *node, kind string) {
 }
 
 // stopped: a page that was in a call ends for a reason.
-func (k *check) stopped(tb *tab, was bool, e *event) {
+func (k *check) stopped(tb *tab, was bool, e *page.Event) {
 	t := tb.p.t
 	s := t.s
 	s.note("stopped", tb.name, tb.page.Text, 0)
@@ -827,7 +828,7 @@ func (t *talk) takes(e *node, who []*person) bool {
 	}
 	for _, p := range who {
 		tb := p.shown()
-		if tb == nil || p.cuts[e.slot] != [2]int{} || !slices.ContainsFunc(tb.page.Addresses, func(a address) bool { return s.edgeOf(a.URL) == e }) {
+		if tb == nil || p.cuts[e.slot] != [2]int{} || !slices.ContainsFunc(tb.page.Addresses, func(a page.Address) bool { return s.edgeOf(a.URL) == e }) {
 			return false
 		}
 	}
