@@ -10,6 +10,7 @@ import (
 	"bailiwick/failover"
 	"bailiwick/problem"
 	"bailiwick/region"
+	"bailiwick/sim/page"
 	"bailiwick/steer"
 	"bailiwick/store"
 )
@@ -541,7 +542,7 @@ func (k *check) resolved(n *node, kind string) {
 }
 
 // stopped: a page that was in a call ends for a reason.
-func (k *check) stopped(tb *tab, was bool, e *event) {
+func (k *check) stopped(tb *tab, was bool, e *page.Event) {
 	t := tb.p.t
 	s := t.s
 	s.note("stopped", tb.name, tb.page.Text, 0)

@@ -8,6 +8,7 @@ import (
 
 	"bailiwick/consult"
 	"bailiwick/failover"
+	"bailiwick/sim/page"
 	"bailiwick/steer"
 )
 
@@ -243,7 +244,7 @@ func (t *talk) takes(e *node, who []*person) bool {
 	}
 	for _, p := range who {
 		tb := p.shown()
-		if tb == nil || p.cuts[e.slot] != [2]int{} || !slices.ContainsFunc(tb.page.Addresses, func(a address) bool { return s.edgeOf(a.URL) == e }) {
+		if tb == nil || p.cuts[e.slot] != [2]int{} || !slices.ContainsFunc(tb.page.Addresses, func(a page.Address) bool { return s.edgeOf(a.URL) == e }) {
 			return false
 		}
 	}
