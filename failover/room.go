@@ -323,6 +323,16 @@ func (r *Room) end(reason string, v residency.Verdict) {
 
 // adopt puts terms in force.
 func (r *Room) adopt(t consult.Terms, recorded bool) {
+	if t.Epoch == r.terms.Epoch && t.Edge != r.terms.Edge { // nobody was sent there yet
+		for _, s := range r.seats {
+			if s.stranded == t.Epoch {
+				s.stranded = 0
+			}
+			if s.toldEpoch == t.Epoch {
+				s.toldAt = r.now
+			}
+		}
+	}
 	r.terms, r.recorded, r.fresh = t, recorded, time.Time{}
 	r.again, r.pause = r.now.Add(writeAgain), writeAgain
 	if recorded && r.record != nil {
