@@ -297,8 +297,8 @@ func (r *Room) heard(ev Heard) {
 		r.fresh = r.now.Add(StrandedAfter)
 	case !r.terms.Supersedes(&ev.Terms):
 		r.recorded = ev.Record == nil || r.believes()
-	default: // what is in force was never written: who placed it had no store
-		r.recorded = r.recorded && ev.Record == nil
+	case ev.Record != nil: // what is in force was never written: who placed it had no store
+		r.recorded, r.again = false, r.now
 	}
 }
 
