@@ -227,7 +227,11 @@ func (r *Records) check(now time.Time) {
 	r.doubt = r.doubt[min(checked, len(r.doubt)):]
 	r.mu.Unlock()
 	for _, p := range list {
-		r.owe(p.Consult, func(d *debt) { d.create, d.ended = p, d.ended || p.Ended })
+		r.owe(p.Consult, func(d *debt) {
+			if d.ended = d.ended || p.Ended; !d.ended {
+				d.create = p
+			}
+		})
 	}
 }
 
@@ -442,11 +446,25 @@ func (r *Records) settle(ctx context.Context, st store.Store, id consult.ID, d *
 		d.create = nil
 	}
 	if d.ended {
-		if _, err := r.end(bounded, st, id, now); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
+		_, err := r.end(bounded, st, id, now)
+		if errors.Is(err, store.ErrNotFound) {
+			err = r.leave(bounded, st, id, now)
 		}
+		return err
 	}
 	return nil
+}
+
+// leave puts the end of a consult where its record is not: who makes that, late or again,
+// finds that it is over.
+func (r *Records) leave(ctx context.Context, st store.Store, id consult.ID, now time.Time) error {
+	r.mu.Lock()
+	p := r.known[id]
+	r.mu.Unlock()
+	if p == nil || !p.Ended || !now.Before(p.Expires) {
+		return nil
+	}
+	return write(ctx, st, p, 0, p.Concerned())
 }
 
 func load(ctx context.Context, st store.Store, id consult.ID) (consult.Placement, uint64, error) {

@@ -292,6 +292,32 @@ func TestRestoredStoreIsToldAgain(t *testing.T) {
 	}
 }
 
+// An end that is owed may find no record, whose maker has yet to write it, or to write it
+// again: it must find the end.
+func TestEndWithoutARecord(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	st.gone.Store(true)
+	if _, recorded, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil || recorded {
+		t.Fatalf("without the store: recorded %v, %v", recorded, err)
+	}
+	st.gone.Store(false)
+	if _, err := st.Delete(t.Context(), p.Consult.Key(), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Records.Pay(t.Context(), time.Now())
+	if held, _, err := load(t.Context(), st, p.Consult); err != nil || !held.Ended {
+		t.Errorf("the record is %+v, %v; want an end", held, err)
+	}
+	if _, err := st.Get(t.Context(), consult.NoticeKey("de-ber-1", p.Consult)); err != nil {
+		t.Errorf("nobody is told: %v", err)
+	}
+	if err := write(t.Context(), st, p, 0, nil); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("its maker writes over the end: %v", err)
+	}
+}
+
 // Checking is paced, whatever a node remembers.
 func TestRestoredStoreIsAskedInTurn(t *testing.T) {
 	st := newLossy()
