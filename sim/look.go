@@ -124,9 +124,6 @@ func (s *Sim) lookEnded(t *talk) (over bool) {
 		}
 		return false
 	}
-	if c.by.inc != c.byInc || !c.by.alive || !c.by.hears(endWithin) {
-		return true // it may owe the notices
-	}
 	for _, e := range s.edges {
 		rm := e.edge.seated(t.id)
 		if rm == nil {
