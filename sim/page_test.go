@@ -213,8 +213,8 @@ func life(seed uint64) []byte {
 	if r.chance(0.2) {
 		first["session"] = "s0"
 	}
-	put(map[string]any{"type": "open", "problem": "", "granted": true, "addresses": append([]map[string]any{first}, edges[1:1+r.n(3)]...), "sound": false})
-	put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
+	put(map[string]any{"type": "open", "problem": "", "granted": true, "addresses": append([]map[string]any{first}, edges[1:1+r.n(3)]...), "mic": true, "camera": true, "sound": false})
+	put(map[string]any{"type": "devices", "mic": true, "camera": true, "failures": map[string]any{"mic": nil, "camera": nil}, "news": nil})
 	put(map[string]any{"type": "join"})
 	for range 150 {
 		now += int64(r.n(3000))
@@ -257,7 +257,7 @@ func life(seed uint64) []byte {
 		case 14:
 			put(map[string]any{"type": []string{"retry", "rejoin", "sound", "camera"}[r.n(4)]})
 			if p.Step == "joining" && p.Due == 0 {
-				put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
+				put(map[string]any{"type": "devices", "mic": true, "camera": true, "failures": map[string]any{"mic": nil, "camera": nil}, "news": nil})
 			}
 		case 15:
 			if r.chance(0.1) {

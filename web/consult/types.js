@@ -15,6 +15,12 @@
 
 /** @typedef {{key: string, params?: Record<string, string>}} Sentence */
 
+/** What the user chose; `sound` is sound only.
+ * @typedef {{mic: boolean, camera: boolean, sound: boolean}} Wish */
+
+/** What runs of microphone and camera, why not, and what is new of it, in words.
+ * @typedef {{mic: boolean, camera: boolean, failures: {mic: Sentence|null, camera: Sentence|null}, news: Sentence|null}} DeviceNews */
+
 /** One WebSocket with its RTCPeerConnection. People hear the one `current` leg; a `next`
  * one is an attempt to carry the call; a `parked` one will carry nothing until it must.
  * @typedef {object} Leg
@@ -38,9 +44,9 @@
  * @property {"ask"|"opening"|"ready"|"joining"|"stopped"} step  how far the state `link` is
  * @property {string} text            the page's sentence when stopped, ended or refused
  * @property {Refusal|null} refusal   what the edge last refused, for support
- * @property {{mic: boolean, camera: boolean, failure: Sentence|null}} devices  what was obtained
- * @property {{mic: boolean, camera: boolean, sound: boolean}} wish  what the user chose; `sound` is sound only
- * @property {Sentence[]} troubles    standing faults of sound and devices
+ * @property {Omit<DeviceNews, "news">} devices  what runs
+ * @property {Wish} wish
+ * @property {Sentence[]} troubles    standing faults of sound
  * @property {Sentence|null} notice   passing news: moved, video is back
  * @property {Address[]} addresses    the seat's edge first, then its standbys
  * @property {Leg[]} legs             in the order they were made
@@ -58,9 +64,9 @@
  */
 
 /**
- * @typedef {{type: "open", problem: string, granted: boolean, addresses: Address[], sound: boolean}
+ * @typedef {{type: "open", problem: string, granted: boolean, addresses: Address[]} & Wish
  *   | {type: "ask", sound: boolean}
- *   | {type: "devices", mic: boolean, camera: boolean, failure: Sentence|null}
+ *   | {type: "devices"} & DeviceNews | {type: "plugged", mic: boolean, camera: boolean}
  *   | {type: "join"} | {type: "again"} | {type: "rejoin"} | {type: "retry"} | {type: "leave"}
  *   | {type: "mic"} | {type: "camera"} | {type: "sound"}
  *   | {type: "trouble", key: string, params?: Record<string, string>} | {type: "calm", key: string}
@@ -80,7 +86,7 @@
 
 /**
  * @typedef {{do: "devices", video: boolean} | {do: "stop"}
- *   | {do: "send", mic: boolean, camera: boolean, receive: boolean}
+ *   | {do: "send", mic: boolean, camera: boolean, hold: boolean, receive: boolean}
  *   | {do: "connect", leg: number, address: Address, stranded: boolean}
  *   | {do: "adopt", leg: number} | {do: "drop", leg: number} | {do: "leave", leg: number}
  *   | {do: "save"} | {do: "forget", token: boolean}

@@ -8,7 +8,7 @@ import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
 /** @typedef {import("./types.js").Sentence} Sentence */
 /** @typedef {ReturnType<typeof import("../shared/i18n.js").i18n>} Texts */
 
-/** @typedef {"ask"|"ask-sound"|"join"|"again"|"rejoin"|"retry"|"sound"|"copy"|"reload"|"hear"|"reopen"} Action */
+/** @typedef {"ask"|"ask-sound"|"join"|"again"|"rejoin"|"retry"|"sound"|"copy"|"reload"|"hear"} Action */
 /** @typedef {{action: Action, label: string}} Button */
 /** @typedef {{key: string, sentences: string[], buttons: Button[]}} Message */
 /** @typedef {{participant: string, name: string, state: string, video: boolean, note: string}} Tile */
@@ -24,9 +24,13 @@ export const ACTIONS = {
   "ended.left": ["rejoin"], "refused.place": ["rejoin"],
   "denied.chrome": ["again", "sound"], "denied.firefox": ["again"], "denied.safari": ["reload"],
   "denied.ios": ["reload"], "denied.system": ["again"],
-  "none.camera": ["sound"], "none.mic": ["again", "join"], "busy": ["again", "sound"],
-  "paused": ["reopen"], "no.sound": ["hear"],
+  "none.camera": ["sound"], "none.mic": ["again", "join"], "gone.camera": ["sound"], "gone.mic": ["again"], "busy": ["again", "sound"],
+  "paused": ["again"], "paused.camera": ["again"], "no.sound": ["hear"],
 };
+
+/** What is said otherwise to who is in the call.
+ * @type {Record<string, string>} */
+const IN_CALL = {"none.camera": "gone.camera", "none.mic": "gone.mic"};
 
 const ROLES = new Set(["patient", "clinician", "interpreter", "companion", "captioner"]);
 
@@ -62,7 +66,9 @@ export function banners(s) {
   if (s.moving && s.gap === 0) list.push({key: "moving"});
   for (const who of s.away) list.push({key: "lost.peer", params: {who}});
   list.push(...s.troubles);
-  if (s.devices.failure) list.push(s.devices.failure);
+  const {mic, camera} = s.devices.failures;
+  if (mic) list.push(mic);
+  if (camera && camera.key !== mic?.key) list.push(camera);
   if (s.notice) list.push(s.notice);
   if (inCall(s) && s.wish.sound) list.push({key: "audio.chosen"});
   return list;
@@ -70,7 +76,8 @@ export function banners(s) {
 
 /** A text with its placeholders filled from the state. `who` names a participant.
  * @param {State} s @param {Sentence} sentence @param {Texts} texts @returns {Message} */
-export function message(s, {key, params = {}}, texts) {
+export function message(s, {key: cause, params = {}}, texts) {
+  const key = (inCall(s) && IN_CALL[cause]) || cause;
   const {who, ...rest} = params;
   const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest};
   const buttons = texts.buttons(key).map((label, i) => ({action: ACTIONS[key][i], label}));

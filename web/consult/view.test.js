@@ -55,8 +55,10 @@ test("which page a state shows", () => {
 });
 
 test("banners, most urgent first", () => {
-  const s = {...call, gap: 1, away: ["p2"], troubles: [{key: "paused"}], notice: {key: "moved"}, wish: {mic: true, camera: true, sound: true}};
-  assert.deepEqual(banners(s).map((b) => b.key), ["lost", "lost.peer", "paused", "moved", "audio.chosen"]);
+  const s = {...call, gap: 1, away: ["p2"], troubles: [{key: "no.sound"}], devices: {mic: false, camera: false, failures: {mic: {key: "paused"}, camera: {key: "busy"}}}, notice: {key: "moved"}, wish: {mic: true, camera: true, sound: true}};
+  assert.deepEqual(banners(s).map((b) => b.key), ["lost", "lost.peer", "no.sound", "paused", "busy", "moved", "audio.chosen"]);
+  const denied = {key: "denied.chrome"};
+  assert.deepEqual(banners({...call, devices: {mic: false, camera: false, failures: {mic: denied, camera: denied}}}), [denied], "one sentence for both");
   assert.deepEqual(banners({...call, moving: true}).map((b) => b.key), ["moving"]);
   assert.deepEqual(banners({...call, moving: true, gap: 2}).map((b) => b.key), ["lost.long"]);
 });
@@ -87,6 +89,7 @@ test("a button that makes no sense now is not offered", () => {
   assert.deepEqual(labels(quiet, "audio.chosen"), ["Turn video on"]);
   assert.deepEqual(labels({...initial, step: "ready"}, "none.mic"), ["Try again", "Listen"]);
   assert.deepEqual(labels(call, "none.mic"), ["Try again"]);
+  assert.deepEqual(message(call, {key: "none.mic"}, texts).sentences, ["No microphone found.", "The others do not hear you.", "Connect one."], "who is in the call does not join to listen");
 });
 
 test("tiles: a picture that is not there is a name and a state", () => {
