@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -198,6 +199,8 @@ type message struct {
 	Standby                                                       []signal.Standby
 	Features                                                      []string
 	Place                                                         signal.Place
+	ValidFrom                                                     *time.Time `json:"valid_from"`
+	Clock                                                         *time.Time
 }
 
 // any is the next message.
@@ -313,6 +316,41 @@ func TestJoinRefuses(t *testing.T) {
 	ok := f.dial("de-ber")
 	ok.hello(good, "")
 	ok.next(signal.TypeWelcome) // none of it hurt anybody else
+}
+
+// An edge whose clock differs by minutes from the one that signed takes the token, and gives
+// TURN credentials that are good now; beyond that it says what the two clocks say.
+func TestJoinAcrossClocks(t *testing.T) {
+	f := start(t, 10, "de-ber")
+	e, c := f.edges["de-ber"], f.consult("de-ber")
+	now := time.Now()
+	token, bad := e.admit(c.Participants[0].Token)
+	if bad != nil {
+		t.Fatalf("%+v", bad)
+	}
+	join := func(signed time.Time, expires time.Duration) *socket {
+		t.Helper()
+		token.Expires = now.Add(expires)
+		jwt, err := e.router.Signer.Sign(&token, signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := f.dial("de-ber")
+		s.hello(jwt, "")
+		return s
+	}
+	for _, ahead := range []time.Duration{-4 * time.Minute, 61 * time.Second, 4 * time.Minute} {
+		join(now.Add(ahead), time.Hour).next(signal.TypeWelcome)
+	}
+	w := join(now, -4*time.Minute).next(signal.TypeWelcome)
+	until, _, _ := strings.Cut(w.ICEServers[0].Username, ":")
+	if at, err := strconv.ParseInt(until, 10, 64); err != nil || at <= now.Unix() {
+		t.Errorf("TURN credentials of %s, %v: want them good at %d", until, err, now.Unix())
+	}
+	m := join(now.Add(6*time.Minute), time.Hour).next(signal.TypeRefused)
+	if m.Code != "token_early" || m.ValidFrom == nil || m.Clock == nil || m.ValidFrom.Sub(*m.Clock) < 5*time.Minute {
+		t.Errorf("refused %+v", m)
+	}
 }
 
 func TestProtocolBreachAfterWelcome(t *testing.T) {

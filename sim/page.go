@@ -577,6 +577,9 @@ func (s *page) move(e *event, l *leg, now int64) {
 
 func (s *page) refused(e *event, l *leg, now int64) {
 	text := refusalText(e.Refusal.Code)
+	if text == "link.early" && len(s.Addresses) > 1 {
+		text = ""
+	}
 	runs := !l.Current && (s.attempts() > 1 || s.inCall() && s.Gap == 0)
 	switch {
 	case text == "ended.done" || text != "" && !runs:
@@ -598,7 +601,7 @@ func (s *page) finish(text string) {
 	switch {
 	case strings.HasPrefix(text, "refused."):
 		s.Name = "refused"
-	case text == "link.bad" || text == "link.expired":
+	case text == "link.bad" || text == "link.early" || text == "link.expired":
 	default:
 		s.Name = "ended"
 	}
@@ -757,6 +760,8 @@ func refusalText(code string) string {
 		return "link.bad"
 	case "token_expired":
 		return "link.expired"
+	case "token_early":
+		return "link.early"
 	case "consult_ended":
 		return "ended.done"
 	}

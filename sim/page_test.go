@@ -244,7 +244,7 @@ func life(seed uint64) []byte {
 		case 8:
 			put(map[string]any{"type": "closed", "leg": leg, "dice": dice})
 		case 9:
-			code := []string{"region_full", "wrong_edge", "store_unavailable", "consult_ended", "region_down"}[min(4, r.n(12))]
+			code := []string{"region_full", "wrong_edge", "store_unavailable", "consult_ended", "token_early", "region_down"}[min(5, r.n(13))]
 			put(map[string]any{"type": "refused", "leg": leg, "refusal": map[string]any{"code": code, "jurisdiction": "", "citation": []string{}, "id": ""}, "dice": dice})
 		case 10, 11, 12:
 			late := int64(0)

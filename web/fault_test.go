@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -35,6 +36,26 @@ func TestRefused(t *testing.T) {
 	refuse("r3", "patient", "denied_country", "The rules for this appointment do not let you join from United Arab Emirates.")
 	p.hides("Call ")
 	p.judge("refused-person")
+}
+
+// A link that an edge's clock calls early says when it is valid, and what that clock says.
+func TestEarly(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	p.open(e.link("early", "patient"))
+	p.click("#join")
+	from := time.Date(2031, 5, 6, 12, 30, 0, 0, time.UTC)
+	clock := from.Add(-time.Hour)
+	m := refusal("token_early", "")
+	m.ValidFrom, m.Clock = &from, &clock
+	e.tell(p, e.seat(t), m, "This link is not valid yet.")
+	p.shows("It is valid from May 6, 2031")
+	p.shows("The clock of the server says May 6, 2031")
+	p.title("Cannot join")
+	p.judge("link-early")
+	p.click(`[data-do="rejoin"]`)
+	e.carry(t, nil, frankfurt, nil)
+	p.state("call")
 }
 
 func TestElsewhere(t *testing.T) {

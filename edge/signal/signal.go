@@ -185,6 +185,9 @@ type Refused struct {
 	Jurisdiction string   `json:"jurisdiction,omitempty"`
 	Citation     []string `json:"citation,omitempty"`
 	ID           string   `json:"id,omitempty"` // names the edge's log line
+
+	ValidFrom *time.Time `json:"valid_from,omitempty"` // of token_early
+	Clock     *time.Time `json:"clock,omitempty"`
 }
 
 // Decode reads one client message: what is known of it. Bad JSON, trailing bytes, wrong

@@ -15,6 +15,7 @@ const REFUSALS = {
   ...Object.fromEntries(PLACE.map((code) => [code, "refused.place"])),
   token_invalid: "link.bad",
   not_found: "link.bad",
+  token_early: "link.early",
   token_expired: "link.expired",
   consult_ended: "ended.done",
 };

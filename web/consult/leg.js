@@ -158,8 +158,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       }
       case "ended": return tell({type: "ended", leg, reason: m.reason});
       case "refused": {
-        const {code = "internal", jurisdiction = "", citation = [], id = ""} = m;
-        return tell({type: "refused", leg, refusal: {code, jurisdiction, citation, id}, dice: Math.random()});
+        const {code = "internal", jurisdiction = "", citation = [], id = "", valid_from, clock} = m;
+        return tell({type: "refused", leg, refusal: {code, jurisdiction, citation, id, valid_from, clock}, dice: Math.random()});
       }
     }
   };

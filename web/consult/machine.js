@@ -431,7 +431,9 @@ function notice(s, news, fx) {
 /** @param {State} s @param {Extract<Event, {type: "refused"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
 function refused(s, e, leg, now, fx) {
   s.refusal = e.refusal;
-  const text = refusalText(e.refusal.code);
+  let text = refusalText(e.refusal.code);
+  // A wrong clock is the trouble of one edge, where there are others.
+  if (text === "link.early" && s.addresses.length > 1) text = "";
   // A refusal never disturbs a call that runs, nor an attempt elsewhere; only the
   // consult's end does.
   const runs = leg.role === "next" && (attempts(s).length > 1 || (inCall(s) && s.gap === 0));
@@ -449,7 +451,7 @@ function finish(s, fx, text) {
   const {addresses, wish, made, refusal} = s;
   Object.assign(s, initial, {addresses, wish, made, refusal, text, step: "stopped"});
   if (text.startsWith("refused.")) s.name = "refused";
-  else if (text === "link.bad" || text === "link.expired") s.name = "link";
+  else if (text.startsWith("link.") && text !== "link.elsewhere") s.name = "link";
   else s.name = "ended";
   fx.push({do: "say", key: text, loud: true});
 }

@@ -692,6 +692,18 @@ test("a switch that has to ask says what came of it, not what was wished", () =>
   assert.deepEqual(p.did("say").map((s) => s.key), ["none.mic"]);
 });
 
+test("a clock that is wrong is that edge's trouble, where there are others", () => {
+  const p = joining();
+  p.on(refused(1, "token_early"));
+  assert.deepEqual([p.name, p.state.step, p.tried()], ["link", "joining", [STANDBY.url]]);
+  const q = joining([EDGE]);
+  q.on(refused(1, "token_early"));
+  assert.deepEqual([q.name, q.state.step, q.state.text], ["link", "stopped", "link.early"]);
+  q.on({type: "rejoin"});
+  q.on(BOTH);
+  assert.deepEqual(q.tried(), [EDGE.url], "[Try again] does");
+});
+
 test("again asks for the devices that are wished", () => {
   const p = calling();
   p.on({type: "again"});
@@ -798,7 +810,7 @@ test("refused by law: from the link, and from a call without media; never from a
 });
 
 test("refused for the link's sake", () => {
-  const cases = {token_invalid: ["link", "link.bad"], not_found: ["link", "link.bad"], token_expired: ["link", "link.expired"], consult_ended: ["ended", "ended.done"]};
+  const cases = {token_early: ["link", "link.early"], token_invalid: ["link", "link.bad"], not_found: ["link", "link.bad"], token_expired: ["link", "link.expired"], consult_ended: ["ended", "ended.done"]};
   for (const [code, want] of Object.entries(cases)) {
     const p = page();
     for (const e of [OPEN, BOTH, {type: "join"}, refused(1, code)]) p.on(e);

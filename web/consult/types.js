@@ -11,7 +11,8 @@
 
 /** @typedef {{participant: string, role: string, mic: boolean, camera: boolean, connected: boolean}} Peer */
 
-/** @typedef {{code: string, jurisdiction: string, citation: string[], id: string}} Refusal */
+/** `valid_from` and `clock` (RFC 3339) are of token_early.
+ * @typedef {{code: string, jurisdiction: string, citation: string[], id: string, valid_from?: string, clock?: string}} Refusal */
 
 /** @typedef {{key: string, params?: Record<string, string>}} Sentence */
 

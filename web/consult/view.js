@@ -16,7 +16,7 @@ import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
 /** The buttons of each text, in the order of its square brackets.
  * @type {Record<string, Action[]>} */
 export const ACTIONS = {
-  "link.elsewhere": ["rejoin"],
+  "link.early": ["rejoin"], "link.elsewhere": ["rejoin"],
   "browser.old": ["copy"], "browser.inapp": ["copy"],
   "check.ask": ["ask", "ask-sound"], "check.join": ["join"],
   "lost.long": ["retry", "sound"], "lost.failed": ["retry"],
@@ -101,6 +101,7 @@ function placeOf(s, key) {
     const r = s.refusal;
     return {country: country(r?.jurisdiction ?? ""), code: r?.code, id: r?.id};
   }
+  if (key === "link.early") return {from: moment(s.refusal?.valid_from), clock: moment(s.refusal?.clock)};
   const place = current(s)?.place;
   if (!place) return {};
   // A move inside a country is said by country: the city did change.
@@ -112,6 +113,12 @@ function placeOf(s, key) {
 function country(code) {
   if (!/^[A-Za-z]{2}(-|$)/.test(code)) return undefined;
   return new Intl.DisplayNames(["en"], {type: "region"}).of(code.slice(0, 2).toUpperCase());
+}
+
+/** A moment in words, where the reader is. @param {string|undefined} time @returns {string|undefined} */
+function moment(time) {
+  const at = new Date(time ?? "");
+  return Number.isNaN(at.getTime()) ? undefined : new Intl.DateTimeFormat("en", {dateStyle: "long", timeStyle: "short"}).format(at);
 }
 
 /** @param {State} s */

@@ -81,6 +81,14 @@ test("sentences name the place, the person and the country", () => {
   assert.equal(support({...r, refusal: {...refusal, citation: [], id: ""}}, texts), "For support: home_only, none, reference none.");
 });
 
+test("a link that is early names both clocks", () => {
+  const refusal = {code: "token_early", jurisdiction: "", citation: [], id: "", valid_from: "2026-11-27T12:00:00Z", clock: "2026-11-27T10:00:00Z"};
+  const said = (r) => message({...initial, refusal: r}, {key: "link.early"}, texts);
+  assert.match(said(refusal).sentences.join(" "), /^This link is not valid yet. It is valid from .*27.*2026.*. The clock of the server says .*2026.*\.$/);
+  assert.deepEqual(said({...refusal, valid_from: undefined, clock: "x"}).sentences, ["This link is not valid yet."]);
+  assert.deepEqual(said(refusal).buttons, [{action: "rejoin", label: "Try again"}]);
+});
+
 test("a button that makes no sense now is not offered", () => {
   const labels = (s, key) => message(s, {key}, texts).buttons.map((b) => b.label);
   const quiet = {...call, gap: 2, wish: {mic: true, camera: true, sound: true}};
