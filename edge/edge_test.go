@@ -37,6 +37,7 @@ const patience = time.Minute
 // fixture is two edges and their world in this process, on a memory store.
 type fixture struct {
 	t     *testing.T
+	m     *region.Map
 	st    *store.Memory
 	world *world.Writer
 	edges map[region.ID]*Edge
@@ -62,6 +63,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 	}
 	f := &fixture{t: t, st: store.NewMemory(), edges: map[region.ID]*Edge{}, stop: map[region.ID]context.CancelFunc{}, log: new(logtest.Buffer), http: http.DefaultClient}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
+	f.m = m
 	f.world, err = world.New(world.Config{Map: m, Law: residency.Shipped(), Stores: store.Set{"": f.st}, Health: health.Production().Scale(250 * time.Millisecond), ParseKey: router.ParseKey, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -201,6 +203,8 @@ type message struct {
 	Place                                                         signal.Place
 	ValidFrom                                                     *time.Time `json:"valid_from"`
 	Clock                                                         *time.Time
+	EndsAt                                                        *time.Time `json:"ends_at"`
+	Seconds                                                       int
 }
 
 // any is the next message.
@@ -217,6 +221,16 @@ func (s *socket) any() message {
 		s.t.Fatalf("%v in %q", err, b)
 	}
 	return m
+}
+
+// last waits for the end.
+func (s *socket) last() message {
+	s.t.Helper()
+	for {
+		if m := s.any(); m.Type == string(signal.TypeEnded) || m.Type == string(signal.TypeRefused) {
+			return m
+		}
+	}
 }
 
 // next waits for a message of the type, skipping others.

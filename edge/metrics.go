@@ -9,6 +9,7 @@ import (
 var (
 	consultsActive = prometheus.NewDesc("bailiwick_edge_consults", "Consults on the edge.", []string{"edge", "region"}, nil)
 	roomsParked    = prometheus.NewDesc("bailiwick_edge_rooms_parked", "Consults that only wait on the edge for a failover.", []string{"edge", "region"}, nil)
+	withdrawn      = prometheus.NewDesc("bailiwick_edge_consults_withdrawn", "Consults that the law has left no place, and that end when their countdown is over.", []string{"edge", "region"}, nil)
 	participants   = prometheus.NewDesc("bailiwick_edge_participants", "Participants seated on the edge.", []string{"edge", "region"}, nil)
 	packetsIn      = prometheus.NewDesc("bailiwick_sfu_packets_received_total", "RTP packets received from publishers.", []string{"edge", "region"}, nil)
 	packetsOut     = prometheus.NewDesc("bailiwick_sfu_packets_forwarded_total", "RTP packets forwarded to subscribers.", []string{"edge", "region"}, nil)
@@ -41,6 +42,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge(consultsActive, active)
 	gauge(roomsParked, parked)
 	gauge(participants, seated)
+	gauge(withdrawn, int(c.rooms.withdrawn.Load()))
 	s := c.sfu.Stats()
 	count(packetsIn, s.PacketsIn)
 	count(packetsOut, s.PacketsOut)

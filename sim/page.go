@@ -50,6 +50,7 @@ type leg struct {
 	told     bool // peers is known
 	Heard    int
 	Progress int64
+	ends     int64 // of its withdrawal; 0: none
 	To       string
 }
 
@@ -85,6 +86,10 @@ type event struct {
 	Refusal   struct {
 		Code string `json:"code"`
 	} `json:"refusal"`
+	News *struct {
+		Key string `json:"key"`
+	} `json:"news"`
+	Left *int64  `json:"left"` // of a withdrawal
 	Name string  `json:"name"`
 	Late int64   `json:"late"`
 	Dice float64 `json:"dice"`
@@ -159,7 +164,7 @@ func (s *page) take(e *event, now int64) {
 	case "ask":
 		s.Step, s.sound = "opening", e.Sound
 	case "devices":
-		s.devices(now)
+		s.devices(e, now)
 	case "join":
 		if s.Name == "link" && s.Step == "ready" {
 			s.Step = "joining"
@@ -182,7 +187,7 @@ func (s *page) take(e *event, now int64) {
 		s.toggle(e.Type)
 	case "timer":
 		s.timer(e, now)
-	case "again", "trouble", "calm":
+	case "again", "trouble", "calm", "plugged":
 	default:
 		s.fromLeg(e, now)
 	}
@@ -220,6 +225,14 @@ func (s *page) fromLeg(e *event, now int64) {
 			return
 		}
 		s.finish(endText(e.Reason))
+	case "withdrawal":
+		was := l.ends
+		if l.ends = 0; e.Left != nil {
+			l.ends = now + *e.Left
+		}
+		if l.Current {
+			s.countdown(was, l.ends, now)
+		}
 	case "refused":
 		s.refused(e, l, now)
 	case "closed":
@@ -290,10 +303,13 @@ func (s *page) open(e *event) {
 	}
 }
 
-func (s *page) devices(now int64) {
+func (s *page) devices(e *event, now int64) {
 	if s.Step == "stopped" {
 		s.fx(effect{Do: "stop"})
 		return
+	}
+	if e.News != nil && e.News.Key == "unplugged" {
+		s.timerIn("notice", noticeMS)
 	}
 	if s.Name != "link" {
 		return
@@ -515,6 +531,11 @@ func (s *page) adopt(l *leg, now int64) {
 	if l.told {
 		s.hearPeers(l.peers)
 	}
+	was := int64(0)
+	if old != nil {
+		was = old.ends
+	}
+	s.countdown(was, l.ends, now)
 	switch {
 	case old != nil && old.Welcomed && old.Place.Country != l.Place.Country:
 		s.timerIn("notice", noticeMS)
@@ -575,6 +596,26 @@ func (s *page) move(e *event, l *leg, now int64) {
 	s.start(to, now, true, e.Epoch)
 }
 
+func (s *page) countdown(was, is, now int64) {
+	if was == 0 && is == 0 {
+		return
+	}
+	if is == 0 {
+		s.timerIn("notice", noticeMS)
+	}
+	s.remind(is, now)
+}
+
+func (s *page) remind(ends, now int64) {
+	for _, ms := range []int64{300_000, 60_000, 10_000} {
+		if ends > 0 && ms < ends-now {
+			s.timerIn("withdrawal", ends-now-ms)
+			return
+		}
+	}
+	s.fx(effect{Do: "cancel", Name: "withdrawal"})
+}
+
 func (s *page) refused(e *event, l *leg, now int64) {
 	text := refusalText(e.Refusal.Code)
 	if text == "link.early" && len(s.Addresses) > 1 {
@@ -592,11 +633,11 @@ func (s *page) refused(e *event, l *leg, now int64) {
 func (s *page) finish(text string) {
 	s.end("leave", func(l *leg) bool { return !l.Current || text == "ended.left" })
 	s.end("drop", func(*leg) bool { return true })
-	for _, name := range []string{"gap", "notice", "peers"} {
+	for _, name := range []string{"gap", "notice", "peers", "withdrawal"} {
 		s.fx(effect{Do: "cancel", Name: name})
 	}
 	s.fx(effect{Do: "stop"})
-	s.fx(effect{Do: "forget", Token: text == "ended.done"})
+	s.fx(effect{Do: "forget", Token: text == "ended.done" || text == "ended.law"})
 	s.reset("stopped", text)
 	switch {
 	case strings.HasPrefix(text, "refused."):
@@ -631,6 +672,12 @@ func (s *page) timer(e *event, now int64) {
 	switch e.Name {
 	case "gap":
 		s.gapped(now)
+	case "withdrawal":
+		ends := int64(0)
+		if c := s.current(); c != nil {
+			ends = c.ends
+		}
+		s.remind(ends, now)
 	case "peers":
 		s.away = nil
 		for _, p := range s.peers {
@@ -772,6 +819,8 @@ func endText(reason string) string {
 	switch reason {
 	case "replaced":
 		return "link.elsewhere"
+	case "law":
+		return "ended.law"
 	case "expired":
 		return "link.expired"
 	}

@@ -229,7 +229,7 @@ func life(seed uint64) []byte {
 		}
 		dice := float64(r.n(1000)) / 1000
 		to := edges[r.n(len(edges))]
-		switch r.n(16) {
+		switch r.n(17) {
 		case 0:
 			put(map[string]any{"type": "opened", "leg": leg})
 		case 1:
@@ -252,6 +252,15 @@ func life(seed uint64) []byte {
 				late = 5000
 			}
 			put(map[string]any{"type": "timer", "name": "attempt", "late": late, "dice": dice})
+		case 16:
+			e := map[string]any{"type": "withdrawal", "leg": met, "code": "home_only", "citation": []string{}, "left": nil}
+			if r.chance(0.6) {
+				e["left"] = r.n(400_000)
+			}
+			put(e)
+			if r.chance(0.5) {
+				put(map[string]any{"type": "timer", "name": "withdrawal", "late": 0, "dice": dice})
+			}
 		case 13:
 			put(map[string]any{"type": "timer", "name": "gap", "late": 0, "dice": dice})
 		case 14:
@@ -261,7 +270,7 @@ func life(seed uint64) []byte {
 			}
 		case 15:
 			if r.chance(0.1) {
-				put(map[string]any{"type": "ended", "leg": leg, "reason": []string{"done", "replaced", "expired"}[r.n(3)]})
+				put(map[string]any{"type": "ended", "leg": leg, "reason": []string{"done", "replaced", "expired", "law"}[r.n(4)]})
 			} else if met != 0 {
 				put(map[string]any{"type": "peers", "leg": met, "peers": []map[string]any{{"participant": "p2", "role": "clinician", "mic": true, "camera": true, "connected": r.chance(0.6)}}})
 			}

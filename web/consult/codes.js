@@ -28,5 +28,6 @@ export const refusalText = (code) => REFUSALS[code] ?? "";
 /** The text of `ended`. @param {string} reason */
 export function endText(reason) {
   if (reason === "replaced") return "link.elsewhere";
+  if (reason === "law") return "ended.law";
   return reason === "expired" ? "link.expired" : "ended.done";
 }

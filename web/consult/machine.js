@@ -35,6 +35,8 @@ export const MEDIA = 8_000;
 /** A timer that is later than this, ms, says that the page itself did not run. */
 const LATE = 1_000;
 const NOTICE = 15_000;
+/** How long before the law ends the call it is said again, ms. */
+export const REMIND = [300_000, 60_000, 10_000];
 /** A peer that comes back sooner was only moving. */
 const PEER = 1_500;
 
@@ -138,7 +140,12 @@ function fromLeg(s, e, now, fx) {
     case "ended":
       // Our own next leg took the seat over from the current one.
       if (e.reason === "replaced" && !isNext && attempts(s).some((l) => l.place || (l.socket === "open" && same(l.address, leg.address)))) return;
+      if (e.reason === "law") {
+        const {code, citation} = leg.withdrawal ?? {code: "", citation: []};
+        s.refusal = {code: e.code ?? code, citation: e.citation ?? citation, jurisdiction: "", id: ""};
+      }
       return finish(s, fx, endText(e.reason));
+    case "withdrawal": return withdrawal(s, e, leg, now, fx);
     case "refused": return refused(s, e, leg, now, fx);
     case "closed":
       if (isNext) return fail(s, leg, e.dice, now, fx);
@@ -261,7 +268,7 @@ function start(s, address, now, fx, more = {}) {
   s.made += 1;
   s.legs = [...s.legs, {
     id: s.made, role: "next", address, sent: false, socket: "connecting", place: null, epoch: 0,
-    standby: [], peers: null, heard: 0, progress: now, to: "", ...more,
+    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, to: "", ...more,
   }];
   last(s, address);
   fx.push({do: "connect", leg: s.made, address, stranded: s.stranded !== "" && s.stranded !== address.url});
@@ -375,6 +382,7 @@ function adopt(s, id, now, fx) {
   fx.push({do: "timer", name: "gap", ms: GAPS[0]}, {do: "save"});
   send(s, fx);
   if (leg.peers) peers(s, leg.peers, fx);
+  countdown(s, old?.withdrawal ?? null, leg.withdrawal, now, fx);
   const from = old?.place;
   // Inside a country a failover that succeeds shows nothing; a border is never crossed in silence.
   if (from && leg.place && from.country !== leg.place.country) notice(s, {key: "moved.abroad"}, fx);
@@ -422,6 +430,32 @@ function move(s, e, leg, now, fx) {
   start(s, to, now, fx, {sent: true, epoch: e.epoch});
 }
 
+/** What an attempt is told counts once it is heard: it may be at a lawful place.
+ * @param {State} s @param {Extract<Event, {type: "withdrawal"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
+function withdrawal(s, e, leg, now, fx) {
+  const ends = e.left === null ? null : {code: e.code, citation: e.citation, endsAt: now + e.left};
+  put(s, leg.id, {withdrawal: ends});
+  if (leg.role === "current") countdown(s, leg.withdrawal, ends, now, fx);
+}
+
+/** The countdown begins, goes on or is over: for the law is back, or the call moved.
+ * @param {State} s @param {import("./types.js").Withdrawal|null} was @param {import("./types.js").Withdrawal|null} is
+ * @param {number} now @param {Effect[]} fx */
+function countdown(s, was, is, now, fx) {
+  if (!was && !is) return;
+  if (is && s.notice?.key === "withdrawal.over") s.notice = null;
+  if (is && !was) fx.push({do: "say", key: "withdrawal", params: {left: String(is.endsAt - now)}, loud: false});
+  if (was && !is) notice(s, {key: "withdrawal.over"}, fx);
+  remind(is, now, fx);
+}
+
+/** @param {import("./types.js").Withdrawal|null|undefined} ends @param {number} now @param {Effect[]} fx */
+function remind(ends, now, fx) {
+  const left = ends ? ends.endsAt - now : 0;
+  const next = REMIND.find((ms) => ms < left);
+  fx.push(next ? {do: "timer", name: "withdrawal", ms: left - next} : {do: "cancel", name: "withdrawal"});
+}
+
 /** @param {State} s @param {import("./types.js").Sentence} news @param {Effect[]} fx */
 function notice(s, news, fx) {
   s.notice = news;
@@ -447,7 +481,7 @@ function finish(s, fx, text) {
   end(s, fx, "leave", (l) => l.role === "next" || text === "ended.left");
   end(s, fx, "drop", () => true);
   for (const name of TIMERS) fx.push({do: "cancel", name});
-  fx.push({do: "stop"}, {do: "forget", token: text === "ended.done"});
+  fx.push({do: "stop"}, {do: "forget", token: text === "ended.done" || text === "ended.law"});
   const {addresses, wish, made, refusal} = s;
   Object.assign(s, initial, {addresses, wish, made, refusal, text, step: "stopped"});
   if (text.startsWith("refused.")) s.name = "refused";
@@ -458,7 +492,7 @@ function finish(s, fx, text) {
 
 /** Those that finish() cancels; `attempt` goes with `due`.
  * @type {TimerName[]} */
-const TIMERS = ["gap", "notice", "peers"];
+const TIMERS = ["gap", "notice", "peers", "withdrawal"];
 
 /** What is sent: what is wished and runs. @param {State} s */
 export const micOn = (s) => s.wish.mic && s.devices.mic;
@@ -508,6 +542,11 @@ function timer(s, e, now, fx) {
     case "notice":
       s.notice = null;
       return;
+    case "withdrawal": {
+      const ends = current(s)?.withdrawal;
+      if (ends) fx.push({do: "say", key: "withdrawal.left", params: {left: String(ends.endsAt - now)}, loud: false});
+      return remind(ends, now, fx);
+    }
     case "peers":
       s.away = (current(s)?.peers ?? []).filter((p) => !p.connected).map((p) => p.participant);
       for (const who of s.away) fx.push({do: "say", key: "lost.peer", who, loud: false});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import {test} from "node:test";
 import {BESIDE, STALL, attempts, current, pause} from "./legs.js";
-import {GAPS, MEDIA, WELCOME, cameraOn, initial, micOn, step} from "./machine.js";
+import {GAPS, MEDIA, REMIND, WELCOME, cameraOn, initial, micOn, step} from "./machine.js";
 
 const EDGE = {edge: "", url: "wss://a/v1/join", token: "t", session: ""};
 const STANDBY = {edge: "de-ber-1", url: "wss://b/v1/join", token: "tb", session: ""};
@@ -748,6 +748,59 @@ test("peers of the leg being built wait until it is heard", () => {
   p.on(welcome(2));
   p.on(pulse(2, true, 1));
   assert.equal(current(p.state).peers.length, 0);
+});
+
+const withdrawal = (leg, left) => ({type: "withdrawal", leg, code: left === null ? "" : "fact_missing", citation: left === null ? [] : ["Art. 9"], left});
+const ending = (p) => current(p.state).withdrawal;
+
+test("the law goes: said at its moments, and no more once it is back", () => {
+  const p = calling();
+  p.on(withdrawal(1, 900_000));
+  assert.deepEqual(ending(p), {code: "fact_missing", citation: ["Art. 9"], endsAt: p.now + 900_000});
+  assert.deepEqual(p.did("say"), [{do: "say", key: "withdrawal", params: {left: "900000"}, loud: false}]);
+  p.on(withdrawal(1, 899_000));
+  assert.deepEqual(p.did("say"), [], "told again is no news");
+  let left = 899_000;
+  for (const at of REMIND) {
+    assert.deepEqual(p.did("timer").at(-1), {do: "timer", name: "withdrawal", ms: left - at});
+    p.after(left - at, timer("withdrawal"));
+    left = at;
+    assert.deepEqual(p.did("say"), [{do: "say", key: "withdrawal.left", params: {left: String(at)}, loud: false}]);
+  }
+  assert.deepEqual(p.did("timer"), []);
+  p.on(withdrawal(1, null));
+  assert.deepEqual([ending(p), p.state.notice.key], [null, "withdrawal.over"]);
+  assert.deepEqual(p.did("cancel").at(-1), {do: "cancel", name: "withdrawal"});
+  p.on(withdrawal(1, 60_000));
+  assert.equal(p.state.notice, null, "that it goes on is no longer true");
+});
+
+test("the law goes: a move stops the countdown, and an attempt's own is not that of the call", () => {
+  const p = calling();
+  p.on(withdrawal(1, 60_000));
+  p.on(move(1, STANDBY));
+  p.on(welcome(2, BERLIN, 2));
+  p.on(pulse(2, true, 1));
+  assert.deepEqual([ending(p), p.name], [null, "call"]);
+  assert.deepEqual(p.did("cancel").filter((c) => c.name === "withdrawal").length > 0, true);
+  p.did("say");
+  p.on(closed(2));
+  p.on(withdrawal(3, 60_000));
+  assert.deepEqual([ending(p), p.did("say")], [null, []]);
+  p.on(welcome(3, BERLIN, 2));
+  p.on(pulse(3, true, 1));
+  assert.equal(ending(p).code, "fact_missing");
+  assert.equal(p.did("say").some((x) => x.key === "withdrawal"), true);
+});
+
+test("the law goes: the end names the rule, by its own word or by the countdown's", () => {
+  for (const [told, more, want] of [[true, {}, "fact_missing"], [true, {code: "home_only", citation: ["Art. 1"]}, "home_only"], [false, {code: "home_only", citation: []}, "home_only"], [false, {}, ""]]) {
+    const p = calling();
+    if (told) p.on(withdrawal(1, 5_000));
+    p.on({type: "ended", leg: 1, reason: "law", ...more});
+    assert.deepEqual([p.name, p.state.text, p.state.refusal.code], ["ended", "ended.law", want]);
+    assert.deepEqual(p.did("forget"), [{do: "forget", token: true}]);
+  }
 });
 
 test("call → ended: left, and Rejoin takes a fresh seat without the check", () => {

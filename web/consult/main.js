@@ -37,7 +37,10 @@ function dispatch(event) {
   state = result.state;
   for (const effect of result.effects) perform(effect);
   page.render(state, stage);
+  page.tick(state, performance.now());
 }
+
+setInterval(() => page.tick(state, performance.now()), 500);
 
 const media = makeMedia((now) => {
   dispatch({type: "devices", ...now});

@@ -22,6 +22,9 @@
 /** What runs of microphone and camera, why not, and what is new of it, in words.
  * @typedef {{mic: boolean, camera: boolean, failures: {mic: Sentence|null, camera: Sentence|null}, news: Sentence|null}} DeviceNews */
 
+/** The law leaves the call no place: by which rule, and when it ends, ms.
+ * @typedef {{code: string, citation: string[], endsAt: number}} Withdrawal */
+
 /** One WebSocket with its RTCPeerConnection. People hear the one `current` leg; a `next`
  * one is an attempt to carry the call; a `parked` one will carry nothing until it must.
  * @typedef {object} Leg
@@ -36,6 +39,7 @@
  * @property {Peer[]|null} peers      null until told
  * @property {number} heard           participants heard on it
  * @property {number} progress        when it last came further, ms
+ * @property {Withdrawal|null} withdrawal  it ends by the law, unless it moves
  * @property {string} to              URL to which it was told to move, "" else
  */
 
@@ -76,14 +80,16 @@
  *   | {type: "pulse", leg: number, alive: boolean, heard: number}
  *   | {type: "peers", leg: number, peers: Peer[]}
  *   | {type: "move", leg: number, edge: string, url: string, token: string, epoch: number, dice: number}
- *   | {type: "ended", leg: number, reason: string}
+ *   | {type: "ended", leg: number, reason: string, code?: string, citation?: string[]}
+ *   | {type: "withdrawal", leg: number, code: string, citation: string[], left: number|null}
  *   | {type: "refused", leg: number, refusal: Refusal, dice: number}
  *   | {type: "closed", leg: number, dice: number}
  *   | {type: "timer", name: TimerName, late: number, dice: number}} Event  `dice` is a random
- *   number in [0, 1), `late` by how many ms the timer came too late
+ *   number in [0, 1), `late` by how many ms the timer came too late,
+ *   `left` ms until the law ends the call, null when it goes on after all
  */
 
-/** @typedef {"gap"|"attempt"|"notice"|"peers"} TimerName */
+/** @typedef {"gap"|"attempt"|"notice"|"peers"|"withdrawal"} TimerName */
 
 /**
  * @typedef {{do: "devices", video: boolean} | {do: "stop"}

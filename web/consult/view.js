@@ -79,7 +79,7 @@ export function banners(s) {
 export function message(s, {key: cause, params = {}}, texts) {
   const key = (inCall(s) && IN_CALL[cause]) || cause;
   const {who, ...rest} = params;
-  const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest};
+  const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest, ...(rest.left && {left: duration(Number(rest.left))})};
   const buttons = texts.buttons(key).map((label, i) => ({action: ACTIONS[key][i], label}));
   return {
     key,
@@ -113,6 +113,21 @@ function placeOf(s, key) {
 function country(code) {
   if (!/^[A-Za-z]{2}(-|$)/.test(code)) return undefined;
   return new Intl.DisplayNames(["en"], {type: "region"}).of(code.slice(0, 2).toUpperCase());
+}
+
+/** So long, in words: whole minutes, and seconds below one. @param {number} ms */
+function duration(ms) {
+  const [unit, n] = ms < 59_500 ? ["second", Math.round(ms / 1000)] : ["minute", Math.round(ms / 60_000)];
+  return new Intl.NumberFormat("en", {style: "unit", unit, unitDisplay: "long"}).format(n);
+}
+
+/** What is left of a call that the law ends, as minutes:seconds; "" where it does not end.
+ * @param {State} s @param {number} now @returns {string} */
+export function clock(s, now) {
+  const ends = inCall(s) ? current(s)?.withdrawal : null;
+  if (!ends) return "";
+  const left = Math.max(0, Math.ceil((ends.endsAt - now) / 1000));
+  return `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
 }
 
 /** A moment in words, where the reader is. @param {string|undefined} time @returns {string|undefined} */

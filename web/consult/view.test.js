@@ -3,7 +3,7 @@ import {readFile, readdir} from "node:fs/promises";
 import {test} from "node:test";
 import {i18n} from "../shared/i18n.js";
 import {initial} from "./machine.js";
-import {ACTIONS, banners, message, support, tiles, view} from "./view.js";
+import {ACTIONS, banners, clock, message, support, tiles, view} from "./view.js";
 
 const root = new URL("..", import.meta.url);
 const dictionary = JSON.parse(await readFile(new URL("i18n/en.json", root), "utf8"));
@@ -87,6 +87,14 @@ test("a link that is early names both clocks", () => {
   assert.match(said(refusal).sentences.join(" "), /^This link is not valid yet. It is valid from .*27.*2026.*. The clock of the server says .*2026.*\.$/);
   assert.deepEqual(said({...refusal, valid_from: undefined, clock: "x"}).sentences, ["This link is not valid yet."]);
   assert.deepEqual(said(refusal).buttons, [{action: "rejoin", label: "Try again"}]);
+});
+
+test("the law's countdown, as a clock and in words", () => {
+  const s = {...call, legs: [{...leg, withdrawal: {code: "fact_missing", citation: [], endsAt: 900_000}}]};
+  for (const [now, want] of [[0, "15:00"], [500, "15:00"], [1_000, "14:59"], [840_000, "1:00"], [891_000, "0:09"], [999_000, "0:00"]]) assert.equal(clock(s, now), want, String(now));
+  assert.deepEqual([clock(call, 0), clock({...s, name: "ended"}, 0)], ["", ""]);
+  const say = (ms) => message(s, {key: "withdrawal", params: {left: String(ms)}}, texts).sentences.at(-1);
+  assert.deepEqual([900_000, 60_000, 10_000].map(say), ["It ends in 15 minutes.", "It ends in 1 minute.", "It ends in 10 seconds."]);
 });
 
 test("a button that makes no sense now is not offered", () => {
