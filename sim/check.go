@@ -529,6 +529,8 @@ func (k *check) stopped(tb *tab, was bool, e *event) {
 	case "ended.left":
 	case "ended.done":
 		ok = t.sees.asked || t.sees.byLaw
+	case "ended.law":
+		ok = t.sees.byLaw
 	case "link.elsewhere":
 		ok = len(tb.p.tabs) > 1
 	case "link.bad": // whose key the edge does not know yet, or knows no more
