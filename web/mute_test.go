@@ -46,24 +46,32 @@ const listening = `if (!globalThis.got) {
   globalThis.arrived = async () => {
     for (const [i, pc] of pcs.entries()) {
       if (pc.connectionState !== "connected") continue;
-      const now = {energy: 0, packets: 0, frames: 0};
+      const now = {energy: 0, played: 0, waiting: 0, frames: 0};
       for (const [, s] of await pc.getStats()) {
         if (s.type !== "inbound-rtp") continue;
         now.energy += s.totalAudioEnergy ?? 0;
         now.frames += s.framesDecoded ?? 0;
-        if (s.kind === "audio") now.packets += s.packetsReceived;
+        if (s.kind !== "audio") continue;
+        now.played += s.jitterBufferEmittedCount / 960;
+        now.waiting += s.packetsReceived - s.jitterBufferEmittedCount / 960;
       }
       last[i] = now;
     }
-    const sum = {energy: 0, packets: 0, frames: 0};
-    for (const one of last) for (const key in one) sum[key] += one[key];
+    const sum = {energy: 0, played: 0, waiting: 0, frames: 0};
+    for (const [i, one] of last.entries()) {
+      if (!one) continue;
+      if (pcs[i].connectionState !== "connected") one.waiting = 0; // nobody plays it any more
+      for (const key in one) sum[key] += one[key];
+    }
     return sum;
   };
 }`
 
+// arrival is what was decoded: sound in the unit of totalAudioEnergy, packets of 20 ms that were
+// played and that wait in the jitter buffer, pictures.
 type arrival struct {
-	Energy          float64
-	Packets, Frames int
+	Energy, Played, Waiting float64
+	Frames                  int
 }
 
 func (p tab) arrived() arrival {
@@ -101,12 +109,13 @@ func (p tab) hears(what string) {
 	p.until("sound "+what, func(a arrival) bool { return a.Energy > was.Energy+1000*silence })
 }
 
-// window waits for a second of packets, which is two beeps of the fake
-// microphone, and returns what had arrived by then.
+// window waits until a second of packets that were sent from now on has been played, which is two
+// beeps of the fake microphone, and returns what had arrived by then. On a busy machine what
+// was said before may wait for long.
 func (p tab) window() arrival {
 	p.t.Helper()
 	was := p.arrived()
-	return p.until("packets", func(a arrival) bool { return a.Packets >= was.Packets+50 })
+	return p.until("packets", func(a arrival) bool { return a.Played >= was.Played+was.Waiting+50 })
 }
 
 // quiet waits until what was said before the microphone went off has arrived.

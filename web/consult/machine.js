@@ -499,7 +499,7 @@ export const micOn = (s) => s.wish.mic && s.devices.mic;
 /** @param {State} s */
 export const cameraOn = (s) => wantsVideo(s) && s.devices.camera;
 /** @param {State} s */
-const wantsVideo = (s) => s.wish.camera && !s.wish.sound;
+export const wantsVideo = (s) => s.wish.camera && !s.wish.sound;
 
 /** Turns over what is, not what was wished: a device that failed is asked for again.
  * @param {State} s @param {"mic"|"camera"|"sound"} which @param {Effect[]} fx */

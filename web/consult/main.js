@@ -10,7 +10,7 @@ import {sayer} from "../shared/say.js";
 import {deviceForm} from "./devices.js";
 import {makeLeg} from "./leg.js";
 import {claims, fresh, keepSeat, seatOf, storageOf} from "./link.js";
-import {cameraOn, initial, micOn, step} from "./machine.js";
+import {cameraOn, initial, micOn, step, wantsVideo} from "./machine.js";
 import {isGranted, makeMedia, problemOf} from "./media.js";
 import {makePage} from "./page.js";
 import {tileStage} from "./tiles.js";
@@ -125,14 +125,15 @@ const forms = ["link-devices", "call-devices"].map((id) => deviceForm(/** @type 
       stage.speak(device);
       return;
     }
-    void media.choose(slot === "audioinput" ? "audio" : "video", device);
+    if (slot === "audioinput") void media.choose("audio", device);
+    else void media.choose("video", device, wantsVideo(state));
   },
 }));
 
 async function listDevices() {
   const used = {
     audioinput: media.tracks.audio?.getSettings().deviceId ?? "",
-    videoinput: media.tracks.video?.getSettings().deviceId ?? "",
+    videoinput: media.tracks.video?.getSettings().deviceId ?? media.chosen.video,
     audiooutput: speaker,
   };
   for (const refresh of forms) await refresh(used);

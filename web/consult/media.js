@@ -157,6 +157,7 @@ export function makeMedia(tell) {
 
   return {
     tracks,
+    chosen,
     /** Opens what is missing, or is held back. The failure names the device that stayed
      * away; of two, the microphone.
      * @param {{video: boolean}} want */
@@ -181,10 +182,12 @@ export function makeMedia(tell) {
         report(await fail(err, kind));
       }
     },
-    /** @param {Kind} kind @param {string} id */
-    async choose(kind, id) {
+    /** What nobody wants now is opened by and by, when it is.
+     * @param {Kind} kind @param {string} id @param {boolean} [now] */
+    async choose(kind, id, now = true) {
       const before = chosen[kind];
       chosen[kind] = id;
+      if (!now) return;
       try {
         await get([kind]);
         report(null);
