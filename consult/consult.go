@@ -196,7 +196,7 @@ func (p *Placement) End(now time.Time) {
 	for i := range p.Participants {
 		p.Participants[i].At = nil
 	}
-	if last := now.Add(TokenLife + 2*leeway); p.Expires.After(last) {
+	if last := now.Add(TokenLife + 2*Skew); p.Expires.After(last) {
 		p.Expires = last
 	}
 }

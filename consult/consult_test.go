@@ -114,9 +114,10 @@ func TestVerifyRefuses(t *testing.T) {
 		{"alg HS256 keyed with the public key", hmac, now, ErrTokenInvalid},
 		{"not a token", "x.y", now, ErrTokenInvalid},
 		{"empty", "", now, ErrTokenInvalid},
-		{"expired", good, now.Add(TokenLife + leeway + time.Second), ErrTokenExpired},
+		{"expired", good, now.Add(TokenLife + Skew + time.Second), ErrTokenExpired},
+		{"an early forgery is a forgery", sign(other), now.Add(-time.Hour), ErrTokenInvalid},
+		{"early, and of another audience", with(func(c jwt.MapClaims) { c["aud"] = "admin" }), now.Add(-time.Hour), ErrTokenInvalid},
 		{"an expired forgery is a forgery", sign(other), now.Add(TokenLife * 2), ErrTokenInvalid},
-		{"not yet valid", good, now.Add(-2*leeway - time.Second), ErrTokenInvalid},
 		{"other issuer", with(func(c jwt.MapClaims) { c["iss"] = "else" }), now, ErrTokenInvalid},
 		{"other audience", with(func(c jwt.MapClaims) { c["aud"] = "admin" }), now, ErrTokenInvalid},
 		{"no expiry", with(func(c jwt.MapClaims) { delete(c, "exp") }), now, ErrTokenInvalid},
@@ -263,12 +264,45 @@ func TestSupersedes(t *testing.T) {
 	}
 }
 
+// The clocks of edges differ: by as much as Skew nothing comes of it, and beyond it the token
+// is called early, or expired, and not invalid.
+func TestTokenSkew(t *testing.T) {
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := placement()
+	token := p.Token(0, now)
+	signed, err := token.Sign(key, "kid", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge := func(at time.Time) error {
+		_, err := Verify(signed, at, func(string) ed25519.PublicKey { return pub })
+		return err
+	}
+	for _, off := range []time.Duration{-Skew, -Skew + time.Second, -2 * time.Minute, -61 * time.Second, 0, TokenLife, TokenLife + Skew - time.Second} {
+		if err := judge(now.Add(off)); err != nil {
+			t.Errorf("%s after it was signed: %v", off, err)
+		}
+	}
+	for _, off := range []time.Duration{-Skew - time.Second, -24 * time.Hour} {
+		var early *TokenEarly
+		if err := judge(now.Add(off)); !errors.As(err, &early) || !early.From.Equal(now.Truncate(time.Second)) || !early.Clock.Equal(now.Add(off)) {
+			t.Errorf("%s after it was signed: %v", off, err)
+		}
+	}
+	if err := judge(now.Add(TokenLife + Skew)); !errors.Is(err, ErrTokenExpired) {
+		t.Errorf("past its end: %v", err)
+	}
+}
+
 func TestEndedRecordOutlivesEveryToken(t *testing.T) {
 	p := placement()
 	p.Participants[1].At = &region.Point{Lat: 1}
 	last := p.Token(0, now)
 	p.End(now)
-	if !p.Ended || !p.Expires.After(last.Expires.Add(leeway)) || p.Participants[1].At != nil {
+	if !p.Ended || !p.Expires.After(last.Expires.Add(Skew)) || p.Participants[1].At != nil {
 		t.Errorf("got %+v, a token is good until %s", p, last.Expires)
 	}
 	if p.Expires.Sub(now) > 2*TokenLife {

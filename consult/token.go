@@ -23,6 +23,15 @@ var (
 	ErrTokenExpired = errors.New("join token has expired")
 )
 
+// TokenEarly says that a token is not valid yet, by the clock that judged it: that clock or
+// the one of the edge that signed it is wrong.
+type TokenEarly struct{ From, Clock time.Time }
+
+func (e *TokenEarly) Error() string {
+	return fmt.Sprintf("join token is valid from %s, and the clock here says %s: one of the two is wrong",
+		e.From.UTC().Format(time.RFC3339), e.Clock.UTC().Format(time.RFC3339))
+}
+
 // Token is what a join token says (docs/protocol.md, section 4).
 type Token struct {
 	Terms
@@ -56,7 +65,7 @@ func (t *Token) Sign(key ed25519.PrivateKey, kid string, now time.Time) (string,
 	j := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: issuer, Subject: string(t.Participant), Audience: jwt.ClaimStrings{audience},
-			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now.Add(-leeway)), ExpiresAt: jwt.NewNumericDate(t.Expires),
+			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(t.Expires),
 		},
 		Terms: t.Terms, Role: t.Role,
 	})
@@ -64,11 +73,11 @@ func (t *Token) Sign(key ed25519.PrivateKey, kid string, now time.Time) (string,
 	return j.SignedString(key)
 }
 
-// leeway absorbs the clock difference between edges.
-const leeway = 30 * time.Second
+// Skew is how far the clock that judges a token may be from the one that dated it, either way.
+const Skew = 5 * time.Minute
 
-// Verify checks signature, issuer, audience and times, and wraps ErrTokenExpired
-// or ErrTokenInvalid. key gives the public key of a kid, or nil.
+// Verify checks signature, issuer, audience and times, and wraps ErrTokenExpired,
+// ErrTokenInvalid or a *TokenEarly. key gives the public key of a kid, or nil.
 func Verify(token string, now time.Time, key func(kid string) ed25519.PublicKey) (Token, error) {
 	var c claims
 	_, err := jwt.ParseWithClaims(token, &c, func(j *jwt.Token) (any, error) {
@@ -78,10 +87,14 @@ func Verify(token string, now time.Time, key func(kid string) ed25519.PublicKey)
 		}
 		return nil, ErrKeyUnknown
 	}, jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(audience),
-		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(func() time.Time { return now }))
+		jwt.WithExpirationRequired(), jwt.WithLeeway(Skew), jwt.WithTimeFunc(func() time.Time { return now }))
 	switch {
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer), errors.Is(err, jwt.ErrTokenInvalidAudience): // whatever its age
+		return Token{}, fmt.Errorf("%w: %v", ErrTokenInvalid, err)
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return Token{}, fmt.Errorf("%w: it was good until %s", ErrTokenExpired, c.ExpiresAt.UTC().Format(time.RFC3339))
+	case errors.Is(err, jwt.ErrTokenNotValidYet):
+		return Token{}, &TokenEarly{c.NotBefore.Time, now}
 	case errors.Is(err, ErrKeyUnknown):
 		return Token{}, ErrKeyUnknown
 	case err != nil:

@@ -118,6 +118,64 @@ func TestConsultThroughTheRelay(t *testing.T) {
 	onlyThrough(t, d.api(), c.Placement.Edge)
 }
 
+// A patient's microphone that is off is not heard by the clinician: not on the edge where it
+// was turned off, not on the one to which the call moves, not when another microphone takes its
+// place there; and is heard once it is on again. What is measured is what the clinician's
+// browser decodes.
+func TestMutedMicrophoneAcrossAMove(t *testing.T) {
+	d := startDev(t)
+	c := openCall(t, d.api(), "")
+	c.goesOn(t)
+	hears := func(what string, want bool) {
+		t.Helper()
+		first := flowOf(t, c.clinician)
+		eventually(t, what+": a second of packets", func() error {
+			now := flowOf(t, c.clinician)
+			if now.Made != first.Made || now.Audio < first.Audio {
+				first = now
+			}
+			heard := now.Energy-first.Energy > 1e-6
+			if heard && !want {
+				t.Fatalf("%s: the clinician hears %g of a microphone that is off", what, now.Energy-first.Energy)
+			}
+			if now.Audio < first.Audio+50 || heard != want {
+				return fmt.Errorf("from %+v to %+v", first, now)
+			}
+			return nil
+		})
+	}
+	hears("before", true)
+	webtest.Click(t, c.patient, "#mic")
+	webtest.Wait(t, c.clinician, `document.querySelector("main").innerText.includes("microphone off")`)
+	was := flowOf(t, c.clinician)
+	eventually(t, "what was said before has been played", func() error {
+		now := flowOf(t, c.clinician)
+		if float64(now.Audio) < float64(was.Audio)+was.Wait+50 {
+			return fmt.Errorf("from %+v to %+v", was, now)
+		}
+		if now.Energy-was.Energy > 1e-6 { // it was being played meanwhile
+			was = now
+			return fmt.Errorf("energy %g", now.Energy)
+		}
+		return nil
+	})
+	hears("off", false)
+	if out, code := d.run(t, "region", "down", c.Placement.Region, "--reason", "test"); code != 0 {
+		t.Fatalf("region down: exit %d: %s", code, out)
+	}
+	c.on(t, d.api(), c.Placement.Standby[0])
+	webtest.Wait(t, c.clinician, `document.documentElement.dataset.state === "call"`)
+	if f := flowOf(t, c.clinician); f.Energy > 1e-6 {
+		t.Errorf("moved: the clinician has heard %g since", f.Energy)
+	}
+	hears("moved", false)
+	webtest.Eval[any](t, c.patient, `(() => { const sent = pcs.at(-1).getSenders().find((s) => s.track?.kind === "audio").track; sent.stop(); sent.dispatchEvent(new Event("ended")); })(), 0`)
+	webtest.Wait(t, c.patient, `document.querySelector("main").innerText.includes("was disconnected. We switched to")`)
+	hears("another microphone", false)
+	webtest.Click(t, c.patient, "#mic")
+	hears("on", true)
+}
+
 // Point 4 on the embedded store: the region goes down, the call goes on elsewhere.
 func TestRegionDownMovesTheCall(t *testing.T) {
 	d := startDev(t)

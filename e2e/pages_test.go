@@ -16,11 +16,12 @@ import (
 // read its statistics.
 const watchPeers = `window.pcs = []; const RealPC = RTCPeerConnection;
 window.RTCPeerConnection = class extends RealPC { constructor(...a) { super(...a); window.pcs.push(this); } };
-window.flow = async () => { const sum = {audio: 0, video: 0, energy: 0, pair: "", relay: "", remote: "", made: window.pcs.length};
+window.flow = async () => { const sum = {audio: 0, waiting: 0, video: 0, energy: 0, pair: "", relay: "", remote: "", made: window.pcs.length};
   for (const pc of window.pcs.filter((p) => p.connectionState === "connected").slice(-1)) {
     const stats = await pc.getStats();
     for (const s of stats.values()) {
-      if (s.type === "inbound-rtp" && s.kind === "audio") { sum.audio += s.packetsReceived; sum.energy += s.totalAudioEnergy || 0; }
+      if (s.type === "inbound-rtp" && s.kind === "audio") { sum.audio += s.packetsReceived; sum.energy += s.totalAudioEnergy || 0;
+        sum.waiting += s.packetsReceived - s.jitterBufferEmittedCount / 960; }
       if (s.type === "inbound-rtp" && s.kind === "video") sum.video += s.framesDecoded || 0;
       if (s.type === "transport" && stats.has(s.selectedCandidatePairId)) { // a pair that is being checked again has not "succeeded"
         const p = stats.get(s.selectedCandidatePairId), l = stats.get(p.localCandidateId), r = stats.get(p.remoteCandidateId);
@@ -29,9 +30,10 @@ window.flow = async () => { const sum = {audio: 0, video: 0, energy: 0, pair: ""
 
 // flow is what a page receives on its newest connection that is up.
 type flow struct {
-	Made   int     `json:"made"`  // connections so far
-	Audio  int     `json:"audio"` // packets
-	Video  int     `json:"video"` // decoded frames
+	Made   int     `json:"made"`    // connections so far
+	Audio  int     `json:"audio"`   // packets
+	Video  int     `json:"video"`   // decoded frames
+	Wait   float64 `json:"waiting"` // packets of 20 ms in the jitter buffer
 	Energy float64 `json:"energy"`
 	Pair   string  `json:"pair"`   // type of the local candidate in use
 	Relay  string  `json:"relay"`  // URL of the TURN server, where it goes through one

@@ -19,11 +19,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/consult"
 	"bailiwick/consult/router"
+	"bailiwick/crowd"
 	"bailiwick/edge/sfu"
 	"bailiwick/region"
 	"bailiwick/steer"
@@ -33,7 +33,8 @@ import (
 )
 
 // maxConns bounds HTTP connections, WebSockets among them: twice what a full edge
-// of 1,600 consults of two needs, so that strangers cannot use up its files.
+// of 1,600 consults of two needs, so that strangers cannot use up its files. Each source has
+// its share (package crowd), so that none can keep the probes out.
 const maxConns = 8192
 
 // Lease of an edge's registration: renewed each third of it.
@@ -87,6 +88,7 @@ type Edge struct {
 	turn   *turn.Server
 	secret []byte // of TURN credentials
 	http   net.Listener
+	crowd  *crowd.Crowd // of the HTTP listener
 	api    *API
 }
 
@@ -102,7 +104,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
-	e := &Edge{cfg: cfg, secret: make([]byte, 32)}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns)}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
 		e.close()
@@ -199,7 +201,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	mux := e.api.Handler()
 	mux.HandleFunc("GET /v1/join", e.join)
 	var handler http.Handler = mux
-	listener := netutil.LimitListener(e.http, maxConns)
+	listener := crowd.Listener(e.http, e.crowd)
 	if e.cfg.TLS != nil {
 		handler, listener = secured(mux), newFront(listener, e.cfg.TLS, e.turn.Serve)
 	}

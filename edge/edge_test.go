@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,7 @@ const patience = time.Minute
 // fixture is two edges and their world in this process, on a memory store.
 type fixture struct {
 	t     *testing.T
+	m     *region.Map
 	st    *store.Memory
 	world *world.Writer
 	edges map[region.ID]*Edge
@@ -61,6 +63,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 	}
 	f := &fixture{t: t, st: store.NewMemory(), edges: map[region.ID]*Edge{}, stop: map[region.ID]context.CancelFunc{}, log: new(logtest.Buffer), http: http.DefaultClient}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
+	f.m = m
 	f.world, err = world.New(world.Config{Map: m, Law: residency.Shipped(), Stores: store.Set{"": f.st}, Health: health.Production().Scale(250 * time.Millisecond), ParseKey: router.ParseKey, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -198,6 +201,10 @@ type message struct {
 	Standby                                                       []signal.Standby
 	Features                                                      []string
 	Place                                                         signal.Place
+	ValidFrom                                                     *time.Time `json:"valid_from"`
+	Clock                                                         *time.Time
+	EndsAt                                                        *time.Time `json:"ends_at"`
+	Seconds                                                       int
 }
 
 // any is the next message.
@@ -214,6 +221,16 @@ func (s *socket) any() message {
 		s.t.Fatalf("%v in %q", err, b)
 	}
 	return m
+}
+
+// last waits for the end.
+func (s *socket) last() message {
+	s.t.Helper()
+	for {
+		if m := s.any(); m.Type == string(signal.TypeEnded) || m.Type == string(signal.TypeRefused) {
+			return m
+		}
+	}
 }
 
 // next waits for a message of the type, skipping others.
@@ -313,6 +330,41 @@ func TestJoinRefuses(t *testing.T) {
 	ok := f.dial("de-ber")
 	ok.hello(good, "")
 	ok.next(signal.TypeWelcome) // none of it hurt anybody else
+}
+
+// An edge whose clock differs by minutes from the one that signed takes the token, and gives
+// TURN credentials that are good now; beyond that it says what the two clocks say.
+func TestJoinAcrossClocks(t *testing.T) {
+	f := start(t, 10, "de-ber")
+	e, c := f.edges["de-ber"], f.consult("de-ber")
+	now := time.Now()
+	token, bad := e.admit(c.Participants[0].Token)
+	if bad != nil {
+		t.Fatalf("%+v", bad)
+	}
+	join := func(signed time.Time, expires time.Duration) *socket {
+		t.Helper()
+		token.Expires = now.Add(expires)
+		jwt, err := e.router.Signer.Sign(&token, signed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := f.dial("de-ber")
+		s.hello(jwt, "")
+		return s
+	}
+	for _, ahead := range []time.Duration{-4 * time.Minute, 61 * time.Second, 4 * time.Minute} {
+		join(now.Add(ahead), time.Hour).next(signal.TypeWelcome)
+	}
+	w := join(now, -4*time.Minute).next(signal.TypeWelcome)
+	until, _, _ := strings.Cut(w.ICEServers[0].Username, ":")
+	if at, err := strconv.ParseInt(until, 10, 64); err != nil || at <= now.Unix() {
+		t.Errorf("TURN credentials of %s, %v: want them good at %d", until, err, now.Unix())
+	}
+	m := join(now.Add(6*time.Minute), time.Hour).next(signal.TypeRefused)
+	if m.Code != "token_early" || m.ValidFrom == nil || m.Clock == nil || m.ValidFrom.Sub(*m.Clock) < 5*time.Minute {
+		t.Errorf("refused %+v", m)
+	}
 }
 
 func TestProtocolBreachAfterWelcome(t *testing.T) {

@@ -25,7 +25,12 @@ func NewEvidence(to prometheus.Registerer, log *slog.Logger) (*Evidence, error) 
 // Record implements consult.Record. Admissions are counted alone: they are what is usual.
 func (e *Evidence) Record(d consult.Evidence) {
 	e.decisions.WithLabelValues(string(d.Did), d.Reason).Inc()
-	if d.Did != consult.Admitted {
+	switch {
+	case d.Did == consult.Withdrawn && !d.Until.IsZero():
+		e.log.Warn("the law leaves a running consult no place: it ends", "consult", d.Consult, "at", d.Until, "edge", d.By, "reason", d.Reason, "citation", d.Verdict.Citation(), "store", d.Store)
+	case d.Did == consult.Withdrawn:
+		e.log.Info("the law leaves a running consult a place again: it goes on", "consult", d.Consult, "edge", d.By, "store", d.Store)
+	case d.Did != consult.Admitted:
 		e.log.Info("decision", "did", d.Did, "consult", d.Consult, "epoch", d.Epoch, "to", d.Edge, "from", d.From, "reason", d.Reason, "by", d.By, "store", d.Store)
 	}
 }

@@ -118,7 +118,10 @@ func (e *Edge) admit(jwt string) (consult.Token, *problem.Document) {
 		}
 		return w.Keys[kid].Public
 	})
+	var early *consult.TokenEarly
 	switch {
+	case errors.As(err, &early):
+		return token, problem.Early(err, early.From, early.Clock)
 	case errors.Is(err, consult.ErrTokenExpired):
 		return token, problem.New("token_expired", err.Error())
 	case errors.Is(err, consult.ErrKeyUnknown) && !e.heardAll(w):
@@ -148,7 +151,8 @@ func (e *Edge) heardAll(w *steer.World) bool {
 // welcome is for a participant of a consult whose terms are t: every edge of theirs but
 // this one is a way out of here, with a token that is good there.
 func (e *Edge) welcome(w *steer.World, t *consult.Terms, who *consult.Token, session string, now time.Time) signal.Welcome {
-	user, pass := turn.Credentials(e.secret, string(who.Participant), who.Expires)
+	// They are good for as long as the token may be taken.
+	user, pass := turn.Credentials(e.secret, string(who.Participant), who.Expires.Add(consult.Skew))
 	addr := e.self.Turn.String()
 	urls := []string{"turn:" + addr + "?transport=udp", "turn:" + addr + "?transport=tcp"}
 	if e.self.Turns.IsValid() {
@@ -226,7 +230,7 @@ func keepAlive(ctx context.Context, conn *websocket.Conn, cancel context.CancelF
 
 func refuse(ctx context.Context, conn *websocket.Conn, p *problem.Document) {
 	say(ctx, conn, signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
-		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID})
+		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID, ValidFrom: p.ValidFrom, Clock: p.Clock})
 	conn.Close(websocket.StatusPolicyViolation, p.Code)
 }
 

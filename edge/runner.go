@@ -31,6 +31,8 @@ type runner struct {
 	machine *failover.Room
 	conns   map[failover.Seat]*conn
 	counted bool // as a load of the edge
+
+	withdrawn bool // the law's countdown runs
 }
 
 // conn is one client's connection to the room.
@@ -122,6 +124,7 @@ func (rm *runner) run(ctx context.Context, stopping bool) {
 
 func (rm *runner) close() {
 	rm.rooms.forget(rm)
+	rm.countdown(false)
 	if rm.counted {
 		rm.rooms.release()
 	}
@@ -256,7 +259,12 @@ func (rm *runner) do(a failover.Action, w *steer.World, now time.Time) (n failov
 		}
 	case failover.End:
 		rm.rooms.markEnded(rm.id, now)
-		e.sfu.End(string(rm.id), a.Reason)
+		rm.countdown(false)
+		ended := signal.Ended{Type: signal.TypeEnded, Reason: a.Reason}
+		if a.Reason == "law" {
+			ended.Code, ended.Citation = string(a.Verdict.Code), a.Verdict.Citation()
+		}
+		e.sfu.End(string(rm.id), ended)
 		for n := range rm.conns {
 			rm.remove(n, 0)
 		}
@@ -265,7 +273,9 @@ func (rm *runner) do(a failover.Action, w *steer.World, now time.Time) (n failov
 		if !a.EndsAt.IsZero() {
 			at := a.EndsAt.UTC().Truncate(time.Second)
 			m.Code, m.Citation, m.EndsAt = string(a.Verdict.Code), a.Verdict.Citation(), &at
+			m.Seconds = int(max(0, a.EndsAt.Sub(now).Round(time.Second)/time.Second))
 		}
+		rm.countdown(m.EndsAt != nil)
 		for _, c := range rm.conns {
 			if c.session != nil {
 				c.out.put(m)
@@ -279,6 +289,18 @@ func (rm *runner) do(a failover.Action, w *steer.World, now time.Time) (n failov
 		e.record(a.Evidence)
 	}
 	return 0, true
+}
+
+// countdown keeps count of the rooms that the law has left no place.
+func (rm *runner) countdown(runs bool) {
+	if runs != rm.withdrawn {
+		rm.withdrawn = runs
+		if runs {
+			rm.rooms.withdrawn.Add(1)
+		} else {
+			rm.rooms.withdrawn.Add(-1)
+		}
+	}
 }
 
 // refusal words why somebody may not be here.

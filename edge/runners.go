@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bailiwick/consult"
@@ -29,10 +30,12 @@ const (
 
 // runners are the consults that this edge holds now, a goroutine each.
 type runners struct {
-	edge   *Edge
-	ctx    context.Context // of the rooms
-	cancel context.CancelFunc
-	group  sync.WaitGroup
+	edge      *Edge
+	ctx       context.Context // of the rooms
+	cancel    context.CancelFunc
+	group     sync.WaitGroup
+	withdrawn atomic.Int64 // rooms that the law has left no place, and that go on for a while
+
 	places chan func(context.Context) // placements to write, for placers
 	reads  chan func(context.Context)
 	doubts chan string // datacenters whose store was restored

@@ -146,8 +146,12 @@ type (
 	}
 	// Close ends a seat's connection without a word: it has somewhere to go, or is dead.
 	Close struct{ Seat Seat }
-	// End tells everybody that the consult ended, and why: "done" or "law".
-	End struct{ Reason string }
+	// End tells everybody that the consult ended, and why: "done" or "law", whose verdict
+	// it is.
+	End struct {
+		Reason  string
+		Verdict residency.Verdict
+	}
 	// Withdraw tells everybody that the law leaves the consult no place, and when it ends;
 	// with a zero EndsAt that it goes on after all.
 	Withdraw struct {

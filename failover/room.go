@@ -319,7 +319,7 @@ func (r *Room) end(reason string, v residency.Verdict) {
 			r.do(Refuse{n, residency.Verdict{Code: ConsultEnded}})
 		}
 	})
-	r.do(End{reason})
+	r.do(End{reason, v})
 	r.note(consult.Ended, consult.Evidence{Edge: r.self, Reason: reason, Verdict: v})
 	clear(r.seats)
 }

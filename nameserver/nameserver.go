@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/acme"
+	"bailiwick/crowd"
 	"bailiwick/geodns"
 	"bailiwick/geodns/geo"
 	"bailiwick/geodns/zonefile"
@@ -125,9 +126,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
 	g, gctx := errgroup.WithContext(ctx)
 	if s.web != nil {
-		web := &http.Server{Handler: s.observability(), ReadHeaderTimeout: 10 * time.Second}
+		web := &http.Server{Handler: s.observability(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 		g.Go(func() error {
-			if err := web.Serve(s.web); !errors.Is(err, http.ErrServerClosed) {
+			if err := web.Serve(crowd.Listener(s.web, crowd.New(maxWeb))); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("dns: http: %w", err)
 			}
 			return nil
@@ -173,6 +174,10 @@ func (s *Server) Anchor() *dns.DS { return s.anchor }
 
 // SetGeo puts another geo table in force.
 func (s *Server) SetGeo(t *geo.Table) { s.dns.SetGeo(t) }
+
+// maxWeb bounds the connections of what a node says of itself: strangers must not use up
+// the files that DNS needs.
+const maxWeb = 256
 
 // observability serves what a DNS node says of itself.
 func (s *Server) observability() *http.ServeMux {

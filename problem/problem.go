@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"bailiwick/residency"
 	"bailiwick/steer"
@@ -28,6 +29,10 @@ type Document struct {
 	Citation     []string `json:"citation,omitempty"`
 	AsOf         string   `json:"as_of,omitempty"`
 	ID           string   `json:"id"`
+
+	// Of token_early: from when the token is valid, and what the clock here says.
+	ValidFrom *time.Time `json:"valid_from,omitempty"`
+	Clock     *time.Time `json:"clock,omitempty"`
 }
 
 type entry struct {
@@ -50,6 +55,7 @@ var table = map[string]entry{
 	"conflict":          {http.StatusConflict, "somebody else changed it meanwhile"},
 	"token_invalid":     {http.StatusUnauthorized, "the join token is not valid"},
 	"token_expired":     {http.StatusUnauthorized, "the join token has expired"},
+	"token_early":       {http.StatusUnauthorized, "the join token is not valid yet"},
 	"wrong_edge":        {http.StatusMisdirectedRequest, "the join token names another edge"},
 	"room_full":         {http.StatusConflict, "the room is full"},
 	"consult_ended":     {http.StatusGone, "the consult has ended"},
@@ -107,6 +113,14 @@ func Unlawful(w *steer.World, v residency.Verdict) *Document {
 	p := New(string(v.Code), steer.Word(v))
 	p.Title = "this edge may not handle this consult"
 	p.Jurisdiction, p.Citation, p.AsOf = string(v.Participant), v.Citation(), w.Law.AsOf()
+	return p
+}
+
+// Early makes the document of a token that is not valid yet.
+func Early(err error, from, clock time.Time) *Document {
+	p := New("token_early", err.Error())
+	from, clock = from.UTC().Truncate(time.Second), clock.UTC().Truncate(time.Second)
+	p.ValidFrom, p.Clock = &from, &clock
 	return p
 }
 

@@ -510,6 +510,11 @@ func (k *check) made(s *Sim, t *talk, p *consult.Placement, by *node, recorded b
 			s.fail("mode", "%s places %s on %s, which has long been out", by.id, t.name, id)
 		}
 	}
+	if len(p.Standby) == 0 {
+		if x := by.edge.better(t.kind, p.Edge); x != "" {
+			s.fail("make", "%s makes %s without a standby, and %s would be one", by.id, t.name, x)
+		}
+	}
 	if p.Epoch != 1 {
 		s.fail("epoch", "%s makes %s at epoch %d", by.id, t.name, p.Epoch)
 	}
@@ -561,6 +566,8 @@ func (k *check) stopped(tb *tab, was bool, e *page.Event) {
 	case "ended.left":
 	case "ended.done":
 		ok = t.sees.asked || t.sees.byLaw
+	case "ended.law":
+		ok = t.sees.byLaw
 	case "link.elsewhere":
 		ok = len(tb.p.tabs) > 1
 	case "link.bad": // whose key the edge does not know yet, or knows no more
@@ -612,10 +619,13 @@ func (n *node) knows(out region.EdgeID) bool {
 // modeIs is an operator's word, as the store has it.
 type modeIs struct{ mode steer.Mode }
 
-func (s *Sim) modeOf(id region.ID) modeIs {
+func (s *Sim) modeOf(id region.ID) modeIs { return modeIs{s.word(id).At(s.time())} }
+
+// word is the operator's record itself; where there is none, it is of a region that serves.
+func (s *Sim) word(id region.ID) steer.ModeRecord {
 	i, found := s.store.find(steer.ModeKey(id))
 	if !found {
-		return modeIs{}
+		return steer.ModeRecord{}
 	}
 	e := s.store.entries[i]
 	rec, known := s.store.modes[e.Rev]
@@ -623,5 +633,5 @@ func (s *Sim) modeOf(id region.ID) modeIs {
 		rec, _ = steer.ParseModeRecord(e.Value) // one that cannot be read is serving
 		s.store.modes[e.Rev] = rec
 	}
-	return modeIs{rec.At(s.time())}
+	return rec
 }

@@ -268,16 +268,17 @@ func (e *edge) hello(w *wire) {
 // verify is consult.Verify and edge.admit, with the signature taken for good where the
 // key is known.
 func (e *edge) verify(t *ticket) (code string) {
-	const leeway = 30 * time.Second
 	now := e.n.time()
 	key, published := e.n.cur.Keys[t.kid]
 	unknown := t.kid != e.n.kid && (!published || len(key.Public) != 32)
 	switch {
 	case unknown && !(e.n.synced() && e.n.cur.StoreUp):
 		return "store_unavailable"
-	case unknown, now.Before(t.issued.Add(-2 * leeway)):
+	case unknown:
 		return "token_invalid"
-	case !now.Before(t.token.Expires.Add(leeway)):
+	case now.Before(t.issued.Add(-consult.Skew)):
+		return "token_early"
+	case !now.Before(t.token.Expires.Add(consult.Skew)):
 		return "token_expired"
 	case !t.token.Names(e.id):
 		return "wrong_edge"

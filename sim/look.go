@@ -20,6 +20,7 @@ func (s *Sim) look() {
 		if !n.linked() || n.flaky > 0 || n.lag > 0 {
 			n.deaf = s.now
 		}
+		s.lookModes(n)
 		if n.edge != nil && n.alive {
 			for _, rm := range n.edge.rooms {
 				s.lookAt(rm)
@@ -53,6 +54,24 @@ func (s *Sim) look() {
 		}
 	}
 	s.after(time.Second, s.look)
+}
+
+// lookModes: a node that hears the store, and whose clock is right, has every region in the
+// mode that its record says, which may be over by now.
+func (s *Sim) lookModes(n *node) {
+	if !n.alive || !n.hears(knowWithin) || n15(n) > 0 || s.now-s.store.modeAt < knowWithin {
+		return
+	}
+	for i := range n.cur.Regions {
+		r := &n.cur.Regions[i]
+		word := s.word(r.ID)
+		if over := s.time().Sub(word.ExpiresAt); !word.ExpiresAt.IsZero() && over.Abs() < knowWithin {
+			continue
+		}
+		if is := word.At(s.time()); r.Mode != is {
+			s.fail("mode", "%s takes %s for %s, and its record says %s", n.id, r.ID, r.Mode, is)
+		}
+	}
 }
 
 func (s *Sim) lookAt(rm *room) {

@@ -8,8 +8,11 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	pion "github.com/pion/turn/v5"
 
 	"bailiwick/tools/exectest"
 	"bailiwick/tools/nettest"
@@ -63,6 +66,33 @@ func TestCoturnClient(t *testing.T) {
 				t.Errorf("relayed %d bytes to peers and %d from them, want at least %d", st.ToPeers, st.FromPeers, 3*50*800)
 			}
 		})
+	}
+}
+
+// TestClientsHearWhy: clients of other people are told that the family is not to be had, and
+// not that they might try again later.
+func TestClientsHearWhy(t *testing.T) {
+	s := start(t, "127.0.0.1", nil)
+	user, pass := Credentials(secret, "p1", time.Now().Add(time.Hour))
+	conn, _ := udp(t, "127.0.0.1")
+	c, err := pion.NewClient(&pion.ClientConfig{TURNServerAddr: s.Addr().String(), Conn: conn, Username: user, Password: pass, Realm: realm,
+		RequestedAddressFamily: pion.RequestedAddressFamilyIPv6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Allocate(); err == nil || !strings.Contains(err.Error(), "440") {
+		t.Errorf("pion's client, asking for IPv6: %v, want 440", err)
+	}
+	exectest.Need(t, "turnutils_uclient", "coturn")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "turnutils_uclient", "-n", "1", "-c", "-x", "-y", "-u", user, "-w", pass, "-p", strconv.Itoa(int(s.Addr().Port())), "127.0.0.1").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "440") {
+		t.Errorf("coturn's client, asking for IPv6: %v, want 440\n%s", err, out)
 	}
 }
 

@@ -1,12 +1,16 @@
 package turn
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pion/stun/v4"
+	pion "github.com/pion/turn/v5"
+	"golang.org/x/sync/errgroup"
 )
 
 func TestCredentials(t *testing.T) {
@@ -137,8 +141,12 @@ func TestStrangersHaveABudget(t *testing.T) {
 	known.mustAllocate()
 
 	stranger := dial(t, s, "udp", "p2")
-	answered := 0
-	for range strangerBurst + 100 {
+	for range strangerBurst - 101 { // and one for known's challenge
+		s.limit.take(netip.MustParseAddr("127.0.0.1"), time.Now())
+	}
+	begin, answered := time.Now(), 0
+	const asked = 2000
+	for range asked {
 		m := stranger.build(stun.NewType(stun.MethodAllocate, stun.ClassRequest), transportAttr(17))
 		stranger.send(m.Raw)
 		// Binding is answered always, and in order: it tells that m was not.
@@ -153,11 +161,15 @@ func TestStrangersHaveABudget(t *testing.T) {
 			stranger.answer(b)
 		}
 	}
-	if answered < strangerBurst-1 || answered > strangerBurst+50 {
-		t.Errorf("a stranger was answered %d times, want about %d", answered, strangerBurst)
+	back := int(time.Since(begin).Seconds()*strangerRefill) + 1
+	if answered < 100 || answered > 100+back+strangerRefill {
+		t.Errorf("a stranger was answered %d times of %d, want 100 and what flowed back, at most %d", answered, asked, back)
 	}
-	if got := s.Stats().Refused[Strangers]; got != uint64(strangerBurst+100-answered) {
-		t.Errorf("counted %d, want %d", got, strangerBurst+100-answered)
+	if got := s.Stats().Refused[Strangers]; got != uint64(asked-answered) {
+		t.Errorf("counted %d, want %d", got, asked-answered)
+	}
+	for range strangerBurst {
+		s.limit.take(netip.MustParseAddr("127.0.0.1"), time.Now().Add(time.Hour)) // nothing flows back for an hour
 	}
 	// Guessing gets no verdict either.
 	stranger.nonce, stranger.pass = known.nonce, "guess"
@@ -171,6 +183,56 @@ func TestStrangersHaveABudget(t *testing.T) {
 	// The same source with a credential is served.
 	_, code := known.ask(stun.MethodRefresh, lifetime(600))
 	known.expect("Refresh of a known client", code, 0)
+}
+
+// After a region's move a clinic's 600 patients come from one address within seconds, each
+// asking by UDP and TCP: all get their relays, and nobody is taken for a flood.
+func TestClinicBehindOneAddress(t *testing.T) {
+	s := start(t, "127.0.0.1", nil)
+	begin := time.Now()
+	var clinic errgroup.Group
+	for i := range 600 {
+		for _, transport := range []string{"udp", "tcp"} {
+			clinic.Go(func() error {
+				var socket net.PacketConn
+				if transport == "udp" {
+					conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+					if err != nil {
+						return err
+					}
+					socket = conn
+				} else {
+					conn, err := net.Dial("tcp", s.Addr().String())
+					if err != nil {
+						return err
+					}
+					socket = pion.NewSTUNConn(conn)
+				}
+				t.Cleanup(func() { socket.Close() })
+				user, pass := Credentials(secret, fmt.Sprint("p", i), time.Now().Add(time.Hour))
+				c, err := pion.NewClient(&pion.ClientConfig{TURNServerAddr: s.Addr().String(), Conn: socket, Username: user, Password: pass, Realm: realm})
+				if err != nil {
+					return err
+				}
+				t.Cleanup(c.Close)
+				if err := c.Listen(); err != nil {
+					return err
+				}
+				if _, err = c.Allocate(); err != nil {
+					return fmt.Errorf("patient %d over %s: %w", i, transport, err)
+				}
+				return nil
+			})
+		}
+	}
+	if err := clinic.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("1200 relays in %s", time.Since(begin).Round(time.Millisecond))
+	if got := s.Stats().Allocations; got != 1200 {
+		t.Errorf("%d allocations, want 1200", got)
+	}
+	refused(t, s, nil)
 }
 
 func TestGuardAdmits(t *testing.T) {

@@ -65,6 +65,9 @@ func FuzzPacket(f *testing.F) {
 	}
 	f.Add(false, request(stun.MethodAllocate, transportAttr(17)))
 	f.Add(true, request(stun.MethodAllocate, transportAttr(17), raw(stun.AttrEvenPort, 0x80)))
+	f.Add(true, request(stun.MethodAllocate, transportAttr(17), raw(attrAdditionalAddressFamily, familyIPv6, 0, 0, 0)))
+	f.Add(true, request(stun.MethodAllocate, transportAttr(17), raw(attrAdditionalAddressFamily, familyIPv4)))
+	f.Add(true, request(stun.MethodAllocate, transportAttr(6), raw(stun.AttrRequestedAddressFamily, familyIPv6, 0, 0, 0)))
 	f.Add(true, request(stun.MethodRefresh, lifetime(0)))
 	f.Add(true, request(stun.MethodCreatePermission, peerAttr(lawful), mappedPeer(lawful)))
 	f.Add(true, request(stun.MethodChannelBind, channel(0x4000), peerAttr(lawful)))

@@ -27,6 +27,12 @@ type request struct {
 	signed   bool
 	username string
 	peers    []netip.AddrPort
+
+	// Of an Allocate: what RFC 8656 7.2 answers where pion says 508 or nothing of it, 0
+	// where pion says it; and the family that was asked for besides and is not to be had.
+	refusal stun.ErrorCode
+	lacking byte
+	refused bool // with refusal, and pion does not see it
 }
 
 // admit looks at a packet before pion does; false drops it.
@@ -54,7 +60,65 @@ func (g *guard) admit(b []byte, src netip.Addr) bool {
 		r.username = string(name)
 	}
 	g.readPeers()
+	if r.signed && r.method == stun.MethodAllocate {
+		g.readAllocate()
+		if r.refusal == stun.CodeBadRequest && g.authentic() {
+			r.refused = true // unanswered says so
+			return false
+		}
+	}
 	return true
+}
+
+// Address families as attributes write them (RFC 8656 18.8, 18.11), and attributes that
+// package stun does not know.
+const (
+	familyIPv4, familyIPv6 = 1, 2
+
+	attrAdditionalAddressFamily = stun.AttrType(0x8000)
+	attrAddressErrorCode        = stun.AttrType(0x8001)
+)
+
+// readAllocate finds what this relay does not give: other transports than UDP, and the
+// family that it does not relay in.
+func (g *guard) readAllocate() {
+	r := &g.req
+	lacking := byte(familyIPv6)
+	if g.s.cfg.Relay.Is6() {
+		lacking = familyIPv4
+	}
+	// What is malformed or unknown pion answers.
+	const udp, tcp = 17, 6
+	requested := func(t stun.AttrType, value byte) bool {
+		v, err := g.m.Get(t)
+		return err == nil && len(v) == 4 && v[0] == value
+	}
+	switch {
+	case requested(stun.AttrRequestedTransport, tcp):
+		r.refusal = stun.CodeUnsupportedTransProto
+		return
+	case !requested(stun.AttrRequestedTransport, udp):
+		return
+	case requested(stun.AttrRequestedAddressFamily, lacking):
+		r.refusal = stun.CodeAddrFamilyNotSupported
+	}
+	v, err := g.m.Get(attrAdditionalAddressFamily)
+	if err != nil {
+		return
+	}
+	pair, err := g.m.Get(stun.AttrEvenPort)
+	reserves := err == nil && len(pair) > 0 && pair[0]&0x80 != 0
+	if len(v) != 4 || v[0] != familyIPv6 || reserves || g.m.Contains(stun.AttrReservationToken) || g.m.Contains(stun.AttrRequestedAddressFamily) {
+		r.refusal = stun.CodeBadRequest
+		return
+	}
+	r.lacking = lacking
+}
+
+// authentic tells whether the request is signed by a credential that holds.
+func (g *guard) authentic() bool {
+	expires, _, err := parseUsername(g.req.username)
+	return err == nil && time.Now().Before(expires) && stun.MessageIntegrity(g.s.key(g.req.username)).Check(&g.m) == nil
 }
 
 func (g *guard) readPeers() {
@@ -96,6 +160,9 @@ func (g *guard) outgoing(b []byte) []byte {
 	r := &g.req
 	r.waiting = false
 	if b[1]&isError == 0 {
+		if r.method == stun.MethodAllocate && r.lacking != 0 {
+			return g.inOneFamily(b)
+		}
 		return b
 	}
 	m := stun.Message{Raw: b}
@@ -111,12 +178,42 @@ func (g *guard) outgoing(b []byte) []byte {
 		return b
 	}
 	var code stun.ErrorCodeAttribute
-	if r.method == stun.MethodChannelBind && code.GetFrom(&m) == nil && code.Code == stun.CodeUnauthorized {
+	if code.GetFrom(&m) != nil {
+		return b
+	}
+	switch {
+	case r.method == stun.MethodChannelBind && code.Code == stun.CodeUnauthorized:
 		// pion's answer to a peer that is not permitted. It was authenticated, so
 		// 401 would have the client try again (RFC 8656 12.2 wants 403).
 		return g.errorResponse(stun.CodeForbidden)
+	case r.method == stun.MethodAllocate && code.Code == stun.CodeInsufficientCapacity && r.refusal != 0:
+		// pion has one answer to whatever no relayed address was made for; a client that
+		// is told 508 tries again later.
+		return g.errorResponse(r.refusal)
 	}
 	return b
+}
+
+// inOneFamily is pion's success with the word that the other family is not to be had (RFC
+// 8656 7.2, 18.12); pion knows no request for both.
+func (g *guard) inOneFamily(b []byte) []byte {
+	m := stun.Message{Raw: b}
+	if m.Decode() != nil {
+		return b
+	}
+	setters := []stun.Setter{&stun.Message{TransactionID: m.TransactionID}, m.Type}
+	for _, a := range m.Attributes {
+		if a.Type != stun.AttrMessageIntegrity && a.Type != stun.AttrFingerprint {
+			setters = append(setters, a)
+		}
+	}
+	code := stun.CodeAddrFamilyNotSupported
+	reason := append([]byte{g.req.lacking, 0, byte(code / 100), byte(code % 100)}, "Address Family not Supported"...)
+	out, err := stun.Build(append(setters, stun.RawAttribute{Type: attrAddressErrorCode, Value: reason}, stun.MessageIntegrity(g.s.key(g.req.username)))...)
+	if err != nil {
+		return b
+	}
+	return out.Raw
 }
 
 // unanswered gives the answer to a request on which pion stayed silent. pion says
@@ -128,6 +225,10 @@ func (g *guard) unanswered() []byte {
 		return nil
 	}
 	r.waiting = false
+	if r.refused {
+		g.s.refuse(Unsupported)
+		return g.errorResponse(r.refusal)
+	}
 	switch r.method {
 	case stun.MethodRefresh, stun.MethodCreatePermission, stun.MethodChannelBind:
 		g.s.refuse(NoAllocation)

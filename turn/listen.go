@@ -68,10 +68,10 @@ type datagrams struct {
 // ReadFrom gives pion the next packet that is admitted. Only pion's read loop calls
 // it.
 func (d *datagrams) ReadFrom(b []byte) (int, net.Addr, error) {
-	if answer := d.g.unanswered(); answer != nil {
-		_, _ = d.PacketConn.WriteTo(answer, d.from) // a datagram may be lost
-	}
 	for failures := 0; ; {
+		if answer := d.g.unanswered(); answer != nil {
+			_, _ = d.PacketConn.WriteTo(answer, d.from) // a datagram may be lost
+		}
 		n, addr, err := d.PacketConn.ReadFrom(b)
 		if err != nil {
 			if failures++; errors.Is(err, net.ErrClosed) || failures == maxReadErrors {
@@ -81,8 +81,8 @@ func (d *datagrams) ReadFrom(b []byte) (int, net.Addr, error) {
 		}
 		failures = 0
 		src := addrPort(addr)
+		d.from = addr
 		if src.IsValid() && d.g.admit(b[:n], src.Addr()) {
-			d.from = addr
 			return n, addr, nil
 		}
 	}

@@ -20,7 +20,7 @@ var (
 )
 
 // AllocatePacketConn opens a relayed transport address. An error makes pion answer
-// 508 (Insufficient Capacity).
+// 508 (Insufficient Capacity), which the guard makes 440 or 442 where that is why.
 func (g relays) AllocatePacketConn(conf pion.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
 	s := g.s
 	listen := func(port int) (*net.UDPConn, error) {

@@ -44,7 +44,8 @@ func (c *counters) refuse(r Reason) { c.refused[r].Add(1) }
 
 // Stats is a snapshot of the counters.
 func (s *Server) Stats() Stats {
-	st := Stats{ToPeers: s.toPeers.Load(), FromPeers: s.fromPeers.Load(), Connections: s.crowd.count()}
+	st := Stats{ToPeers: s.toPeers.Load(), FromPeers: s.fromPeers.Load()}
+	st.Connections, _ = s.crowd.Count()
 	for r := range st.Refused {
 		st.Refused[r] = s.refused[r].Load()
 	}

@@ -23,47 +23,10 @@ const (
 	// writeTimeout ends a connection whose client stopped reading: media that old
 	// is of no use.
 	writeTimeout = 5 * time.Second
-	// perSource is the part of the connections that one source may hold.
-	perSource = 16
 	// handshakeTimeout bounds a TLS handshake; net/http's is as long where the edge
 	// gives a header ten seconds.
 	handshakeTimeout = 10 * time.Second
 )
-
-// crowd counts the connections of every listener: the limits are the server's.
-type crowd struct {
-	most int
-
-	mu      sync.Mutex
-	total   int
-	sources map[netip.Addr]int
-}
-
-func (c *crowd) enter(src netip.Addr) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.total >= c.most || c.sources[src] >= max(1, c.most/perSource) {
-		return false
-	}
-	c.total++
-	c.sources[src]++
-	return true
-}
-
-func (c *crowd) leave(src netip.Addr) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.total--
-	if c.sources[src]--; c.sources[src] == 0 {
-		delete(c.sources, src)
-	}
-}
-
-func (c *crowd) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.total
-}
 
 // streams is one TCP listener, guarded. What it accepts becomes TLS where tls is set.
 type streams struct {
@@ -114,11 +77,10 @@ func (l *streams) Accept() (net.Conn, error) {
 // admit counts a connection in, or gives nil when there is no room for it.
 func (l *streams) admit(conn net.Conn) *stream {
 	remote := addrPort(conn.RemoteAddr())
-	src := source(remote.Addr())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// pion knows a connection by its address: a client that reuses one too early waits.
-	if l.conns[remote] != nil || l.closed || !l.s.crowd.enter(src) {
+	if l.conns[remote] != nil || l.closed || !l.s.crowd.Enter(remote.Addr()) {
 		return nil
 	}
 	c := &stream{Conn: conn, l: l, remote: remote, g: guard{s: l.s}}
@@ -138,7 +100,7 @@ func (l *streams) forget(c *stream) {
 	defer l.mu.Unlock()
 	c.idle.Stop()
 	delete(l.conns, c.remote)
-	l.s.crowd.leave(source(c.remote.Addr()))
+	l.s.crowd.Leave(c.remote.Addr())
 }
 
 func (l *streams) find(client net.Addr) *stream {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v4"
+
+	"bailiwick/crowd"
 )
 
 func TestReadFrame(t *testing.T) {
@@ -200,7 +202,7 @@ func TestConnectionLivesAsLongAsItsAllocation(t *testing.T) {
 
 func TestConnectionLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, l := servePipes(t, func(c *Config) { c.Connections = 2 * perSource })
+		s, l := servePipes(t, func(c *Config) { c.Connections = 6 })
 		defer s.Close()
 		closed := func(remote string) bool {
 			conn := l.connect(remote)
@@ -213,7 +215,7 @@ func TestConnectionLimits(t *testing.T) {
 			remote string
 			closed bool
 		}{
-			{"192.0.2.1:1001", false}, {"192.0.2.1:1002", false}, {"192.0.2.1:1003", true},
+			{"192.0.2.1:1001", false}, {"192.0.2.1:1002", false}, {"192.0.2.1:1003", false}, {"192.0.2.1:1004", true},
 			{"[2001:db8::1]:1", false}, {"[2001:db8::ffff]:2", false}, {"[2001:db8::1]:3", true}, {"[2001:db8:0:1::1]:3", false},
 		} {
 			if got := closed(tt.remote); got != tt.closed {
@@ -226,8 +228,8 @@ func TestConnectionLimits(t *testing.T) {
 		if closed("192.0.2.1:1001") {
 			t.Error("no room after the others ended")
 		}
-		if got := len(s.crowd.sources); got != 1 {
-			t.Errorf("%d sources are remembered, want the one that is connected", got)
+		if n, sources := s.crowd.Count(); n != 1 || sources != 1 {
+			t.Errorf("%d connections of %d sources are remembered, want the one that is connected", n, sources)
 		}
 	})
 }
@@ -271,7 +273,7 @@ func TestLimiter(t *testing.T) {
 	if l.take(a, now) {
 		t.Errorf("more than %d answers after a second", strangerRefill)
 	}
-	if v4 := netip.MustParseAddr("192.0.2.1"); source(netip.MustParseAddr("::ffff:192.0.2.1")) != source(v4) {
+	if v4 := netip.MustParseAddr("192.0.2.1"); crowd.Source(netip.MustParseAddr("::ffff:192.0.2.1")) != crowd.Source(v4) {
 		t.Error("an IPv4 address in IPv6 form is another source")
 	}
 }

@@ -29,6 +29,8 @@ import (
 
 	"github.com/pion/logging"
 	pion "github.com/pion/turn/v5"
+
+	"bailiwick/crowd"
 )
 
 // Config describes one relay.
@@ -53,7 +55,7 @@ type Config struct {
 	// Limits; 0 is the default.
 	PerUser     int // allocations of one participant, 32: each interface and transport takes one, a reload leaves them behind for 10 minutes
 	Allocations int // in all, 8192: each is a socket
-	Connections int // TCP connections, TLS or not, 8192; one source has a 16th of them
+	Connections int // TCP connections, TLS or not, 8192; each source its share, as package crowd has it
 }
 
 // Defaults of the limits.
@@ -70,7 +72,7 @@ type Server struct {
 	tlsAddr netip.AddrPort
 	pion    *pion.Server
 	limit   *limiter
-	crowd   crowd
+	crowd   *crowd.Crowd
 	streams []*streams // TCP, and with TLS its own listener and what Serve is given
 	given   *given     // nil without TLS
 	stop    sync.Once
@@ -147,7 +149,7 @@ func serve(cfg Config, udp net.PacketConn, tcp, secure net.Listener) (*Server, e
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, addr: addrPort(udp.LocalAddr()), limit: newLimiter(), users: map[string]int{}}
-	s.crowd = crowd{most: cfg.Connections, sources: map[netip.Addr]int{}}
+	s.crowd = crowd.New(cfg.Connections)
 	s.streams = []*streams{newStreams(s, tcp, nil)}
 	if secure != nil {
 		s.tlsAddr = addrPort(secure.Addr())

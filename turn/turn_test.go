@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"bytes"
 	"crypto/tls"
 	"net"
 	"net/netip"
@@ -250,26 +251,69 @@ func TestUnsupportedAllocations(t *testing.T) {
 		want   stun.ErrorCode
 		counts bool
 	}{
-		{"RFC 6062 TCP relay", []stun.Setter{transportAttr(6)}, 508, true},
+		{"RFC 6062 TCP relay", []stun.Setter{transportAttr(6)}, 442, true},
 		{"another transport", []stun.Setter{transportAttr(132)}, 442, false},
 		{"unknown reservation", []stun.Setter{transportAttr(17), raw(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}, 508, false},
-		{"IPv6 where there is IPv4", []stun.Setter{transportAttr(17), raw(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)}, 508, true},
+		{"IPv6 where there is IPv4", []stun.Setter{transportAttr(17), raw(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)}, 440, true},
+		{"a family that nobody has", []stun.Setter{transportAttr(17), raw(stun.AttrRequestedAddressFamily, 3, 0, 0, 0)}, 440, false},
+		{"both families, by the wrong one", []stun.Setter{transportAttr(17), raw(attrAdditionalAddressFamily, 1, 0, 0, 0)}, 400, true},
+		{"both families and one", []stun.Setter{transportAttr(17), raw(attrAdditionalAddressFamily, 2, 0, 0, 0), raw(stun.AttrRequestedAddressFamily, 1, 0, 0, 0)}, 400, true},
+		{"both families and a reservation", []stun.Setter{transportAttr(17), raw(attrAdditionalAddressFamily, 2, 0, 0, 0), raw(stun.AttrReservationToken, 1, 2, 3, 4, 5, 6, 7, 8)}, 400, true},
+		{"both families and a pair of ports", []stun.Setter{transportAttr(17), raw(attrAdditionalAddressFamily, 2, 0, 0, 0), raw(stun.AttrEvenPort, 0x80)}, 400, true},
+		{"both families, cut short", []stun.Setter{transportAttr(17), raw(attrAdditionalAddressFamily, 2)}, 400, true},
 		{"lifetime 0", []stun.Setter{transportAttr(17), lifetime(0)}, 508, false},
 	}
 	var want uint64
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := dial(t, s, "tcp", "p1")
-			_, code := c.allocate(tt.attrs...)
-			c.expect("Allocate", code, tt.want)
-			if tt.counts {
-				want++
+			for _, transport := range []string{"udp", "tcp"} {
+				c := dial(t, s, transport, "p1")
+				_, code := c.allocate(tt.attrs...)
+				c.expect("Allocate over "+transport, code, tt.want)
+				if tt.counts {
+					want++
+				}
 			}
 			refused(t, s, map[Reason]uint64{Unsupported: want})
 		})
 	}
 	if got := s.Stats().Allocations; got != 0 {
 		t.Errorf("%d allocations are left", got)
+	}
+}
+
+// Who asks for both families gets the one that there is, and the word of the other (RFC 8656
+// 7.2); who is not known gets no verdict on what they ask for.
+func TestBothFamilies(t *testing.T) {
+	for _, r := range []struct {
+		addr    string
+		lacking byte
+	}{{"127.0.0.1", familyIPv6}, {"::1", familyIPv4}} {
+		s := start(t, r.addr, nil)
+		for _, transport := range []string{"udp", "tcp"} {
+			c := dial(t, s, transport, "p1")
+			c.challenge()
+			both := []stun.Setter{transportAttr(17), raw(attrAdditionalAddressFamily, familyIPv6, 0, 0, 0)}
+			m := c.build(stun.NewType(stun.MethodAllocate, stun.ClassRequest), both...)
+			for _, what := range []string{"the first time", "sent again"} {
+				c.send(m.Raw)
+				got := c.answer(m)
+				var relayed stun.XORMappedAddress
+				if err := relayed.GetFromAs(got, stun.AttrXORRelayedAddress); err != nil || relayed.IP.String() != r.addr {
+					t.Errorf("%s over %s, %s: relayed %v, %v", r.addr, transport, what, relayed, err)
+				}
+				v, err := got.Get(attrAddressErrorCode)
+				if err != nil || !bytes.HasPrefix(v, []byte{r.lacking, 0, 4, 40}) {
+					t.Errorf("%s over %s, %s: address error %v, %v", r.addr, transport, what, v, err)
+				}
+				checkSigned(t, c, got)
+			}
+			c.send(c.build(stun.NewType(stun.MethodRefresh, stun.ClassRequest), lifetime(0)).Raw)
+			c.read()
+			c.pass = "guess"
+			_, code := c.ask(stun.MethodAllocate, transportAttr(17), raw(attrAdditionalAddressFamily, 1, 0, 0, 0))
+			c.expect("a forged request for both", code, 401)
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func TestCall(t *testing.T) {
 	if !slices.Contains(s.hello.Features, "move-first") {
 		t.Errorf("hello: features %q, want move-first among them", s.hello.Features)
 	}
-	s.send(map[string]any{"type": "withdrawal", "code": "home_only", "ends_at": "2026-11-27T08:00:00Z"})
+	s.send(map[string]any{"type": "weather", "code": "home_only", "ends_at": "2026-11-27T08:00:00Z"})
 	s.send(map[string]any{"type": "peers", "epoch": 7, "peers": []any{
 		map[string]any{"participant": "p2", "role": "clinician", "connected": true, "mood": "calm"},
 	}})

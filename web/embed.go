@@ -22,7 +22,7 @@ import (
 // Files is everything that is served, by its path below /web/. Each file is named:
 // a new one that is forgotten here fails the tests, and a test is never shipped.
 //
-//go:embed shared/theme.css shared/icon.svg shared/dom.js shared/i18n.js shared/say.js
+//go:embed shared/theme.css shared/icon.svg shared/dom.js shared/i18n.js shared/last.js shared/say.js
 //go:embed i18n/en.json
 //go:embed consult/index.html consult/consult.css consult/main.js consult/machine.js consult/codes.js
 //go:embed consult/view.js consult/page.js consult/tiles.js consult/toolbar.js

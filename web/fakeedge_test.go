@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,8 @@ var (
 type fakeEdge struct {
 	*httptest.Server
 	seats chan *seat // one for each hello
+	// lost is the path of a file that does not arrive.
+	lost atomic.Pointer[string]
 	// status answers GET /v1/status.
 	status func() (int, string)
 }
@@ -48,7 +51,14 @@ func newEdge(t *testing.T, others ...*fakeEdge) *fakeEdge {
 	for _, o := range others {
 		connect = append(connect, o.URL, o.ws())
 	}
-	mux.Handle("/", web.Handler(connect))
+	pages := web.Handler(connect)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if lost := e.lost.Load(); lost != nil && *lost == r.URL.Path {
+			http.NotFound(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /v1/join", e.join)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		code, body := e.status()

@@ -2,8 +2,10 @@ package web_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -35,6 +37,68 @@ func TestRefused(t *testing.T) {
 	refuse("r3", "patient", "denied_country", "The rules for this appointment do not let you join from United Arab Emirates.")
 	p.hides("Call ")
 	p.judge("refused-person")
+}
+
+// A link that an edge's clock calls early says when it is valid, and what that clock says.
+func TestEarly(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	p.open(e.link("early", "patient"))
+	p.click("#join")
+	from := time.Date(2031, 5, 6, 12, 30, 0, 0, time.UTC)
+	clock := from.Add(-time.Hour)
+	m := refusal("token_early", "")
+	m.ValidFrom, m.Clock = &from, &clock
+	e.tell(p, e.seat(t), m, "This link is not valid yet.")
+	p.shows("It is valid from May 6, 2031")
+	p.shows("The clock of the server says May 6, 2031")
+	p.title("Cannot join")
+	p.judge("link-early")
+	p.click(`[data-do="rejoin"]`)
+	e.carry(t, nil, frankfurt, nil)
+	p.state("call")
+}
+
+// Rule 18: everybody sees how long the law leaves the call, a timer that is not read aloud each
+// second, and by which rule it ended.
+func TestWithdrawal(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	webtest.Script(t, p.ctx, `Date.now = () => 0`) // a device whose clock is wrong
+	s := p.call(e, "withdrawn")
+	if !slices.Contains(s.hello.Features, "withdrawal") {
+		t.Errorf("hello: features %q, want withdrawal among them", s.hello.Features)
+	}
+	ends := time.Now().Add(15 * time.Minute)
+	gone := signal.Withdrawal{Type: signal.TypeWithdrawal, Code: "fact_missing", Citation: []string{"GDPR Art. 28"}, EndsAt: &ends, Seconds: 900}
+	e.tell(p, s, gone, "The rules no longer allow this call.")
+	p.shows("Ends in 14:")
+	p.says("say", "The rules no longer allow this call. It ends in 15 minutes.")
+	if got := p.tree(); !slices.ContainsFunc(got, func(line string) bool {
+		return strings.HasPrefix(line, "timer") && !strings.Contains(line, "polite") && !strings.Contains(line, "assertive")
+	}) {
+		t.Errorf("tree: no timer that keeps quiet in\n%s", strings.Join(got, "\n"))
+	}
+	p.judge("withdrawal")
+	webtest.Wait(t, p.ctx, `document.getElementById("ends-clock").textContent < "14:57"`)
+	if said := webtest.Eval[int](t, p.ctx, `spoken.filter((s) => s.includes("14:")).length`); said != 0 {
+		t.Errorf("%d seconds were read aloud", said)
+	}
+	s.send(signal.Withdrawal{Type: signal.TypeWithdrawal})
+	p.shows("The rules allow this call again. It goes on.")
+	p.hides("Ends in")
+
+	gone.Seconds = 8
+	s.send(gone)
+	p.shows("Ends in 0:0")
+	p.hides("The rules allow this call again.")
+	e.tell(p, s, signal.Ended{Type: signal.TypeEnded, Reason: "law", Code: "fact_missing", Citation: []string{"GDPR Art. 28"}}, "The call has ended.")
+	p.shows("The rules no longer allow it.")
+	p.says("alert", "The call has ended. The rules no longer allow it.")
+	p.focused("message-title")
+	p.click("summary")
+	p.shows("For support: fact_missing, GDPR Art. 28")
+	p.judge("ended-law")
 }
 
 func TestElsewhere(t *testing.T) {

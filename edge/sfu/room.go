@@ -93,13 +93,13 @@ func (r *room) leave(x *Session) (empty bool) {
 	return len(r.seats) == 0
 }
 
-// end stops every session; with a reason it tells them first.
-func (r *room) end(reason string) {
+// end stops every session; with a word for them it tells them first.
+func (r *room) end(why *signal.Ended) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range r.seats {
-		if reason != "" {
-			p.session.sink(signal.Ended{Type: signal.TypeEnded, Reason: reason})
+		if why != nil {
+			p.session.sink(*why)
 		}
 		p.session.stopLocked()
 		p.media.stopLocked()

@@ -26,6 +26,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"bailiwick/edge/signal"
 )
 
 var (
@@ -174,13 +176,13 @@ func (s *SFU) leave(x *Session) {
 
 // End tells everybody in the room that it ended, and why, and closes their
 // connections.
-func (s *SFU) End(roomID, reason string) {
+func (s *SFU) End(roomID string, why signal.Ended) {
 	s.mu.Lock()
 	r := s.rooms[roomID]
 	delete(s.rooms, roomID)
 	s.mu.Unlock()
 	if r != nil {
-		r.end(reason)
+		r.end(&why)
 	}
 }
 
@@ -221,7 +223,7 @@ func (s *SFU) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	for _, r := range s.rooms {
-		r.end("")
+		r.end(nil)
 	}
 	clear(s.rooms)
 	s.mu.Unlock()

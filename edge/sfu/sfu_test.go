@@ -243,8 +243,8 @@ func TestResumed(t *testing.T) {
 func TestEnd(t *testing.T) {
 	s := listen(t)
 	a, b := join(t, s, "a"), join(t, s, "b")
-	s.End("room", "done")
-	s.End("nowhere", "done")
+	s.End("room", signal.Ended{Type: signal.TypeEnded, Reason: "done"})
+	s.End("nowhere", signal.Ended{Type: signal.TypeEnded, Reason: "done"})
 	for _, c := range []*client{a, b} {
 		c.await("end", func() bool { return c.ended == "done" })
 		<-c.x.closed
@@ -276,7 +276,7 @@ func TestNothingStays(t *testing.T) {
 		if _, err := s.Join("another", Seat{Participant: "stays"}, "", func(any) {}); err != nil {
 			t.Fatal(err)
 		}
-		s.End("room", "done")
+		s.End("room", signal.Ended{Type: signal.TypeEnded, Reason: "done"})
 		s.Close()
 		if _, err := s.Join("room", Seat{Participant: "late"}, "", func(any) {}); !errors.Is(err, ErrClosed) {
 			t.Errorf("join after close: %v, want %v", err, ErrClosed)

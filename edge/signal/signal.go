@@ -162,18 +162,22 @@ type Move struct {
 }
 
 // Withdrawal tells that the law leaves the consult no place, by which rule, and when it
-// ends; without EndsAt that it goes on after all.
+// ends; without EndsAt that it goes on after all. Seconds are how long that is from now: the
+// clock of who hears it may be wrong.
 type Withdrawal struct {
 	Type     Type       `json:"type"`
 	Code     string     `json:"code,omitempty"`
 	Citation []string   `json:"citation,omitempty"`
 	EndsAt   *time.Time `json:"ends_at,omitempty"` // RFC 3339
+	Seconds  int        `json:"seconds,omitempty"`
 }
 
-// Ended closes the seat for good.
+// Ended closes the seat for good. Of law it names the rule.
 type Ended struct {
-	Type   Type   `json:"type"`
-	Reason string `json:"reason"` // done, law, replaced, expired
+	Type     Type     `json:"type"`
+	Reason   string   `json:"reason"` // done, law, replaced, expired
+	Code     string   `json:"code,omitempty"`
+	Citation []string `json:"citation,omitempty"`
 }
 
 // Refused carries the fields of an RFC 9457 problem document.
@@ -185,6 +189,9 @@ type Refused struct {
 	Jurisdiction string   `json:"jurisdiction,omitempty"`
 	Citation     []string `json:"citation,omitempty"`
 	ID           string   `json:"id,omitempty"` // names the edge's log line
+
+	ValidFrom *time.Time `json:"valid_from,omitempty"` // of token_early
+	Clock     *time.Time `json:"clock,omitempty"`
 }
 
 // Decode reads one client message: what is known of it. Bad JSON, trailing bytes, wrong

@@ -54,6 +54,7 @@ type Leg struct {
 	told     bool // peers is known
 	Heard    int
 	Progress int64
+	ends     int64 // of its withdrawal; 0: none
 	To       string
 }
 
@@ -91,6 +92,10 @@ type Event struct {
 	Refusal   struct {
 		Code string `json:"code"`
 	} `json:"refusal"`
+	News *struct {
+		Key string `json:"key"`
+	} `json:"news"`
+	Left *int64  `json:"left"` // of a withdrawal
 	Name string  `json:"name"`
 	Late int64   `json:"late"`
 	Dice float64 `json:"dice"`
@@ -168,7 +173,7 @@ func (s *State) take(e *Event, now int64) {
 	case "ask":
 		s.Step, s.sound = "opening", e.Sound
 	case "devices":
-		s.devices(now)
+		s.devices(e, now)
 	case "join":
 		if s.Name == "link" && s.Step == "ready" {
 			s.Step = "joining"
@@ -191,7 +196,7 @@ func (s *State) take(e *Event, now int64) {
 		s.toggle(e.Type)
 	case "timer":
 		s.timer(e, now)
-	case "again", "trouble", "calm":
+	case "again", "trouble", "calm", "plugged":
 	default:
 		s.fromLeg(e, now)
 	}
@@ -229,6 +234,14 @@ func (s *State) fromLeg(e *Event, now int64) {
 			return
 		}
 		s.finish(endText(e.Reason))
+	case "withdrawal":
+		was := l.ends
+		if l.ends = 0; e.Left != nil {
+			l.ends = now + *e.Left
+		}
+		if l.Current {
+			s.countdown(was, l.ends, now)
+		}
 	case "refused":
 		s.refused(e, l, now)
 	case "closed":
@@ -301,10 +314,13 @@ func (s *State) open(e *Event) {
 	}
 }
 
-func (s *State) devices(now int64) {
+func (s *State) devices(e *Event, now int64) {
 	if s.Step == "stopped" {
 		s.fx(Effect{Do: "stop"})
 		return
+	}
+	if e.News != nil && e.News.Key == "unplugged" {
+		s.timerIn("notice", noticeMS)
 	}
 	if s.Name != "link" {
 		return
@@ -526,6 +542,11 @@ func (s *State) adopt(l *Leg, now int64) {
 	if l.told {
 		s.hearPeers(l.peers)
 	}
+	was := int64(0)
+	if old != nil {
+		was = old.ends
+	}
+	s.countdown(was, l.ends, now)
 	switch {
 	case old != nil && old.Welcomed && old.Place.Country != l.Place.Country:
 		s.timerIn("notice", noticeMS)
@@ -586,8 +607,31 @@ func (s *State) move(e *Event, l *Leg, now int64) {
 	s.start(to, now, true, e.Epoch)
 }
 
+func (s *State) countdown(was, is, now int64) {
+	if was == 0 && is == 0 {
+		return
+	}
+	if is == 0 {
+		s.timerIn("notice", noticeMS)
+	}
+	s.remind(is, now)
+}
+
+func (s *State) remind(ends, now int64) {
+	for _, ms := range []int64{300_000, 60_000, 10_000} {
+		if ends > 0 && ms < ends-now {
+			s.timerIn("withdrawal", ends-now-ms)
+			return
+		}
+	}
+	s.fx(Effect{Do: "cancel", Name: "withdrawal"})
+}
+
 func (s *State) refused(e *Event, l *Leg, now int64) {
 	text := refusalText(e.Refusal.Code)
+	if text == "link.early" && len(s.Addresses) > 1 {
+		text = ""
+	}
 	runs := !l.Current && (s.attempts() > 1 || s.InCall() && s.Gap == 0)
 	switch {
 	case text == "ended.done" || text != "" && !runs:
@@ -600,16 +644,16 @@ func (s *State) refused(e *Event, l *Leg, now int64) {
 func (s *State) finish(text string) {
 	s.end("leave", func(l *Leg) bool { return !l.Current || text == "ended.left" })
 	s.end("drop", func(*Leg) bool { return true })
-	for _, name := range []string{"gap", "notice", "peers"} {
+	for _, name := range []string{"gap", "notice", "peers", "withdrawal"} {
 		s.fx(Effect{Do: "cancel", Name: name})
 	}
 	s.fx(Effect{Do: "stop"})
-	s.fx(Effect{Do: "forget", Token: text == "ended.done"})
+	s.fx(Effect{Do: "forget", Token: text == "ended.done" || text == "ended.law"})
 	s.reset("stopped", text)
 	switch {
 	case strings.HasPrefix(text, "refused."):
 		s.Name = "refused"
-	case text == "link.bad" || text == "link.expired":
+	case text == "link.bad" || text == "link.early" || text == "link.expired":
 	default:
 		s.Name = "ended"
 	}
@@ -639,6 +683,12 @@ func (s *State) timer(e *Event, now int64) {
 	switch e.Name {
 	case "gap":
 		s.gapped(now)
+	case "withdrawal":
+		ends := int64(0)
+		if c := s.Current(); c != nil {
+			ends = c.ends
+		}
+		s.remind(ends, now)
 	case "peers":
 		s.away = nil
 		for _, p := range s.peers {
@@ -768,6 +818,8 @@ func refusalText(code string) string {
 		return "link.bad"
 	case "token_expired":
 		return "link.expired"
+	case "token_early":
+		return "link.early"
 	case "consult_ended":
 		return "ended.done"
 	}
@@ -778,6 +830,8 @@ func endText(reason string) string {
 	switch reason {
 	case "replaced":
 		return "link.elsewhere"
+	case "law":
+		return "ended.law"
 	case "expired":
 		return "link.expired"
 	}

@@ -214,8 +214,8 @@ func life(seed uint64) []byte {
 	if r.Float64() < 0.2 {
 		first["session"] = "s0"
 	}
-	put(map[string]any{"type": "open", "problem": "", "granted": true, "addresses": append([]map[string]any{first}, edges[1:1+r.IntN(3)]...), "sound": false})
-	put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
+	put(map[string]any{"type": "open", "problem": "", "granted": true, "addresses": append([]map[string]any{first}, edges[1:1+r.IntN(3)]...), "mic": true, "camera": true, "sound": false})
+	put(map[string]any{"type": "devices", "mic": true, "camera": true, "failures": map[string]any{"mic": nil, "camera": nil}, "news": nil})
 	put(map[string]any{"type": "join"})
 	for range 150 {
 		now += int64(r.IntN(3000))
@@ -230,7 +230,7 @@ func life(seed uint64) []byte {
 		}
 		dice := float64(r.IntN(1000)) / 1000
 		to := edges[r.IntN(len(edges))]
-		switch r.IntN(16) {
+		switch r.IntN(17) {
 		case 0:
 			put(map[string]any{"type": "opened", "leg": leg})
 		case 1:
@@ -245,7 +245,7 @@ func life(seed uint64) []byte {
 		case 8:
 			put(map[string]any{"type": "closed", "leg": leg, "dice": dice})
 		case 9:
-			code := []string{"region_full", "wrong_edge", "store_unavailable", "consult_ended", "region_down"}[min(4, r.IntN(12))]
+			code := []string{"region_full", "wrong_edge", "store_unavailable", "consult_ended", "token_early", "region_down"}[min(5, r.IntN(13))]
 			put(map[string]any{"type": "refused", "leg": leg, "refusal": map[string]any{"code": code, "jurisdiction": "", "citation": []string{}, "id": ""}, "dice": dice})
 		case 10, 11, 12:
 			late := int64(0)
@@ -253,16 +253,25 @@ func life(seed uint64) []byte {
 				late = 5000
 			}
 			put(map[string]any{"type": "timer", "name": "attempt", "late": late, "dice": dice})
+		case 16:
+			e := map[string]any{"type": "withdrawal", "leg": met, "code": "home_only", "citation": []string{}, "left": nil}
+			if r.Float64() < 0.6 {
+				e["left"] = r.IntN(400_000)
+			}
+			put(e)
+			if r.Float64() < 0.5 {
+				put(map[string]any{"type": "timer", "name": "withdrawal", "late": 0, "dice": dice})
+			}
 		case 13:
 			put(map[string]any{"type": "timer", "name": "gap", "late": 0, "dice": dice})
 		case 14:
 			put(map[string]any{"type": []string{"retry", "rejoin", "sound", "camera"}[r.IntN(4)]})
 			if p.Step == "joining" && p.Due == 0 {
-				put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
+				put(map[string]any{"type": "devices", "mic": true, "camera": true, "failures": map[string]any{"mic": nil, "camera": nil}, "news": nil})
 			}
 		case 15:
 			if r.Float64() < 0.1 {
-				put(map[string]any{"type": "ended", "leg": leg, "reason": []string{"done", "replaced", "expired"}[r.IntN(3)]})
+				put(map[string]any{"type": "ended", "leg": leg, "reason": []string{"done", "replaced", "expired", "law"}[r.IntN(4)]})
 			} else if met != 0 {
 				put(map[string]any{"type": "peers", "leg": met, "peers": []map[string]any{{"participant": "p2", "role": "clinician", "mic": true, "camera": true, "connected": r.Float64() < 0.6}}})
 			}

@@ -48,3 +48,5 @@ async function poll() {
 }
 
 void poll();
+// From here on the page speaks for itself (shared/last.js).
+byId("last").remove();

@@ -15,6 +15,7 @@ const REFUSALS = {
   ...Object.fromEntries(PLACE.map((code) => [code, "refused.place"])),
   token_invalid: "link.bad",
   not_found: "link.bad",
+  token_early: "link.early",
   token_expired: "link.expired",
   consult_ended: "ended.done",
 };
@@ -27,5 +28,6 @@ export const refusalText = (code) => REFUSALS[code] ?? "";
 /** The text of `ended`. @param {string} reason */
 export function endText(reason) {
   if (reason === "replaced") return "link.elsewhere";
+  if (reason === "law") return "ended.law";
   return reason === "expired" ? "link.expired" : "ended.done";
 }

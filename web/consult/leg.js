@@ -15,8 +15,8 @@ const HEARD = 1_000;
  * first packet, the running one for the lack of them. */
 const POLL = {next: 50, current: 250};
 /** What this page can do beyond the protocol's first day: a hello may be answered by
- * a move. */
-const FEATURES = ["move-first"];
+ * a move, and the law's countdown is shown. */
+const FEATURES = ["move-first", "withdrawal"];
 
 /**
  * @param {number} leg
@@ -156,10 +156,16 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
         const edge = claims(m.token)?.edge ?? "";
         return tell({type: "move", leg, edge, url: m.url, token: m.token, epoch: m.epoch, dice: Math.random()});
       }
-      case "ended": return tell({type: "ended", leg, reason: m.reason});
+      case "withdrawal": {
+        const {code = "", citation = [], ends_at, seconds} = m;
+        // Seconds first: the clock of this device may be wrong.
+        const left = ends_at === undefined ? null : Number.isFinite(seconds) ? seconds * 1000 : Math.max(0, Date.parse(ends_at) - Date.now());
+        return tell({type: "withdrawal", leg, code, citation, left});
+      }
+      case "ended": return tell({type: "ended", leg, reason: m.reason, code: m.code, citation: m.citation});
       case "refused": {
-        const {code = "internal", jurisdiction = "", citation = [], id = ""} = m;
-        return tell({type: "refused", leg, refusal: {code, jurisdiction, citation, id}, dice: Math.random()});
+        const {code = "internal", jurisdiction = "", citation = [], id = "", valid_from, clock} = m;
+        return tell({type: "refused", leg, refusal: {code, jurisdiction, citation, id, valid_from, clock}, dice: Math.random()});
       }
     }
   };

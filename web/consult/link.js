@@ -2,11 +2,14 @@
 // for the storage that is handed in.
 
 /** @typedef {import("./types.js").Address} Address */
-/** @typedef {{token: string, addresses: Address[], sound: boolean}} Seat */
+/** @typedef {import("./types.js").Wish} Wish */
+/** @typedef {{token: string, addresses: Address[], wish: Wish}} Seat */
+/** @typedef {Pick<Storage, "getItem"|"setItem"|"removeItem">} Store */
 
 /** The payload of a join token, unverified: for what is shown, never for a decision.
- * @param {string} token @returns {{role?: string, sub?: string, edge?: string}|null} */
+ * @param {string} token @returns {{role?: string, sub?: string, edge?: string, nbf?: number}|null} */
 export function claims(token) {
+  if (typeof token !== "string") return null;
   const parts = token.split(".");
   if (parts.length !== 3) return null;
   try {
@@ -28,33 +31,62 @@ export function joinURL(url) {
   return u.href;
 }
 
+/** The tab's storage, or null: where site data are blocked its very name throws, and some
+ * web views have none. The page goes on without; a reload then is a new join.
+ * @param {{sessionStorage: Store}} g @returns {Store|null} */
+export function storageOf(g) {
+  try {
+    return g.sessionStorage ?? null;
+  } catch {
+    return null;
+  }
+}
+
 /** @param {string} path */
 const keyOf = (path) => `bailiwick:${path}`;
 
 /** Reads the token of the fragment, else the seat of an earlier load of this page.
  * A fresh link is a fresh seat: another person may hold it.
  * @param {{pathname: string, origin: string, hash: string}} where
- * @param {Pick<Storage, "getItem">} storage @returns {Seat|null} */
+ * @param {Store|null} storage @returns {Seat|null} */
 export function seatOf(where, storage) {
-  const token = decodeURIComponent(where.hash.replace(/^#/, ""));
-  if (token !== "") {
-    // The name that led here may have been another edge's, or nobody's in particular.
-    return claims(token) && {token, addresses: [{edge: "", url: joinURL(where.origin), token, session: ""}], sound: false};
-  }
   try {
-    const seat = JSON.parse(storage.getItem(keyOf(where.pathname)) ?? "null");
-    return seat && claims(seat.token) && seat.addresses.length > 0 ? seat : null;
+    // Some messengers write a link's dots as %2E; one that was cut short is no URI.
+    const token = decodeURIComponent(where.hash.replace(/^#/, ""));
+    if (token !== "") {
+      // The name that led here may have been another edge's, or nobody's in particular.
+      const addresses = [{edge: "", url: joinURL(where.origin), token, session: ""}];
+      return claims(token) && {token, addresses, wish: {mic: true, camera: true, sound: false}};
+    }
+    return kept(JSON.parse(storage?.getItem(keyOf(where.pathname)) ?? "null"));
   } catch {
     return null;
   }
+}
+
+/** A kept seat may be of another version of this page.
+ * @param {any} seat @returns {Seat|null} */
+function kept(seat) {
+  if (!claims(seat?.token) || !Array.isArray(seat.addresses)) return null;
+  const {mic, camera, sound} = seat.wish ?? {};
+  const addresses = seat.addresses.filter((/** @type {Address} */ a) => [a.edge, a.url, a.token, a.session].every((x) => typeof x === "string"));
+  if (addresses.length === 0) return null;
+  return {token: seat.token, addresses, wish: {mic: mic !== false, camera: camera !== false, sound: sound === true}};
 }
 
 /** The addresses for who takes the seat anew.
  * @param {Address[]} addresses */
 export const fresh = (addresses) => addresses.map((a) => ({...a, session: ""}));
 
-/** @param {string} path @param {Seat|null} seat @param {Pick<Storage, "setItem"|"removeItem">} storage */
+/** Keeps the seat for a reload, or forgets it; false where that cannot be done.
+ * @param {string} path @param {Seat|null} seat @param {Store|null} storage */
 export function keepSeat(path, seat, storage) {
-  if (seat) storage.setItem(keyOf(path), JSON.stringify(seat));
-  else storage.removeItem(keyOf(path));
+  try {
+    if (!storage) return false;
+    if (seat) storage.setItem(keyOf(path), JSON.stringify(seat));
+    else storage.removeItem(keyOf(path));
+    return true;
+  } catch {
+    return false; // full, or taken away meanwhile
+  }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {claims, joinURL, keepSeat, seatOf} from "./link.js";
+import {claims, joinURL, keepSeat, seatOf, storageOf} from "./link.js";
 
 const token = (payload) => `e30.${Buffer.from(JSON.stringify(payload)).toString("base64url")}.c2ln`;
 const TOKEN = token({role: "clinician", sub: "pé"});
@@ -31,7 +31,7 @@ test("the fragment is a fresh seat; without it the kept one", () => {
   assert.equal(seatOf(at(""), s), null);
   assert.equal(seatOf(at("#not-a-token"), s), null);
   const fresh = seatOf(at(`#${TOKEN}`), s);
-  assert.deepEqual(fresh, {token: TOKEN, addresses: [{edge: "", url: "wss://de-fra-1.edge.media.example/v1/join", token: TOKEN, session: ""}], sound: false});
+  assert.deepEqual(fresh, {token: TOKEN, addresses: [{edge: "", url: "wss://de-fra-1.edge.media.example/v1/join", token: TOKEN, session: ""}], wish: {mic: true, camera: true, sound: false}});
   keepSeat("/c/c7", {...fresh, addresses: [{...fresh.addresses[0], session: "s1"}]}, s);
   assert.equal(seatOf(at(""), s).addresses[0].session, "s1");
   assert.equal(seatOf({...at(""), pathname: "/c/other"}, s), null);
@@ -42,8 +42,36 @@ test("the fragment is a fresh seat; without it the kept one", () => {
 
 test("a kept seat that cannot be read is no seat", () => {
   const s = storage();
-  for (const bad of ["{", "1", "{}", JSON.stringify({token: TOKEN, addresses: []})]) {
+  for (const bad of ["{", "1", "{}", JSON.stringify({token: TOKEN, addresses: []}), '{"token":1,"addresses":[{}]}',
+    JSON.stringify({token: TOKEN, addresses: "wss://e"}), JSON.stringify({token: TOKEN, addresses: [{url: "wss://e"}]}), JSON.stringify({token: TOKEN, addresses: [null]})]) {
     s.setItem("bailiwick:/c/c7", bad);
     assert.equal(seatOf(at(""), s), null, bad);
   }
+});
+
+test("a link that was cut short is no link, and no exception", () => {
+  const s = storage();
+  for (const end of ["%", "%2", "%E4", "%zz"]) {
+    assert.equal(seatOf(at(`#${TOKEN}${end}`), s), null, end);
+    assert.equal(seatOf(at(`#${end}`), s), null, end);
+  }
+  assert.equal(seatOf(at(`#${TOKEN.replaceAll(".", "%2E")}`), s).token, TOKEN, "a messenger's spelling");
+});
+
+test("storage is optional", () => {
+  const blocked = {get sessionStorage() { throw new DOMException("", "SecurityError"); }};
+  assert.deepEqual([storageOf(blocked), storageOf({sessionStorage: null}), storageOf({})], [null, null, null]);
+  const full = {...storage(), setItem() { throw new DOMException("", "QuotaExceededError"); }};
+  const seat = seatOf(at(`#${TOKEN}`), null);
+  assert.equal(seat.token, TOKEN);
+  assert.equal(seatOf(at(""), null), null);
+  for (const s of [null, full]) assert.equal(keepSeat("/c/c7", seat, s), false);
+  assert.equal(keepSeat("/c/c7", seat, storage()), true);
+});
+
+test("what was chosen is kept with the seat", () => {
+  const s = storage();
+  const wish = {mic: false, camera: false, sound: true};
+  keepSeat("/c/c7", {...seatOf(at(`#${TOKEN}`), s), wish}, s);
+  assert.deepEqual(seatOf(at(""), s).wish, wish);
 });

@@ -35,13 +35,15 @@ export const MEDIA = 8_000;
 /** A timer that is later than this, ms, says that the page itself did not run. */
 const LATE = 1_000;
 const NOTICE = 15_000;
+/** How long before the law ends the call it is said again, ms. */
+export const REMIND = [300_000, 60_000, 10_000];
 /** A peer that comes back sooner was only moving. */
 const PEER = 1_500;
 
 /** @type {State} */
 export const initial = {
   name: "link", step: "ask", text: "", refusal: null,
-  devices: {mic: false, camera: false, failure: null},
+  devices: {mic: false, camera: false, failures: {mic: null, camera: null}},
   wish: {mic: true, camera: true, sound: false},
   troubles: [], notice: null,
   addresses: [], legs: [], made: 0, due: 0, failures: 0, tried: [], sent: [], stranded: "", moving: false,
@@ -85,12 +87,13 @@ function take(s, e, now, fx) {
     case "ask":
       s.step = "opening";
       s.wish = {...s.wish, sound: e.sound};
-      fx.push({do: "devices", video: !e.sound});
+      fx.push({do: "devices", video: wantsVideo(s)});
       return;
     case "again":
-      fx.push({do: "devices", video: s.wish.camera && !s.wish.sound});
+      fx.push({do: "devices", video: wantsVideo(s)});
       return;
     case "devices": return devices(s, e, now, fx);
+    case "plugged": return plugged(s, e, fx);
     case "join":
       if (s.name !== "link" || s.step !== "ready") return;
       s.step = "joining";
@@ -106,7 +109,7 @@ function take(s, e, now, fx) {
     case "mic": case "camera": case "sound": return toggle(s, e.type, fx);
     case "trouble":
       s.troubles = [...s.troubles.filter((t) => t.key !== e.key), {key: e.key, params: e.params}];
-      fx.push({do: "say", key: e.key, params: e.params, loud: e.key === "paused"});
+      fx.push({do: "say", key: e.key, params: e.params, loud: false});
       return;
     case "calm":
       s.troubles = s.troubles.filter((t) => t.key !== e.key);
@@ -137,7 +140,12 @@ function fromLeg(s, e, now, fx) {
     case "ended":
       // Our own next leg took the seat over from the current one.
       if (e.reason === "replaced" && !isNext && attempts(s).some((l) => l.place || (l.socket === "open" && same(l.address, leg.address)))) return;
+      if (e.reason === "law") {
+        const {code, citation} = leg.withdrawal ?? {code: "", citation: []};
+        s.refusal = {code: e.code ?? code, citation: e.citation ?? citation, jurisdiction: "", id: ""};
+      }
       return finish(s, fx, endText(e.reason));
+    case "withdrawal": return withdrawal(s, e, leg, now, fx);
     case "refused": return refused(s, e, leg, now, fx);
     case "closed":
       if (isNext) return fail(s, leg, e.dice, now, fx);
@@ -154,11 +162,11 @@ function open(s, e, fx) {
     return;
   }
   s.addresses = e.addresses;
-  s.wish = {...s.wish, sound: e.sound};
+  s.wish = {mic: e.mic, camera: e.camera, sound: e.sound};
   if (e.addresses.some((a) => a.session)) return rejoin(s, fx);
   if (!e.granted) return;
   s.step = "opening";
-  fx.push({do: "devices", video: !e.sound});
+  fx.push({do: "devices", video: wantsVideo(s)});
 }
 
 /** @param {State} s @param {Extract<Event, {type: "devices"}>} e @param {number} now @param {Effect[]} fx */
@@ -168,13 +176,32 @@ function devices(s, e, now, fx) {
     fx.push({do: "stop"});
     return;
   }
-  s.devices = {mic: e.mic, camera: e.camera, failure: e.failure};
-  if (e.failure) fx.push({do: "say", ...e.failure, loud: !e.mic && inCall(s)});
+  const on = {mic: micOn(s), camera: cameraOn(s)};
+  s.devices = {mic: e.mic, camera: e.camera, failures: e.failures};
+  if (e.news?.key === "unplugged") notice(s, e.news, fx);
+  else if (e.news) fx.push({do: "say", ...e.news, loud: inCall(s) && !e.mic && e.news.key === e.failures.mic?.key});
+  else if (inCall(s)) {
+    // A switch that was turned on has its device now, or one is back.
+    if (micOn(s) && !on.mic) fx.push({do: "say", key: "mic.on", loud: false});
+    if (cameraOn(s) && !on.camera) fx.push({do: "say", key: "camera.on", loud: false});
+  }
   send(s, fx);
   if (s.name !== "link") return;
   if (s.step === "opening") s.step = "ready";
   // A rejoin waits for the devices and for nothing else.
   if (s.step === "joining" && s.due === 0) begin(s, now, fx);
+}
+
+/** Failures that another device, or the same one again, may end. Who was denied a device
+ * must act, and is not asked again for having plugged one in. */
+const MAY_RETURN = ["none.mic", "none.camera", "busy"];
+
+/** A device came or went: what is missing, and may be there now, is asked for again.
+ * @param {State} s @param {Extract<Event, {type: "plugged"}>} e @param {Effect[]} fx */
+function plugged(s, e, fx) {
+  const {failures} = s.devices;
+  const back = (/** @type {"mic"|"camera"} */ which) => e[which] && !s.devices[which] && MAY_RETURN.includes(failures[which]?.key ?? "");
+  if (back("mic") || back("camera")) fx.push({do: "devices", video: wantsVideo(s)});
 }
 
 /** The first leg of a call.
@@ -190,7 +217,7 @@ function begin(s, now, fx) {
 function rejoin(s, fx) {
   const {addresses, wish, made} = s;
   Object.assign(s, initial, {addresses, wish, made, step: "joining"});
-  fx.push({do: "devices", video: wish.camera && !wish.sound});
+  fx.push({do: "devices", video: wantsVideo(s)});
 }
 
 /** Try now, or the device says that it is online: a new round, and whatever stands
@@ -241,7 +268,7 @@ function start(s, address, now, fx, more = {}) {
   s.made += 1;
   s.legs = [...s.legs, {
     id: s.made, role: "next", address, sent: false, socket: "connecting", place: null, epoch: 0,
-    standby: [], peers: null, heard: 0, progress: now, to: "", ...more,
+    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, to: "", ...more,
   }];
   last(s, address);
   fx.push({do: "connect", leg: s.made, address, stranded: s.stranded !== "" && s.stranded !== address.url});
@@ -355,10 +382,11 @@ function adopt(s, id, now, fx) {
   fx.push({do: "timer", name: "gap", ms: GAPS[0]}, {do: "save"});
   send(s, fx);
   if (leg.peers) peers(s, leg.peers, fx);
+  countdown(s, old?.withdrawal ?? null, leg.withdrawal, now, fx);
   const from = old?.place;
   // Inside a country a failover that succeeds shows nothing; a border is never crossed in silence.
-  if (from && leg.place && from.country !== leg.place.country) notice(s, "moved.abroad", fx);
-  else if (moving && from?.region !== leg.place?.region) notice(s, "moved", fx);
+  if (from && leg.place && from.country !== leg.place.country) notice(s, {key: "moved.abroad"}, fx);
+  else if (moving && from?.region !== leg.place?.region) notice(s, {key: "moved"}, fx);
   if (s.moving) fx.push({do: "say", key: "moving", loud: false});
 }
 
@@ -402,16 +430,44 @@ function move(s, e, leg, now, fx) {
   start(s, to, now, fx, {sent: true, epoch: e.epoch});
 }
 
-/** @param {State} s @param {string} key @param {Effect[]} fx */
-function notice(s, key, fx) {
-  s.notice = {key};
-  fx.push({do: "say", key, loud: false}, {do: "timer", name: "notice", ms: NOTICE});
+/** What an attempt is told counts once it is heard: it may be at a lawful place.
+ * @param {State} s @param {Extract<Event, {type: "withdrawal"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
+function withdrawal(s, e, leg, now, fx) {
+  const ends = e.left === null ? null : {code: e.code, citation: e.citation, endsAt: now + e.left};
+  put(s, leg.id, {withdrawal: ends});
+  if (leg.role === "current") countdown(s, leg.withdrawal, ends, now, fx);
+}
+
+/** The countdown begins, goes on or is over: for the law is back, or the call moved.
+ * @param {State} s @param {import("./types.js").Withdrawal|null} was @param {import("./types.js").Withdrawal|null} is
+ * @param {number} now @param {Effect[]} fx */
+function countdown(s, was, is, now, fx) {
+  if (!was && !is) return;
+  if (is && s.notice?.key === "withdrawal.over") s.notice = null;
+  if (is && !was) fx.push({do: "say", key: "withdrawal", params: {left: String(is.endsAt - now)}, loud: false});
+  if (was && !is) notice(s, {key: "withdrawal.over"}, fx);
+  remind(is, now, fx);
+}
+
+/** @param {import("./types.js").Withdrawal|null|undefined} ends @param {number} now @param {Effect[]} fx */
+function remind(ends, now, fx) {
+  const left = ends ? ends.endsAt - now : 0;
+  const next = REMIND.find((ms) => ms < left);
+  fx.push(next ? {do: "timer", name: "withdrawal", ms: left - next} : {do: "cancel", name: "withdrawal"});
+}
+
+/** @param {State} s @param {import("./types.js").Sentence} news @param {Effect[]} fx */
+function notice(s, news, fx) {
+  s.notice = news;
+  fx.push({do: "say", ...news, loud: false}, {do: "timer", name: "notice", ms: NOTICE});
 }
 
 /** @param {State} s @param {Extract<Event, {type: "refused"}>} e @param {Leg} leg @param {number} now @param {Effect[]} fx */
 function refused(s, e, leg, now, fx) {
   s.refusal = e.refusal;
-  const text = refusalText(e.refusal.code);
+  let text = refusalText(e.refusal.code);
+  // A wrong clock is the trouble of one edge, where there are others.
+  if (text === "link.early" && s.addresses.length > 1) text = "";
   // A refusal never disturbs a call that runs, nor an attempt elsewhere; only the
   // consult's end does.
   const runs = leg.role === "next" && (attempts(s).length > 1 || (inCall(s) && s.gap === 0));
@@ -425,23 +481,25 @@ function finish(s, fx, text) {
   end(s, fx, "leave", (l) => l.role === "next" || text === "ended.left");
   end(s, fx, "drop", () => true);
   for (const name of TIMERS) fx.push({do: "cancel", name});
-  fx.push({do: "stop"}, {do: "forget", token: text === "ended.done"});
+  fx.push({do: "stop"}, {do: "forget", token: text === "ended.done" || text === "ended.law"});
   const {addresses, wish, made, refusal} = s;
   Object.assign(s, initial, {addresses, wish, made, refusal, text, step: "stopped"});
   if (text.startsWith("refused.")) s.name = "refused";
-  else if (text === "link.bad" || text === "link.expired") s.name = "link";
+  else if (text.startsWith("link.") && text !== "link.elsewhere") s.name = "link";
   else s.name = "ended";
   fx.push({do: "say", key: text, loud: true});
 }
 
 /** Those that finish() cancels; `attempt` goes with `due`.
  * @type {TimerName[]} */
-const TIMERS = ["gap", "notice", "peers"];
+const TIMERS = ["gap", "notice", "peers", "withdrawal"];
 
-/** @param {State} s */
+/** What is sent: what is wished and runs. @param {State} s */
 export const micOn = (s) => s.wish.mic && s.devices.mic;
 /** @param {State} s */
-export const cameraOn = (s) => s.wish.camera && !s.wish.sound && s.devices.camera;
+export const cameraOn = (s) => wantsVideo(s) && s.devices.camera;
+/** @param {State} s */
+export const wantsVideo = (s) => s.wish.camera && !s.wish.sound;
 
 /** Turns over what is, not what was wished: a device that failed is asked for again.
  * @param {State} s @param {"mic"|"camera"|"sound"} which @param {Effect[]} fx */
@@ -451,24 +509,24 @@ function toggle(s, which, fx) {
   // Asking for the camera is asking for video.
   else if (which === "camera") s.wish = {mic, camera: !cameraOn(s), sound: sound && cameraOn(s)};
   else s.wish = {mic, camera, sound: !sound};
-  // What kept the camera away matters no more.
-  if (s.wish.sound && s.devices.mic) s.devices = {...s.devices, failure: null};
-  const video = s.wish.camera && !s.wish.sound;
-  if (which === "mic" ? s.wish.mic && !s.devices.mic : video && !s.devices.camera) fx.push({do: "devices", video});
+  const asks = which === "mic" ? s.wish.mic && !s.devices.mic : wantsVideo(s) && !s.devices.camera;
+  if (asks) fx.push({do: "devices", video: wantsVideo(s)});
   send(s, fx);
   fx.push({do: "save"});
   if (sound && !s.wish.sound) {
-    if (inCall(s)) notice(s, "audio.back", fx);
+    if (inCall(s)) notice(s, {key: "audio.back"}, fx);
   } else if (which === "sound") fx.push({do: "say", key: "audio.chosen", loud: false});
-  else fx.push({do: "say", key: `${which}.${s.wish[which] ? "on" : "off"}`, loud: false});
+  // What is asked for is said when it is there.
+  else if (!asks) fx.push({do: "say", key: `${which}.${s.wish[which] ? "on" : "off"}`, loud: false});
 }
 
-/** A camera that is off is let go, light and all.
+/** Whatever is sent is said here, and nowhere else. A camera that nobody wants is let go, and
+ * what kept it away matters no more.
  * @param {State} s @param {Effect[]} fx */
 function send(s, fx) {
-  const camera = cameraOn(s);
-  if (!camera) s.devices = {...s.devices, camera: false};
-  fx.push({do: "send", mic: micOn(s), camera, receive: !s.wish.sound});
+  const hold = wantsVideo(s);
+  if (!hold) s.devices = {...s.devices, camera: false, failures: {...s.devices.failures, camera: null}};
+  fx.push({do: "send", mic: micOn(s), camera: cameraOn(s), hold, receive: !s.wish.sound});
 }
 
 /** @param {State} s @param {Extract<Event, {type: "timer"}>} e @param {number} now @param {Effect[]} fx */
@@ -484,6 +542,11 @@ function timer(s, e, now, fx) {
     case "notice":
       s.notice = null;
       return;
+    case "withdrawal": {
+      const ends = current(s)?.withdrawal;
+      if (ends) fx.push({do: "say", key: "withdrawal.left", params: {left: String(ends.endsAt - now)}, loud: false});
+      return remind(ends, now, fx);
+    }
     case "peers":
       s.away = (current(s)?.peers ?? []).filter((p) => !p.connected).map((p) => p.participant);
       for (const who of s.away) fx.push({do: "say", key: "lost.peer", who, loud: false});

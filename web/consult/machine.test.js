@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import {test} from "node:test";
 import {BESIDE, STALL, attempts, current, pause} from "./legs.js";
-import {GAPS, MEDIA, WELCOME, initial, step} from "./machine.js";
+import {GAPS, MEDIA, REMIND, WELCOME, cameraOn, initial, micOn, step} from "./machine.js";
 
 const EDGE = {edge: "", url: "wss://a/v1/join", token: "t", session: ""};
 const STANDBY = {edge: "de-ber-1", url: "wss://b/v1/join", token: "tb", session: ""};
@@ -9,8 +9,8 @@ const THIRD = {edge: "de-ham-1", url: "wss://c/v1/join", token: "tc", session: "
 const FRANKFURT = {region: "de-fra", city: "Frankfurt am Main", country: "DE"};
 const BERLIN = {region: "de-ber", city: "Berlin", country: "DE"};
 const PARIS = {region: "fr-par", city: "Paris", country: "FR"};
-const OPEN = {type: "open", problem: "", granted: true, addresses: [EDGE], sound: false};
-const BOTH = {type: "devices", mic: true, camera: true, failure: null};
+const OPEN = {type: "open", problem: "", granted: true, addresses: [EDGE], mic: true, camera: true, sound: false};
+const BOTH = {type: "devices", mic: true, camera: true, failures: {mic: null, camera: null}, news: null};
 const PEER = {participant: "p2", role: "clinician", mic: true, camera: true, connected: true};
 
 /** A page under the machine: the state, all effects since the last look, a clock. */
@@ -127,10 +127,10 @@ test("link → call: join needs the check, then connects, and the first sign of 
 test("link: joining without devices is allowed, to listen", () => {
   const p = page();
   p.on(OPEN);
-  p.on({type: "devices", mic: false, camera: false, failure: {key: "none.mic"}});
+  p.on({type: "devices", mic: false, camera: false, failures: {mic: {key: "none.mic"}, camera: null}, news: {key: "none.mic"}});
   p.on({type: "join"});
   assert.equal(p.did("connect").length, 1);
-  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: false, camera: false, receive: true});
+  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: false, camera: false, hold: true, receive: true});
 });
 
 test("link: a join that gets nowhere shows help, then failure, while attempts go on", () => {
@@ -571,11 +571,11 @@ test("call ⇄ audio-only: chosen by the user, camera and incoming video both of
   const p = calling();
   p.on({type: "sound"});
   assert.equal(p.name, "audio-only");
-  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: true, camera: false, receive: false});
+  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: true, camera: false, hold: false, receive: false});
   p.on({type: "sound"});
   assert.deepEqual([p.name, p.did("devices"), p.state.notice.key], ["call", [{do: "devices", video: true}], "audio.back"]);
   p.on(BOTH);
-  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: true, camera: true, receive: true});
+  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: true, camera: true, hold: true, receive: true});
 });
 
 test("audio-only: a camera that its user switched off stays off, and Camera ends sound only", () => {
@@ -584,7 +584,7 @@ test("audio-only: a camera that its user switched off stays off, and Camera ends
   p.on({type: "sound"});
   p.on({type: "sound"});
   assert.deepEqual(p.did("devices"), []);
-  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: true, camera: false, receive: true});
+  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: true, camera: false, hold: false, receive: true});
   p.on({type: "sound"});
   p.on({type: "camera"});
   assert.deepEqual([p.name, p.did("devices")], ["call", [{do: "devices", video: true}]]);
@@ -592,14 +592,116 @@ test("audio-only: a camera that its user switched off stays off, and Camera ends
 
 test("a switch turns what is: a device that failed is asked for again", () => {
   const p = calling();
-  p.on({type: "devices", mic: false, camera: false, failure: {key: "denied.chrome"}});
+  p.on({type: "devices", mic: false, camera: false, failures: {mic: {key: "denied.chrome"}, camera: null}, news: {key: "denied.chrome"}});
   assert.deepEqual(p.did("say"), [{do: "say", key: "denied.chrome", loud: true}], "a lost microphone is assertive");
   p.on({type: "mic"});
   assert.equal(p.did("devices").length, 1);
   p.on(BOTH);
   p.on({type: "mic"});
-  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: false, camera: true, receive: true});
+  assert.deepEqual(p.did("send").at(-1), {do: "send", mic: false, camera: true, hold: true, receive: true});
   assert.deepEqual(p.did("say").at(-1), {do: "say", key: "mic.off", loud: false});
+});
+
+/** What media.js tells: which devices run, why one does not, and what is new. */
+const told = (mic, camera, {failures = {}, news = null} = {}) => ({type: "devices", mic, camera, failures: {mic: null, camera: null, ...failures}, news});
+const GONE = {key: "none.mic"};
+
+test("a device that goes is off for everybody, and its switch says so", () => {
+  const p = calling();
+  p.on(told(false, true));
+  assert.deepEqual([micOn(p.state), cameraOn(p.state)], [false, true]);
+  assert.deepEqual(p.did("send"), [{do: "send", mic: false, camera: true, hold: true, receive: true}]);
+  assert.deepEqual(p.did("say"), []);
+
+  // Another takes its place: passing news, and no trouble that stands.
+  const news = {key: "unplugged", params: {old: "Headset", new: "Built-in"}};
+  p.on(told(true, true, {news}));
+  assert.equal(micOn(p.state), true);
+  assert.deepEqual(p.did("say"), [{do: "say", ...news, loud: false}]);
+  p.on(timer("notice"));
+  assert.equal(p.state.notice, null);
+
+  // None does: loud, and the banner goes with the device's return, which is said.
+  p.on(told(false, true, {failures: {mic: GONE}, news: GONE}));
+  assert.deepEqual(p.did("say"), [{do: "say", key: "none.mic", loud: true}]);
+  assert.deepEqual(p.state.devices.failures.mic, GONE);
+  p.on({type: "plugged", mic: false, camera: true});
+  assert.deepEqual(p.did("devices"), [], "it is not that one");
+  p.on({type: "plugged", mic: true, camera: true});
+  assert.deepEqual(p.did("devices"), [{do: "devices", video: true}]);
+  p.on(BOTH);
+  assert.deepEqual([p.state.devices.failures.mic, micOn(p.state)], [null, true]);
+  assert.deepEqual(p.did("say"), [{do: "say", key: "mic.on", loud: false}]);
+});
+
+test("a muted microphone stays muted, whatever becomes of the device", () => {
+  const p = calling();
+  p.on({type: "mic"});
+  p.did("say");
+  const ways = [
+    ["replaced", told(false, true), told(true, true, {news: {key: "unplugged"}})],
+    ["gone and back", told(false, true, {failures: {mic: GONE}, news: GONE}), {type: "plugged", mic: true, camera: true}, BOTH],
+    ["paused and back", told(false, true, {failures: {mic: {key: "paused"}}, news: {key: "paused"}}), BOTH],
+    ["paused and turned on", told(false, true, {failures: {mic: {key: "paused"}}, news: {key: "paused"}}), {type: "again"}, BOTH],
+    ["chosen", BOTH],
+    ["sound only and video again", {type: "sound"}, {type: "sound"}, BOTH],
+    ["left and rejoined", {type: "leave"}, {type: "rejoin"}, BOTH],
+  ];
+  for (const [what, ...events] of ways) {
+    for (const e of events) p.on(e);
+    assert.deepEqual(new Set(p.did("send").map((s) => s.mic)), new Set([false]), what);
+    assert.equal(p.did("say").some((s) => s.key === "mic.on"), false, what);
+  }
+  // A reload: what was chosen comes with the seat.
+  const q = page();
+  q.on({...OPEN, mic: false, camera: false, addresses: [{...EDGE, session: "s"}]});
+  assert.deepEqual(q.did("devices"), [{do: "devices", video: false}]);
+  q.on(BOTH);
+  assert.deepEqual(q.did("send"), [{do: "send", mic: false, camera: false, hold: false, receive: true}]);
+});
+
+test("a camera that is held back is off, is not let go, and comes back by itself", () => {
+  const p = calling();
+  const held = {key: "paused.camera"};
+  p.on(told(true, false, {failures: {camera: held}, news: held}));
+  assert.deepEqual(p.did("send"), [{do: "send", mic: true, camera: false, hold: true, receive: true}]);
+  p.on(BOTH);
+  assert.deepEqual(p.did("send"), [{do: "send", mic: true, camera: true, hold: true, receive: true}]);
+  // Of a camera that nobody wants no trouble stands.
+  p.on(told(true, false, {failures: {camera: held}, news: held}));
+  p.on({type: "sound"});
+  assert.equal(p.state.devices.failures.camera, null);
+});
+
+test("who was denied a device is not asked again for plugging one in", () => {
+  const p = calling();
+  for (const key of ["denied.chrome", "denied.system", "paused"]) {
+    p.on(told(false, true, {failures: {mic: {key}}, news: {key}}));
+    p.on({type: "plugged", mic: true, camera: true});
+    assert.deepEqual(p.did("devices"), [], key);
+  }
+});
+
+test("a switch that has to ask says what came of it, not what was wished", () => {
+  const p = calling();
+  p.on(told(false, true, {failures: {mic: GONE}, news: GONE}));
+  p.did("say");
+  p.on({type: "mic"});
+  assert.deepEqual(p.did("say"), []);
+  p.on(told(false, true, {failures: {mic: GONE}, news: GONE}));
+  assert.deepEqual(p.did("say").map((s) => s.key), ["none.mic"]);
+});
+
+test("a clock that is wrong is that edge's trouble, where there are others", () => {
+  const p = joining();
+  p.on(refused(1, "token_early"));
+  assert.deepEqual([p.name, p.state.step, p.tried()], ["link", "joining", [STANDBY.url]]);
+  const q = joining([EDGE]);
+  q.on(refused(1, "token_early"));
+  assert.deepEqual([q.name, q.state.step, q.state.text], ["link", "stopped", "link.early"]);
+  q.on({type: "rejoin"});
+  q.on(BOTH);
+  assert.deepEqual(q.tried(), [EDGE.url], "[Try again] does");
 });
 
 test("again asks for the devices that are wished", () => {
@@ -610,13 +712,11 @@ test("again asks for the devices that are wished", () => {
 
 test("troubles stand until they are over, each once", () => {
   const p = calling();
-  p.on({type: "trouble", key: "paused"});
-  p.on({type: "trouble", key: "paused"});
   p.on({type: "trouble", key: "no.sound"});
-  assert.deepEqual(p.state.troubles.map((t) => t.key), ["paused", "no.sound"]);
-  assert.deepEqual(p.did("say").map((s) => s.loud), [true, true, false]);
-  p.on({type: "calm", key: "paused"});
+  p.on({type: "trouble", key: "no.sound"});
   assert.deepEqual(p.state.troubles.map((t) => t.key), ["no.sound"]);
+  p.on({type: "calm", key: "no.sound"});
+  assert.deepEqual(p.state.troubles, []);
 });
 
 test("peers: greeted once, lost after 1.5 s, back", () => {
@@ -648,6 +748,59 @@ test("peers of the leg being built wait until it is heard", () => {
   p.on(welcome(2));
   p.on(pulse(2, true, 1));
   assert.equal(current(p.state).peers.length, 0);
+});
+
+const withdrawal = (leg, left) => ({type: "withdrawal", leg, code: left === null ? "" : "fact_missing", citation: left === null ? [] : ["Art. 9"], left});
+const ending = (p) => current(p.state).withdrawal;
+
+test("the law goes: said at its moments, and no more once it is back", () => {
+  const p = calling();
+  p.on(withdrawal(1, 900_000));
+  assert.deepEqual(ending(p), {code: "fact_missing", citation: ["Art. 9"], endsAt: p.now + 900_000});
+  assert.deepEqual(p.did("say"), [{do: "say", key: "withdrawal", params: {left: "900000"}, loud: false}]);
+  p.on(withdrawal(1, 899_000));
+  assert.deepEqual(p.did("say"), [], "told again is no news");
+  let left = 899_000;
+  for (const at of REMIND) {
+    assert.deepEqual(p.did("timer").at(-1), {do: "timer", name: "withdrawal", ms: left - at});
+    p.after(left - at, timer("withdrawal"));
+    left = at;
+    assert.deepEqual(p.did("say"), [{do: "say", key: "withdrawal.left", params: {left: String(at)}, loud: false}]);
+  }
+  assert.deepEqual(p.did("timer"), []);
+  p.on(withdrawal(1, null));
+  assert.deepEqual([ending(p), p.state.notice.key], [null, "withdrawal.over"]);
+  assert.deepEqual(p.did("cancel").at(-1), {do: "cancel", name: "withdrawal"});
+  p.on(withdrawal(1, 60_000));
+  assert.equal(p.state.notice, null, "that it goes on is no longer true");
+});
+
+test("the law goes: a move stops the countdown, and an attempt's own is not that of the call", () => {
+  const p = calling();
+  p.on(withdrawal(1, 60_000));
+  p.on(move(1, STANDBY));
+  p.on(welcome(2, BERLIN, 2));
+  p.on(pulse(2, true, 1));
+  assert.deepEqual([ending(p), p.name], [null, "call"]);
+  assert.deepEqual(p.did("cancel").filter((c) => c.name === "withdrawal").length > 0, true);
+  p.did("say");
+  p.on(closed(2));
+  p.on(withdrawal(3, 60_000));
+  assert.deepEqual([ending(p), p.did("say")], [null, []]);
+  p.on(welcome(3, BERLIN, 2));
+  p.on(pulse(3, true, 1));
+  assert.equal(ending(p).code, "fact_missing");
+  assert.equal(p.did("say").some((x) => x.key === "withdrawal"), true);
+});
+
+test("the law goes: the end names the rule, by its own word or by the countdown's", () => {
+  for (const [told, more, want] of [[true, {}, "fact_missing"], [true, {code: "home_only", citation: ["Art. 1"]}, "home_only"], [false, {code: "home_only", citation: []}, "home_only"], [false, {}, ""]]) {
+    const p = calling();
+    if (told) p.on(withdrawal(1, 5_000));
+    p.on({type: "ended", leg: 1, reason: "law", ...more});
+    assert.deepEqual([p.name, p.state.text, p.state.refusal.code], ["ended", "ended.law", want]);
+    assert.deepEqual(p.did("forget"), [{do: "forget", token: true}]);
+  }
 });
 
 test("call → ended: left, and Rejoin takes a fresh seat without the check", () => {
@@ -710,7 +863,7 @@ test("refused by law: from the link, and from a call without media; never from a
 });
 
 test("refused for the link's sake", () => {
-  const cases = {token_invalid: ["link", "link.bad"], not_found: ["link", "link.bad"], token_expired: ["link", "link.expired"], consult_ended: ["ended", "ended.done"]};
+  const cases = {token_early: ["link", "link.early"], token_invalid: ["link", "link.bad"], not_found: ["link", "link.bad"], token_expired: ["link", "link.expired"], consult_ended: ["ended", "ended.done"]};
   for (const [code, want] of Object.entries(cases)) {
     const p = page();
     for (const e of [OPEN, BOTH, {type: "join"}, refused(1, code)]) p.on(e);

@@ -9,8 +9,8 @@ import {i18n} from "../shared/i18n.js";
 import {sayer} from "../shared/say.js";
 import {deviceForm} from "./devices.js";
 import {makeLeg} from "./leg.js";
-import {claims, fresh, keepSeat, seatOf} from "./link.js";
-import {cameraOn, initial, micOn, step} from "./machine.js";
+import {claims, fresh, keepSeat, seatOf, storageOf} from "./link.js";
+import {cameraOn, initial, micOn, step, wantsVideo} from "./machine.js";
 import {isGranted, makeMedia, problemOf} from "./media.js";
 import {makePage} from "./page.js";
 import {tileStage} from "./tiles.js";
@@ -20,6 +20,7 @@ import {message} from "./view.js";
 /** @typedef {import("./types.js").Effect} Effect */
 
 const say = sayer(byId("say"), byId("alert"));
+const storage = storageOf(globalThis);
 const relay = new URLSearchParams(location.search).get("relay") === "1";
 // The deployment's telephone numbers are not configurable yet: their sentences are left out.
 const texts = i18n(await (await fetch("/web/i18n/en.json")).json(), {contact: undefined, emergency: undefined});
@@ -36,16 +37,14 @@ function dispatch(event) {
   state = result.state;
   for (const effect of result.effects) perform(effect);
   page.render(state, stage);
+  page.tick(state, performance.now());
 }
 
-const media = makeMedia({
-  change: () => {
-    for (const leg of legs.values()) leg.sync();
-    preview();
-    void listDevices();
-  },
-  trouble: (key, params) => dispatch({type: "trouble", key, params}),
-  calm: (key) => dispatch({type: "calm", key}),
+setInterval(() => page.tick(state, performance.now()), 500);
+
+const media = makeMedia((now) => {
+  dispatch({type: "devices", ...now});
+  void listDevices();
 });
 const stage = tileStage(byId("tiles"), {
   blocked: () => dispatch({type: "trouble", key: "no.sound"}),
@@ -58,15 +57,15 @@ const page = makePage(texts, act);
 /** @param {Effect} fx */
 function perform(fx) {
   switch (fx.do) {
-    case "devices": return void openDevices(fx.video);
+    case "devices": return void media.open(fx);
     case "stop":
       media.stop();
       stage.clear();
-      return;
+      return preview();
     case "send":
       media.apply(fx);
       for (const leg of legs.values()) leg.sync();
-      return;
+      return preview();
     case "connect": return connect(fx);
     case "adopt": return legs.get(fx.leg)?.adopt(stage.show);
     case "drop": case "leave":
@@ -74,7 +73,7 @@ function perform(fx) {
       legs.delete(fx.leg);
       return;
     case "save": return keep(state.addresses);
-    case "forget": return fx.token ? keepSeat(location.pathname, null, sessionStorage) : keep(fresh(state.addresses));
+    case "forget": return fx.token ? void keepSeat(location.pathname, null, storage) : keep(fresh(state.addresses));
     case "cancel": return clearTimeout(timers.get(fx.name));
     case "timer":
       clearTimeout(timers.get(fx.name));
@@ -101,24 +100,18 @@ function connect({leg, address, stranded}) {
   }));
 }
 
-/** @param {boolean} video */
-async function openDevices(video) {
-  const failure = await media.open({video});
-  void listDevices();
-  dispatch({type: "devices", mic: media.tracks.audio !== null, camera: media.tracks.video !== null, failure});
-}
-
 /** @param {import("./types.js").Address[]} addresses */
 function keep(addresses) {
   if (addresses.length === 0) return;
-  keepSeat(location.pathname, {token: addresses[0].token, addresses, sound: state.wish.sound}, sessionStorage);
+  keepSeat(location.pathname, {token: addresses[0].token, addresses, wish: state.wish}, storage);
 }
 
 function preview() {
   const track = media.tracks.video;
   for (const id of ["preview", "self-video"]) {
     const el = /** @type {HTMLVideoElement} */ (byId(id));
-    el.srcObject = track ? new MediaStream([track]) : null;
+    const shown = /** @type {MediaStream|null} */ (el.srcObject)?.getTracks()[0] ?? null;
+    if (shown !== track) el.srcObject = track ? new MediaStream([track]) : null;
   }
 }
 
@@ -126,21 +119,21 @@ let speaker = "";
 const forms = ["link-devices", "call-devices"].map((id) => deviceForm(/** @type {HTMLFormElement} */ (byId(id)), {
   texts,
   list: media.list,
-  choose: async (slot, device) => {
+  choose: (slot, device) => {
     if (slot === "audiooutput") {
       speaker = device;
       stage.speak(device);
       return;
     }
-    const failure = await media.choose(slot === "audioinput" ? "audio" : "video", device);
-    dispatch({type: "devices", mic: media.tracks.audio !== null, camera: media.tracks.video !== null, failure});
+    if (slot === "audioinput") void media.choose("audio", device);
+    else void media.choose("video", device, wantsVideo(state));
   },
 }));
 
 async function listDevices() {
   const used = {
     audioinput: media.tracks.audio?.getSettings().deviceId ?? "",
-    videoinput: media.tracks.video?.getSettings().deviceId ?? "",
+    videoinput: media.tracks.video?.getSettings().deviceId ?? media.chosen.video,
     audiooutput: speaker,
   };
   for (const refresh of forms) await refresh(used);
@@ -155,7 +148,6 @@ function act(action) {
     case "mic": case "camera": case "sound":
       return dispatch({type: action});
     case "hear": return stage.play();
-    case "reopen": return void media.choose("audio", media.tracks.audio?.getSettings().deviceId ?? "");
     case "reload": return location.reload();
     case "copy": return void copyLink();
   }
@@ -171,9 +163,10 @@ async function copyLink() {
   }
 }
 
-const seat = seatOf(location, sessionStorage);
-if (location.hash !== "") history.replaceState(null, "", location.pathname + location.search);
-if (seat) keepSeat(location.pathname, seat, sessionStorage);
+const seat = seatOf(location, storage);
+// A link that cannot be kept stays in the address bar, for a reload.
+const kept = seat !== null && keepSeat(location.pathname, seat, storage);
+if (location.hash !== "" && (kept || !seat)) history.replaceState(null, "", location.pathname + location.search);
 // Clinicians see a refusal's support line at once.
 /** @type {HTMLDetailsElement} */ (byId("message-details")).open = claims(seat?.token ?? "")?.role === "clinician";
 
@@ -181,23 +174,32 @@ if (seat) keepSeat(location.pathname, seat, sessionStorage);
  * would take it from each other for ever.
  * @param {string} name @returns {Promise<boolean>} */
 const holds = (name) => new Promise((resolve) => {
-  if (!navigator.locks) return resolve(true);
   // A page that is being reloaded lets go in a moment.
-  navigator.locks.request(name, {signal: AbortSignal.timeout(500)}, () => {
+  const patience = new AbortController();
+  setTimeout(() => patience.abort(), 500);
+  const held = navigator.locks?.request(name, {signal: patience.signal}, () => {
     resolve(true);
     return new Promise(() => {});
-  }).catch(() => resolve(false));
+  });
+  // Where there are no locks, or none for a page without storage, there is no copy either.
+  if (held) held.catch(() => resolve(!patience.signal.aborted));
+  else resolve(true);
 });
 
-navigator.mediaDevices?.addEventListener("devicechange", () => void listDevices());
+navigator.mediaDevices?.addEventListener("devicechange", async () => {
+  void listDevices();
+  dispatch({type: "plugged", ...await media.present()});
+});
 addEventListener("online", () => dispatch({type: "retry"}));
 addEventListener("hashchange", () => location.reload());
 
 const mine = await holds(`bailiwick:${location.pathname}:${claims(seat?.token ?? "")?.sub}`);
 const problem = problemOf(globalThis) || (seat ? "" : "link.bad");
+const {mic, camera, sound} = seat?.wish ?? initial.wish;
 dispatch({
-  type: "open", problem,
+  type: "open", problem, mic, camera, sound,
   granted: problem === "" && await isGranted(),
   addresses: mine ? seat?.addresses ?? [] : fresh(seat?.addresses ?? []),
-  sound: seat?.sound ?? false,
 });
+// From here on the page speaks for itself (shared/last.js).
+byId("last").remove();

@@ -62,17 +62,32 @@ export async function isGranted() {
 }
 
 /**
- * @param {object} on
- * @param {() => void} on.change   a track came, went or was replaced
- * @param {(key: string, params?: Record<string, string>) => void} on.trouble
- * @param {(key: string) => void} on.calm
+ * A track is born disabled, however it came to be, and apply() alone, by the machine's word,
+ * has it heard or seen. Whatever changes here is told whole, and the machine answers with
+ * what is to be sent.
+ * @param {(now: import("./types.js").DeviceNews) => void} tell
  */
-export function makeMedia(on) {
+export function makeMedia(tell) {
   /** @type {Record<Kind, MediaStreamTrack|null>} */
   const tracks = {audio: null, video: null};
   /** @type {Record<Kind, string>} chosen device IDs */
   const chosen = {audio: "", video: ""};
+  /** @type {Record<Kind, Sentence|null>} why the last attempt to get one failed */
+  const failures = {audio: null, video: null};
+  /** @type {Record<Kind, boolean>} the system holds the device back */
+  const paused = {audio: false, video: false};
   const browser = browserOf(navigator.userAgent, navigator.maxTouchPoints > 1);
+
+  /** @param {Kind} kind */
+  const runs = (kind) => tracks[kind] !== null && !paused[kind];
+  /** @param {Kind} kind @returns {Sentence|null} */
+  const trouble = (kind) => (paused[kind] ? {key: kind === "audio" ? "paused" : "paused.camera"} : failures[kind]);
+
+  /** @param {Sentence|null} news  what is new, in words */
+  const report = (news) => tell({
+    mic: runs("audio"), camera: runs("video"),
+    failures: {mic: trouble("audio"), camera: trouble("video")}, news,
+  });
 
   /** @param {Kind} kind */
   const constraints = (kind) => ({
@@ -97,51 +112,66 @@ export function makeMedia(on) {
 
   /** @param {MediaStreamTrack} track */
   const put = (track) => {
+    track.enabled = false;
     const kind = /** @type {Kind} */ (track.kind);
-    const old = tracks[kind];
+    drop(tracks[kind]);
     tracks[kind] = track;
-    track.onended = () => void unplugged(track);
-    if (kind === "audio") {
-      track.onmute = () => on.trouble("paused");
-      track.onunmute = () => on.calm("paused");
-      on.calm("paused");
-    }
-    drop(old);
-    on.change();
+    failures[kind] = null;
+    paused[kind] = track.muted;
+    track.onended = () => void unplugged(kind, track);
+    track.onmute = () => pause(kind, true);
+    track.onunmute = () => pause(kind, false);
   };
 
-  /** @param {MediaStreamTrack} track */
-  const unplugged = async (track) => {
-    const kind = /** @type {Kind} */ (track.kind);
-    if (tracks[kind] !== track) return;
+  /** @param {Kind} kind */
+  const free = (kind) => {
+    drop(tracks[kind]);
+    tracks[kind] = failures[kind] = null;
+    paused[kind] = false;
+  };
+
+  /** @param {Kind} kind @param {boolean} held */
+  const pause = (kind, held) => {
+    paused[kind] = held;
+    report(held ? trouble(kind) : null);
+  };
+
+  /** @param {Kind} kind @param {MediaStreamTrack} track */
+  const unplugged = async (kind, track) => {
+    free(kind);
     chosen[kind] = "";
+    report(null); // what is gone is off, for everybody, until another is there
     try {
       await get([kind]);
-      on.trouble("unplugged", {old: track.label, new: tracks[kind]?.label ?? ""});
+      report({key: "unplugged", params: {old: track.label, new: tracks[kind]?.label ?? ""}});
     } catch (err) {
-      tracks[kind] = null;
-      on.change();
-      on.trouble(await reason(err, kind), {browser: browser.name});
+      report(await fail(err, kind));
     }
   };
 
   /** @param {unknown} err @param {Kind} kind */
-  const reason = async (err, kind) => classify(nameOf(err), kind, await permissionOf(kind), browser.family);
+  const fail = async (err, kind) => {
+    const key = classify(nameOf(err), kind, await permissionOf(kind), browser.family);
+    return (failures[kind] = {key, params: {browser: browser.name}});
+  };
 
   return {
     tracks,
-    /** Opens what is missing. The failure names the device that stayed away; of
-     * two, the microphone.
-     * @param {{video: boolean}} want @returns {Promise<Sentence|null>} */
+    chosen,
+    /** Opens what is missing, or is held back. The failure names the device that stayed
+     * away; of two, the microphone.
+     * @param {{video: boolean}} want */
     async open({video}) {
-      const kinds = /** @type {Kind[]} */ ([...(tracks.audio ? [] : ["audio"]), ...(video && !tracks.video ? ["video"] : [])]);
-      if (kinds.length === 0) return null;
+      const kinds = /** @type {Kind[]} */ (video ? ["audio", "video"] : ["audio"]);
+      const missing = kinds.filter((kind) => !runs(kind));
+      for (const kind of kinds) failures[kind] = null;
+      if (missing.length === 0) return report(null);
       try {
-        await get(kinds);
-        return null;
+        await get(missing);
+        report(null);
       } catch (first) {
-        let [err, kind] = [first, kinds[0]];
-        if (kinds.length === 2) {
+        let [err, kind] = [first, missing[0]];
+        if (missing.length === 2) {
           try {
             await get(["audio"]);
             kind = "video";
@@ -149,42 +179,48 @@ export function makeMedia(on) {
             err = second;
           }
         }
-        return {key: await reason(err, kind), params: {browser: browser.name}};
+        report(await fail(err, kind));
       }
     },
-    /** @param {Kind} kind @param {string} id @returns {Promise<Sentence|null>} */
-    async choose(kind, id) {
+    /** What nobody wants now is opened by and by, when it is.
+     * @param {Kind} kind @param {string} id @param {boolean} [now] */
+    async choose(kind, id, now = true) {
       const before = chosen[kind];
       chosen[kind] = id;
+      if (!now) return;
       try {
         await get([kind]);
-        return null;
+        report(null);
       } catch (err) {
         chosen[kind] = before;
-        return {key: await reason(err, kind), params: {browser: browser.name}};
+        report(await fail(err, kind));
       }
     },
-    /** A microphone is muted and kept; a camera that is off is let go.
-     * @param {{mic: boolean, camera: boolean}} send */
-    apply({mic, camera}) {
+    /** A microphone is muted and kept; a camera that nobody wants is let go, light and all.
+     * @param {{mic: boolean, camera: boolean, hold: boolean}} send */
+    apply({mic, camera, hold}) {
       if (tracks.audio) tracks.audio.enabled = mic;
-      if (camera || !tracks.video) return;
-      drop(tracks.video);
-      tracks.video = null;
-      on.change();
+      if (tracks.video) tracks.video.enabled = camera;
+      if (!hold) free("video");
     },
     stop() {
-      drop(tracks.audio);
-      drop(tracks.video);
-      tracks.audio = tracks.video = null;
+      free("audio");
+      free("video");
     },
     /** @returns {Promise<MediaDeviceInfo[]>} */
     async list() {
-      const all = await navigator.mediaDevices.enumerateDevices();
-      return all.filter((d) => d.label !== "");
+      return (await all()).filter((d) => d.label !== "");
+    },
+    /** Which kinds of device are there at all. */
+    async present() {
+      const kinds = (await all()).map((d) => d.kind);
+      return {mic: kinds.includes("audioinput"), camera: kinds.includes("videoinput")};
     },
   };
 }
+
+/** @returns {Promise<MediaDeviceInfo[]>} */
+const all = () => navigator.mediaDevices.enumerateDevices().catch(() => []);
 
 /** @param {unknown} err */
 const nameOf = (err) => (err instanceof Error || err instanceof DOMException ? err.name : "");

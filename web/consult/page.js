@@ -3,7 +3,7 @@
 
 import {byId, make, setText} from "../shared/dom.js";
 import {toolbar} from "./toolbar.js";
-import {banners, message, support, tiles, view} from "./view.js";
+import {banners, clock, message, support, tiles, view} from "./view.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./view.js").Message} Message */
@@ -16,6 +16,14 @@ export function makePage(texts, act) {
   wireKeys(act);
 
   return {
+    /** The countdown: a timer that readers find and that nothing reads aloud each second;
+     * the machine says it at its moments.
+     * @param {State} s @param {number} now */
+    tick(s, now) {
+      const left = clock(s, now);
+      byId("ends").hidden = left === "";
+      setText(byId("ends-clock"), left);
+    },
     /** @param {State} s @param {ReturnType<typeof import("./tiles.js").tileStage>} stage */
     render(s, stage) {
       const v = view(s);
@@ -39,6 +47,8 @@ function fillWords(texts) {
   setText(byId("join"), texts.buttons("check.join")[0]);
   setText(byId("link-sound"), texts.t("control.sound"));
   setText(byId("joining"), texts.t("check.joining"));
+  setText(byId("ends-text"), texts.t("withdrawal"));
+  setText(byId("ends-word"), texts.t("withdrawal.clock"));
   setText(byId("alone"), texts.t("call.alone"));
   setText(byId("self-name"), texts.t("self"));
   setText(byId("self-move"), texts.t("self.move"));
@@ -94,7 +104,7 @@ function renderMessage(s, m, texts) {
   setText(byId("message-text"), rest.join(" "));
   byId("message-text").hidden = rest.length === 0;
   buttons(byId("message-buttons"), m);
-  const line = s.name === "refused" || m.key === "lost.failed" ? support(s, texts) : "";
+  const line = s.name === "refused" || m.key === "lost.failed" || m.key === "ended.law" ? support(s, texts) : "";
   const details = byId("message-details");
   details.hidden = line === "";
   setText(byId("message-support"), line);

@@ -11,9 +11,19 @@
 
 /** @typedef {{participant: string, role: string, mic: boolean, camera: boolean, connected: boolean}} Peer */
 
-/** @typedef {{code: string, jurisdiction: string, citation: string[], id: string}} Refusal */
+/** `valid_from` and `clock` (RFC 3339) are of token_early.
+ * @typedef {{code: string, jurisdiction: string, citation: string[], id: string, valid_from?: string, clock?: string}} Refusal */
 
 /** @typedef {{key: string, params?: Record<string, string>}} Sentence */
+
+/** What the user chose; `sound` is sound only.
+ * @typedef {{mic: boolean, camera: boolean, sound: boolean}} Wish */
+
+/** What runs of microphone and camera, why not, and what is new of it, in words.
+ * @typedef {{mic: boolean, camera: boolean, failures: {mic: Sentence|null, camera: Sentence|null}, news: Sentence|null}} DeviceNews */
+
+/** The law leaves the call no place: by which rule, and when it ends, ms.
+ * @typedef {{code: string, citation: string[], endsAt: number}} Withdrawal */
 
 /** One WebSocket with its RTCPeerConnection. People hear the one `current` leg; a `next`
  * one is an attempt to carry the call; a `parked` one will carry nothing until it must.
@@ -29,6 +39,7 @@
  * @property {Peer[]|null} peers      null until told
  * @property {number} heard           participants heard on it
  * @property {number} progress        when it last came further, ms
+ * @property {Withdrawal|null} withdrawal  it ends by the law, unless it moves
  * @property {string} to              URL to which it was told to move, "" else
  */
 
@@ -38,9 +49,9 @@
  * @property {"ask"|"opening"|"ready"|"joining"|"stopped"} step  how far the state `link` is
  * @property {string} text            the page's sentence when stopped, ended or refused
  * @property {Refusal|null} refusal   what the edge last refused, for support
- * @property {{mic: boolean, camera: boolean, failure: Sentence|null}} devices  what was obtained
- * @property {{mic: boolean, camera: boolean, sound: boolean}} wish  what the user chose; `sound` is sound only
- * @property {Sentence[]} troubles    standing faults of sound and devices
+ * @property {Omit<DeviceNews, "news">} devices  what runs
+ * @property {Wish} wish
+ * @property {Sentence[]} troubles    standing faults of sound
  * @property {Sentence|null} notice   passing news: moved, video is back
  * @property {Address[]} addresses    the seat's edge first, then its standbys
  * @property {Leg[]} legs             in the order they were made
@@ -58,9 +69,9 @@
  */
 
 /**
- * @typedef {{type: "open", problem: string, granted: boolean, addresses: Address[], sound: boolean}
+ * @typedef {{type: "open", problem: string, granted: boolean, addresses: Address[]} & Wish
  *   | {type: "ask", sound: boolean}
- *   | {type: "devices", mic: boolean, camera: boolean, failure: Sentence|null}
+ *   | {type: "devices"} & DeviceNews | {type: "plugged", mic: boolean, camera: boolean}
  *   | {type: "join"} | {type: "again"} | {type: "rejoin"} | {type: "retry"} | {type: "leave"}
  *   | {type: "mic"} | {type: "camera"} | {type: "sound"}
  *   | {type: "trouble", key: string, params?: Record<string, string>} | {type: "calm", key: string}
@@ -69,18 +80,20 @@
  *   | {type: "pulse", leg: number, alive: boolean, heard: number}
  *   | {type: "peers", leg: number, peers: Peer[]}
  *   | {type: "move", leg: number, edge: string, url: string, token: string, epoch: number, dice: number}
- *   | {type: "ended", leg: number, reason: string}
+ *   | {type: "ended", leg: number, reason: string, code?: string, citation?: string[]}
+ *   | {type: "withdrawal", leg: number, code: string, citation: string[], left: number|null}
  *   | {type: "refused", leg: number, refusal: Refusal, dice: number}
  *   | {type: "closed", leg: number, dice: number}
  *   | {type: "timer", name: TimerName, late: number, dice: number}} Event  `dice` is a random
- *   number in [0, 1), `late` by how many ms the timer came too late
+ *   number in [0, 1), `late` by how many ms the timer came too late,
+ *   `left` ms until the law ends the call, null when it goes on after all
  */
 
-/** @typedef {"gap"|"attempt"|"notice"|"peers"} TimerName */
+/** @typedef {"gap"|"attempt"|"notice"|"peers"|"withdrawal"} TimerName */
 
 /**
  * @typedef {{do: "devices", video: boolean} | {do: "stop"}
- *   | {do: "send", mic: boolean, camera: boolean, receive: boolean}
+ *   | {do: "send", mic: boolean, camera: boolean, hold: boolean, receive: boolean}
  *   | {do: "connect", leg: number, address: Address, stranded: boolean}
  *   | {do: "adopt", leg: number} | {do: "drop", leg: number} | {do: "leave", leg: number}
  *   | {do: "save"} | {do: "forget", token: boolean}

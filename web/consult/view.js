@@ -8,7 +8,7 @@ import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
 /** @typedef {import("./types.js").Sentence} Sentence */
 /** @typedef {ReturnType<typeof import("../shared/i18n.js").i18n>} Texts */
 
-/** @typedef {"ask"|"ask-sound"|"join"|"again"|"rejoin"|"retry"|"sound"|"copy"|"reload"|"hear"|"reopen"} Action */
+/** @typedef {"ask"|"ask-sound"|"join"|"again"|"rejoin"|"retry"|"sound"|"copy"|"reload"|"hear"} Action */
 /** @typedef {{action: Action, label: string}} Button */
 /** @typedef {{key: string, sentences: string[], buttons: Button[]}} Message */
 /** @typedef {{participant: string, name: string, state: string, video: boolean, note: string}} Tile */
@@ -16,7 +16,7 @@ import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
 /** The buttons of each text, in the order of its square brackets.
  * @type {Record<string, Action[]>} */
 export const ACTIONS = {
-  "link.elsewhere": ["rejoin"],
+  "link.early": ["rejoin"], "link.elsewhere": ["rejoin"],
   "browser.old": ["copy"], "browser.inapp": ["copy"],
   "check.ask": ["ask", "ask-sound"], "check.join": ["join"],
   "lost.long": ["retry", "sound"], "lost.failed": ["retry"],
@@ -24,9 +24,13 @@ export const ACTIONS = {
   "ended.left": ["rejoin"], "refused.place": ["rejoin"],
   "denied.chrome": ["again", "sound"], "denied.firefox": ["again"], "denied.safari": ["reload"],
   "denied.ios": ["reload"], "denied.system": ["again"],
-  "none.camera": ["sound"], "none.mic": ["again", "join"], "busy": ["again", "sound"],
-  "paused": ["reopen"], "no.sound": ["hear"],
+  "none.camera": ["sound"], "none.mic": ["again", "join"], "gone.camera": ["sound"], "gone.mic": ["again"], "busy": ["again", "sound"],
+  "paused": ["again"], "paused.camera": ["again"], "no.sound": ["hear"],
 };
+
+/** What is said otherwise to who is in the call.
+ * @type {Record<string, string>} */
+const IN_CALL = {"none.camera": "gone.camera", "none.mic": "gone.mic"};
 
 const ROLES = new Set(["patient", "clinician", "interpreter", "companion", "captioner"]);
 
@@ -62,7 +66,9 @@ export function banners(s) {
   if (s.moving && s.gap === 0) list.push({key: "moving"});
   for (const who of s.away) list.push({key: "lost.peer", params: {who}});
   list.push(...s.troubles);
-  if (s.devices.failure) list.push(s.devices.failure);
+  const {mic, camera} = s.devices.failures;
+  if (mic) list.push(mic);
+  if (camera && camera.key !== mic?.key) list.push(camera);
   if (s.notice) list.push(s.notice);
   if (inCall(s) && s.wish.sound) list.push({key: "audio.chosen"});
   return list;
@@ -70,9 +76,10 @@ export function banners(s) {
 
 /** A text with its placeholders filled from the state. `who` names a participant.
  * @param {State} s @param {Sentence} sentence @param {Texts} texts @returns {Message} */
-export function message(s, {key, params = {}}, texts) {
+export function message(s, {key: cause, params = {}}, texts) {
+  const key = (inCall(s) && IN_CALL[cause]) || cause;
   const {who, ...rest} = params;
-  const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest};
+  const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest, ...(rest.left && {left: duration(Number(rest.left))})};
   const buttons = texts.buttons(key).map((label, i) => ({action: ACTIONS[key][i], label}));
   return {
     key,
@@ -94,6 +101,7 @@ function placeOf(s, key) {
     const r = s.refusal;
     return {country: country(r?.jurisdiction ?? ""), code: r?.code, id: r?.id};
   }
+  if (key === "link.early") return {from: moment(s.refusal?.valid_from), clock: moment(s.refusal?.clock)};
   const place = current(s)?.place;
   if (!place) return {};
   // A move inside a country is said by country: the city did change.
@@ -105,6 +113,27 @@ function placeOf(s, key) {
 function country(code) {
   if (!/^[A-Za-z]{2}(-|$)/.test(code)) return undefined;
   return new Intl.DisplayNames(["en"], {type: "region"}).of(code.slice(0, 2).toUpperCase());
+}
+
+/** So long, in words: whole minutes, and seconds below one. @param {number} ms */
+function duration(ms) {
+  const [unit, n] = ms < 59_500 ? ["second", Math.round(ms / 1000)] : ["minute", Math.round(ms / 60_000)];
+  return new Intl.NumberFormat("en", {style: "unit", unit, unitDisplay: "long"}).format(n);
+}
+
+/** What is left of a call that the law ends, as minutes:seconds; "" where it does not end.
+ * @param {State} s @param {number} now @returns {string} */
+export function clock(s, now) {
+  const ends = inCall(s) ? current(s)?.withdrawal : null;
+  if (!ends) return "";
+  const left = Math.max(0, Math.ceil((ends.endsAt - now) / 1000));
+  return `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+}
+
+/** A moment in words, where the reader is. @param {string|undefined} time @returns {string|undefined} */
+function moment(time) {
+  const at = new Date(time ?? "");
+  return Number.isNaN(at.getTime()) ? undefined : new Intl.DateTimeFormat("en", {dateStyle: "long", timeStyle: "short"}).format(at);
 }
 
 /** @param {State} s */

@@ -3,7 +3,7 @@ import {readFile, readdir} from "node:fs/promises";
 import {test} from "node:test";
 import {i18n} from "../shared/i18n.js";
 import {initial} from "./machine.js";
-import {ACTIONS, banners, message, support, tiles, view} from "./view.js";
+import {ACTIONS, banners, clock, message, support, tiles, view} from "./view.js";
 
 const root = new URL("..", import.meta.url);
 const dictionary = JSON.parse(await readFile(new URL("i18n/en.json", root), "utf8"));
@@ -55,8 +55,10 @@ test("which page a state shows", () => {
 });
 
 test("banners, most urgent first", () => {
-  const s = {...call, gap: 1, away: ["p2"], troubles: [{key: "paused"}], notice: {key: "moved"}, wish: {mic: true, camera: true, sound: true}};
-  assert.deepEqual(banners(s).map((b) => b.key), ["lost", "lost.peer", "paused", "moved", "audio.chosen"]);
+  const s = {...call, gap: 1, away: ["p2"], troubles: [{key: "no.sound"}], devices: {mic: false, camera: false, failures: {mic: {key: "paused"}, camera: {key: "busy"}}}, notice: {key: "moved"}, wish: {mic: true, camera: true, sound: true}};
+  assert.deepEqual(banners(s).map((b) => b.key), ["lost", "lost.peer", "no.sound", "paused", "busy", "moved", "audio.chosen"]);
+  const denied = {key: "denied.chrome"};
+  assert.deepEqual(banners({...call, devices: {mic: false, camera: false, failures: {mic: denied, camera: denied}}}), [denied], "one sentence for both");
   assert.deepEqual(banners({...call, moving: true}).map((b) => b.key), ["moving"]);
   assert.deepEqual(banners({...call, moving: true, gap: 2}).map((b) => b.key), ["lost.long"]);
 });
@@ -79,6 +81,22 @@ test("sentences name the place, the person and the country", () => {
   assert.equal(support({...r, refusal: {...refusal, citation: [], id: ""}}, texts), "For support: home_only, none, reference none.");
 });
 
+test("a link that is early names both clocks", () => {
+  const refusal = {code: "token_early", jurisdiction: "", citation: [], id: "", valid_from: "2026-11-27T12:00:00Z", clock: "2026-11-27T10:00:00Z"};
+  const said = (r) => message({...initial, refusal: r}, {key: "link.early"}, texts);
+  assert.match(said(refusal).sentences.join(" "), /^This link is not valid yet. It is valid from .*27.*2026.*. The clock of the server says .*2026.*\.$/);
+  assert.deepEqual(said({...refusal, valid_from: undefined, clock: "x"}).sentences, ["This link is not valid yet."]);
+  assert.deepEqual(said(refusal).buttons, [{action: "rejoin", label: "Try again"}]);
+});
+
+test("the law's countdown, as a clock and in words", () => {
+  const s = {...call, legs: [{...leg, withdrawal: {code: "fact_missing", citation: [], endsAt: 900_000}}]};
+  for (const [now, want] of [[0, "15:00"], [500, "15:00"], [1_000, "14:59"], [840_000, "1:00"], [891_000, "0:09"], [999_000, "0:00"]]) assert.equal(clock(s, now), want, String(now));
+  assert.deepEqual([clock(call, 0), clock({...s, name: "ended"}, 0)], ["", ""]);
+  const say = (ms) => message(s, {key: "withdrawal", params: {left: String(ms)}}, texts).sentences.at(-1);
+  assert.deepEqual([900_000, 60_000, 10_000].map(say), ["It ends in 15 minutes.", "It ends in 1 minute.", "It ends in 10 seconds."]);
+});
+
 test("a button that makes no sense now is not offered", () => {
   const labels = (s, key) => message(s, {key}, texts).buttons.map((b) => b.label);
   const quiet = {...call, gap: 2, wish: {mic: true, camera: true, sound: true}};
@@ -87,6 +105,7 @@ test("a button that makes no sense now is not offered", () => {
   assert.deepEqual(labels(quiet, "audio.chosen"), ["Turn video on"]);
   assert.deepEqual(labels({...initial, step: "ready"}, "none.mic"), ["Try again", "Listen"]);
   assert.deepEqual(labels(call, "none.mic"), ["Try again"]);
+  assert.deepEqual(message(call, {key: "none.mic"}, texts).sentences, ["No microphone found.", "The others do not hear you.", "Connect one."], "who is in the call does not join to listen");
 });
 
 test("tiles: a picture that is not there is a name and a state", () => {
