@@ -332,3 +332,120 @@ func FuzzParseRequest(f *testing.F) {
 		}
 	})
 }
+
+// What a backend writes decides whose law binds, so nothing in it may be read in two ways.
+func TestParseRequestReadsExactly(t *testing.T) {
+	const de = `{"role":"clinician","country":"DE"}`
+	with := func(member string) string {
+		return `{` + member + `,"participants":[{"role":"patient","country":"DE"},` + de + `]}`
+	}
+	who := func(patient string) string { return `{"participants":[` + patient + `,` + de + `]}` }
+	for _, row := range []struct{ name, body, want string }{
+		{"country in another case", who(`{"role":"patient","Country":"US"}`), `"participants/0/Country": unknown member`},
+		{"country twice", who(`{"role":"patient","country":"DE","country":"US"}`), `"participants/0/country": named twice`},
+		{"country in two cases", who(`{"role":"patient","country":"DE","COUNTRY":"US"}`), `"participants/0/COUNTRY": unknown member`},
+		{"participants twice", `{"participants":[` + de + `,` + de + `],"participants":[{"subdivision":"QC"}]}`, `"participants": named twice`},
+		{"participants in another case", `{"Participants":[` + de + `,` + de + `]}`, `"Participants": unknown member`},
+		{"a member nobody knows", with(`"jurisdiction":"DE"`), `"jurisdiction": unknown member`},
+		{"a tenant that is a number", with(`"tenant":1`), `"tenant": want a string, not a number`},
+		{"e2ee that is a string", with(`"e2ee":"false"`), `"e2ee": want true or false, not a string`},
+		{"tags that are a string", with(`"tags":"de_statutory"`), `"tags": want an array, not a string`},
+		{"a country that is a list", who(`{"role":"patient","country":["DE"]}`), `"participants/0/country": want a string, not an array`},
+		{"a huge latitude", who(`{"role":"patient","country":"DE","at":[1e999,0]}`), `"participants/0/at/0": want a number`},
+		{"a control character in the country", who(`{"role":"patient","country":"D\u0000E"}`), `participants[0]`},
+		{"a byte order mark", "\ufeff" + who(de), "byte order mark"},
+		{"no UTF-8", who("{\"role\":\"patient\",\"country\":\"D\xff\"}"), "UTF-8"},
+		{"more after it", who(de) + "[]", "more follows"},
+		{"null", "null", "participants: 0"},
+		{"a list", "[]", "want an object"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if p, err := ParseRequest([]byte(row.body), testMap()); err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %+v, %v: want %s", p, err, row.want)
+			}
+		})
+	}
+}
+
+// A token is signed, so only an edge can have written it; what it says is still read once.
+func TestVerifyReadsExactly(t *testing.T) {
+	pub, key := keyPair('a')
+	tok := placement().Token(0, now)
+	good, err := tok.Sign(key, "k1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(good, ".")
+	decode := func(s string) string {
+		b, err := base64.RawURLEncoding.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	head, claims := decode(parts[0]), decode(parts[1])
+	sign := func(head, claims string) string {
+		s := base64.RawURLEncoding.EncodeToString([]byte(head)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+		return s + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(s)))
+	}
+	open := func(s string) string { return strings.Replace(s, "{", "", 1) }
+	for _, row := range []struct{ name, head, claims, want string }{
+		{"as it was signed", head, claims, ""},
+		{"jurisdictions twice", head, `{"jurisdictions":["US"],` + open(claims), `"jurisdictions": named twice`},
+		{"jurisdictions in another case", head, `{"Jurisdictions":["US"],` + open(claims), `"Jurisdictions": unknown member`},
+		{"a claim nobody knows", head, `{"jurisdiction":"US",` + open(claims), `"jurisdiction": unknown member`},
+		{"an epoch that is a string", head, strings.Replace(claims, `"epoch":3`, `"epoch":"3"`, 1), `"epoch": want a whole number`},
+		{"a byte order mark", head, "\ufeff" + claims, "byte order mark"},
+		{"two claim sets", head, claims + claims, "more follows"},
+		{"kid twice", `{"kid":"k2",` + open(head), claims, `"kid": named twice`},
+		{"a critical extension", `{"crit":["b64"],"b64":false,` + open(head), claims, `"crit": unknown member`},
+		{"a kid that is a number", strings.Replace(head, `"k1"`, `1`, 1), claims, `"kid": want a string`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got, err := Verify(sign(row.head, row.claims), now, func(string) ed25519.PublicKey { return pub })
+			switch {
+			case row.want == "":
+				if err != nil || got.Jurisdictions[0] != "CA-QC" {
+					t.Errorf("got %+v, %v", got, err)
+				}
+			case !errors.Is(err, ErrTokenInvalid) || !strings.Contains(err.Error(), row.want):
+				t.Errorf("got %v, want %s", err, row.want)
+			}
+		})
+	}
+}
+
+// Nodes of two versions share the records: what is not known is kept, what is known is
+// read exactly.
+func TestPlacementIsReadExactly(t *testing.T) {
+	b, err := json.Marshal(placement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ name, member, want string }{
+		{"jurisdictions twice", `"jurisdictions":["US","US"]`, "named twice"},
+		{"two records in one", `"newer":1,"newer":2`, "named twice"},
+		{"in another case: unknown, and kept", `"Jurisdictions":["US","US"]`, ""},
+	} {
+		p, err := ParsePlacement([]byte(strings.Replace(string(b), "{", "{"+row.member+",", 1)))
+		if row.want == "" {
+			if err != nil || p.Jurisdictions[0] != "CA-QC" || len(p.unknown) != 1 {
+				t.Errorf("%s: got %+v, %v", row.name, p, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v, want %s", row.name, err, row.want)
+		}
+	}
+}
+
+func BenchmarkParsePlacement(b *testing.B) {
+	data, err := json.Marshal(placement())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := ParsePlacement(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,14 +1,12 @@
 package consult
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
+	"bailiwick/exact"
 	"bailiwick/region"
 	"bailiwick/residency"
 )
@@ -33,14 +31,9 @@ type Requested struct {
 // ParseRequest reads and checks a request; its error lists every fault at once.
 // The map decides which tenants exist.
 func ParseRequest(body []byte, m *region.Map) (*Placement, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
 	var q Request
-	if err := d.Decode(&q); err != nil {
+	if err := exact.Read(body, &q); err != nil {
 		return nil, fmt.Errorf("body: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("body: one JSON object is wanted, more follows it")
 	}
 	p := &Placement{Terms: Terms{Priority: q.Priority, E2EE: q.E2EE, Tenant: q.Tenant, Tags: q.Tags}}
 	var faults []error
