@@ -153,6 +153,16 @@ func (p *Placement) Client(m *region.Map) *steer.Client {
 	return c
 }
 
+// Patients are the indices of those among the participants.
+func (p *Placement) Patients() (all []int) {
+	for i := range p.Participants {
+		if p.Participants[i].Role == patient {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
 // Place writes a decision's choice into the placement and raises its epoch. The
 // decision must have a candidate.
 func (p *Placement) Place(d *steer.Decision) {

@@ -150,14 +150,14 @@ func testMap() *region.Map {
 }
 
 func TestParseRequest(t *testing.T) {
-	body := `{"tenant":"clinic","e2ee":true,"participants":[
+	body := `{"tenant":"clinic","e2ee":false,"tags":["my_health_record_data","de_statutory"],"participants":[
 		{"role":"clinician","country":"de"},{"role":"patient","country":"CA","subdivision":"qc","at":[45.5,-73.6]},
 		{"role":"companion","country":"CA","subdivision":"CA-QC"}]}`
-	p, err := ParseRequest([]byte(body), testMap())
+	p, err := ParseRequest([]byte(body), testMap(), residency.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Priority != Routine || p.Tenant != "clinic" || !p.E2EE {
+	if p.Priority != Routine || p.Tenant != "clinic" || p.E2EE || len(p.Tags) != 2 {
 		t.Errorf("got %+v", p)
 	}
 	c := p.Client(testMap())
@@ -169,6 +169,9 @@ func TestParseRequest(t *testing.T) {
 	}
 	if c.Tenant.ID != "clinic" {
 		t.Errorf("tenant %v", c.Tenant)
+	}
+	if p := p.Patients(); len(p) != 1 || p[0] != 1 {
+		t.Errorf("patients %v", p)
 	}
 }
 
@@ -185,10 +188,22 @@ func TestParseRequestSaysEveryFault(t *testing.T) {
 		{"seven", `{"participants":[` + two + "," + two + "," + two + `,{"role":"patient","country":"DE"}]}`, []string{"participants: 7"}},
 		{"all at once", `{"priority":"asap","tenant":"x","participants":[{"role":"doctor","country":"Germany"},{"role":"patient","country":"DE","at":[91,0]}]}`,
 			[]string{"priority", "tenant", "participants[0]", "role", "GERMANY", "participants[1]", "at:"}},
+		{"encryption that nobody enforces", `{"e2ee":true,"participants":[` + two + `]}`, []string{"e2ee: no SFU of this version enforces"}},
+		{"a tenant of another map", `{"tenant":"clinc","participants":[` + two + `]}`, []string{"clinc", "not in regions.yaml"}},
+		{"a tenant in another case", `{"tenant":"Clinic","participants":[` + two + `]}`, []string{"not in regions.yaml"}},
+		{"an unknown tag", `{"tags":["my_heath_record_data"],"participants":[` + two + `]}`, []string{"tags[0]", "my_health_record_data"}},
+		{"a tag that is a fact of another scope", `{"tags":["baa"],"participants":[` + two + `]}`, []string{"tags[0]"}},
+		{"e2ee as a tag", `{"tags":["e2ee"],"participants":[` + two + `]}`, []string{"tags[0]"}},
+		{"a tag twice", `{"tags":["de_statutory","de_statutory"],"participants":[` + two + `]}`, []string{"tags[1]", "named twice"}},
+		{"a tag in another case", `{"tags":["DE_statutory"],"participants":[` + two + `]}`, []string{"tags[0]"}},
+		{"a hundred tags", `{"tags":["x"` + strings.Repeat(`,"x"`, 99) + `],"participants":[` + two + `]}`, []string{"tags: 100, limit 8"}},
+		{"a subdivision that is none", `{"participants":[` + two + `,{"role":"patient","country":"CA","subdivision":"PQ"}]}`, []string{"participants[2]", "CA-PQ", "did you mean CA-PE?"}},
+		{"one in the country", `{"participants":[` + two + `,{"role":"patient","country":"US-ZZ"}]}`, []string{"participants[2]", "US-ZZ", "did you mean US-AZ?"}},
+		{"two that disagree", `{"participants":[` + two + `,{"role":"patient","country":"US","subdivision":"CA-QC"}]}`, []string{"participants[2]", "two places"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParseRequest([]byte(tt.body), testMap())
+			_, err := ParseRequest([]byte(tt.body), testMap(), residency.Shipped())
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -198,6 +213,24 @@ func TestParseRequestSaysEveryFault(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A token may name a tenant that this edge's map does not have, and encryption that nobody
+// enforces: neither opens a place.
+func TestTermsOpenNothingThatIsNotKnown(t *testing.T) {
+	m := testMap()
+	if c := (&Terms{}).Client(m); c.Tenant == nil || c.Tenant.ID != "default" {
+		t.Errorf("no tenant: got %+v", c.Tenant)
+	}
+	terms := Terms{Jurisdictions: []residency.Jurisdiction{"DE"}, Tenant: "clinc", E2EE: true}
+	c := terms.Client(m)
+	s := residency.Subject{Participants: c.Participants, Tenant: c.Tenant}
+	if v := residency.Shipped().Permits(residency.Stored, &residency.Hop{At: "DE"}, &s, now); v.Code != residency.PolicyMissing || v.Fact != "tenant clinc" {
+		t.Errorf("got %+v: want policy_missing, which names the tenant", v)
+	}
+	if c.E2EE {
+		t.Error("the client is taken to be end-to-end encrypted")
 	}
 }
 
@@ -315,7 +348,7 @@ func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(`{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"CA","subdivision":"QC","at":[1,2]}]}`))
 	f.Add([]byte(`{"participants":[{},{}],"tags":["x"]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		p, err := ParseRequest(body, testMap())
+		p, err := ParseRequest(body, testMap(), residency.Shipped())
 		if err != nil {
 			return
 		}
@@ -360,7 +393,7 @@ func TestParseRequestReadsExactly(t *testing.T) {
 		{"a list", "[]", "want an object"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if p, err := ParseRequest([]byte(row.body), testMap()); err == nil || !strings.Contains(err.Error(), row.want) {
+			if p, err := ParseRequest([]byte(row.body), testMap(), residency.Shipped()); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %+v, %v: want %s", p, err, row.want)
 			}
 		})

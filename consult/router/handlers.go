@@ -59,7 +59,7 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	world := r.World()
-	p, err := consult.ParseRequest(body, world.Map)
+	p, err := consult.ParseRequest(body, world.Map, world.Law)
 	if err != nil {
 		problem.New("bad_request", err.Error()).Write(w)
 		return
