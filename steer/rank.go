@@ -124,8 +124,8 @@ func (d *Decision) at(i int) (*Region, *Edge) {
 }
 
 // Rank decides into d, which it resets first; with a d that has grown to its size
-// it allocates nothing. It is deterministic, and a rejected region never changes
-// the order of the others.
+// it allocates nothing. It is deterministic, and a region that the law rejects, or that is no
+// home, never changes the order of the others.
 func Rank(w *World, c *Client, d *Decision) {
 	*d = Decision{World: w, Client: c, Candidates: d.Candidates[:0], Rejections: d.Rejections[:0],
 		Refused: d.Refused[:0], lawful: d.lawful[:0], subject: subject(w, c)}
