@@ -271,11 +271,20 @@ func (l *Law) HomeOnly(j Jurisdiction, p Plane) bool {
 	return false
 }
 
+// HasFlag tells whether the law knows a flag of that name.
+func (l *Law) HasFlag(name string) bool {
+	_, has := l.flags[name]
+	return has
+}
+
 // With is the same law under other flags (dpf_valid); a flag not named is off,
 // whatever its default: what nobody asserts is false.
 func (l *Law) With(flags map[string]bool) *Law {
 	n := *l
-	n.flags = maps.Clone(flags)
+	n.flags = make(map[string]bool, len(l.flags))
+	for name := range l.flags {
+		n.flags[name] = flags[name]
+	}
 	n.sign()
 	return &n
 }
