@@ -99,6 +99,10 @@ func (a *API) status(w http.ResponseWriter, q *http.Request) {
 		problem.New("unauthorized", "from outside this machine, send an API key").Write(w)
 		return
 	}
+	if bad := problem.NoQuery(q); bad != nil {
+		bad.Write(w)
+		return
+	}
 	cur := a.World.Current()
 	out := Status{Node: a.Node, Generation: cur.Generation, Store: "live"}
 	if !cur.StoreUp {

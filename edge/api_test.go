@@ -29,6 +29,7 @@ func TestModesAPI(t *testing.T) {
 		{"a reason with a control character", "/v1/regions/de-ber", `{"mode":"down","reason":"a\u0007"}`, "dev", 400, "bad_request"},
 		{"a reason of a kilobyte", "/v1/regions/de-ber", `{"mode":"down","reason":"` + strings.Repeat("a", 1024) + `"}`, "dev", 400, "bad_request"},
 		{"a bare word", "/v1/regions/de-ber", `down`, "dev", 400, "bad_request"},
+		{"a parameter", "/v1/regions/de-ber?dry_run=1", `{"mode":"down"}`, "dev", 400, "bad_request"},
 		{"nothing", "/v1/regions/de-ber", ``, "dev", 400, "bad_request"},
 		{"a byte order mark", "/v1/regions/de-ber", "\ufeff{\"mode\":\"down\"}", "dev", 400, "bad_request"},
 		{"more than a body holds", "/v1/regions/de-ber", `{"mode":"` + strings.Repeat("d", 1<<16) + `"}`, "dev", 413, "body_too_large"},

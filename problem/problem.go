@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -127,8 +128,11 @@ func (p *Document) Write(w http.ResponseWriter) {
 // maxBody is the largest request body in bytes.
 const maxBody = 64 << 10
 
-// ReadBody reads a bounded body.
+// ReadBody reads a bounded body of a request without parameters.
 func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Document) {
+	if bad := NoQuery(q); bad != nil {
+		return nil, bad
+	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -138,6 +142,15 @@ func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Document) {
 		return nil, New("bad_request", "body: "+err.Error())
 	}
 	return b, nil
+}
+
+// NoQuery refuses parameters where there are none to give: a wish that is ignored is taken
+// for one that was heard.
+func NoQuery(q *http.Request) *Document {
+	if q.URL.RawQuery == "" {
+		return nil
+	}
+	return New("bad_request", fmt.Sprintf("?%.64s: this takes no parameters", q.URL.RawQuery))
 }
 
 // newID is a random name of 80 bits, in lower-case letters and digits.

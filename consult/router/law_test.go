@@ -56,6 +56,20 @@ func TestCreateByTheLaw(t *testing.T) {
 	}
 }
 
+func TestParametersWhereThereAreNone(t *testing.T) {
+	f := start(t, store.NewMemory())
+	for _, row := range []struct{ method, path, body string }{
+		{"POST", "/v1/consults?e2ee=1", two("DE", "DE")},
+		{"GET", "/v1/consults/c1?verbose", ""},
+		{"DELETE", "/v1/consults/c1?dry_run=1", ""},
+	} {
+		var p problem.Document
+		if status := f.call(t, row.method, row.path, "secret", row.body, &p); status != 400 || !strings.Contains(p.Detail, "takes no parameters") {
+			t.Errorf("%s %s: got %d %s", row.method, row.path, status, p.Detail)
+		}
+	}
+}
+
 func TestExplainIsStrict(t *testing.T) {
 	f := start(t, store.NewMemory())
 	long := strings.Repeat("A", 5000)
