@@ -91,10 +91,8 @@ func refusal(d *steer.Decision) *dns.EDNS0_EDE {
 		code = dns.ExtendedErrorCodeNoReachableAuthority
 	}
 	text := string(d.Code())
-	if detail, citation := steer.Refusal(d); len(citation) > 0 {
+	if _, citation := steer.Refusal(d); len(citation) > 0 {
 		text += ": " + strings.Join(citation, "; ")
-	} else if d.Code() == residency.RefusedByOperator {
-		text += ": " + detail
 	}
 	return ede(code, cut(text, maxText))
 }

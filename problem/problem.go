@@ -100,10 +100,15 @@ func Refusal(d *steer.Decision) *Document {
 			p.Jurisdiction = string(v.Participant)
 		}
 	}
-	if len(citation) > 0 {
+	if len(citation) > 0 && !operators(d.Code()) {
 		p.AsOf = d.World.Law.AsOf()
 	}
 	return p
+}
+
+// operators tells whether the map, and no law, refused.
+func operators(c residency.Code) bool {
+	return c == residency.RefusedByOperator || c == residency.NotServed
 }
 
 // Unlawful makes the document of one hop's refusal.

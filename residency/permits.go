@@ -39,7 +39,7 @@ func (l *Law) Declares(s *Subject, who Jurisdiction) Verdict {
 		return v
 	}
 	if l.Subdivided(who) {
-		return Verdict{Code: SubdivisionNeeded, Participant: who}
+		return Verdict{Code: SubdivisionNeeded, Participant: who, Row: l.country(who)}
 	}
 	return Verdict{}
 }

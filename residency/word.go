@@ -8,13 +8,18 @@ import (
 )
 
 // Citation is the whole basis of the row that refused, and since when it is in force where it
-// is not yet; for a country without law, the catalogue's own default. Nil for a verdict that is not the law's.
+// is not yet; for a country without law, the catalogue's own default, and for whom the operator
+// does not take on, the map. Nil for a verdict that is not the law's.
 func (v Verdict) Citation() []string {
 	switch {
 	case v.Row != nil && v.Row.Effective != "":
 		return append(slices.Clone(v.Row.Basis), "effective "+v.Row.Effective)
 	case v.Row != nil:
 		return v.Row.Basis
+	case v.Code == RefusedByOperator:
+		return []string{"regions.yaml refused: " + string(v.Fact)}
+	case v.Code == NotServed:
+		return []string{"regions.yaml served: " + string(v.Participant) + " is not among whom it names"}
 	case v.Code == PolicyMissing:
 		return []string{"law.yaml meta.default_for_unknown: refused; a country without law on file is refused"}
 	}
@@ -89,7 +94,7 @@ func (v Verdict) why() string {
 		return fmt.Sprintf("the law differs within the country: name the subdivision, such as %s; https://www.iso.org/obp/ui/#iso:code:3166:%s lists the codes (here: ISO 3166-2 as of %s)",
 			example(v.Participant), v.Participant, Edition())
 	case RefusedByOperator:
-		return fmt.Sprintf("the operator takes on no patient from there: %s", v.Fact)
+		return "the operator takes on no patient from there: " + string(v.Fact)
 	case NotServed:
 		return "the operator does not serve patients from there"
 	case StoredNowhere:
