@@ -4,7 +4,7 @@
 // twice the last or, field by field, a mixture. Two readers of one document then differ
 // about whose law it names. Here both are errors, and so is a byte order mark, and text
 // that is not UTF-8; what follows the value is one everywhere. It is the only JSON reader of
-// the house (docs/adr/0013); writing is encoding/json's.
+// the house (docs/adr/0014); writing is encoding/json's.
 package exact
 
 import (
