@@ -2,7 +2,6 @@ package acme
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -14,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bailiwick/exact"
 	"bailiwick/store"
 )
 
@@ -71,7 +71,7 @@ func parseChallenge(key string, value []byte) (challenge, error) {
 	if len(value) > 1024 {
 		return challenge{}, fmt.Errorf("challenge %s: %d bytes beside it", name, len(value))
 	}
-	if err := json.Unmarshal(value, &s); err != nil {
+	if err := exact.Known(value, &s); err != nil {
 		return challenge{}, fmt.Errorf("challenge %s: %w", name, err)
 	}
 	return challenge{name: name + ".", value: txt, at: s.Presented.UTC()}, nil

@@ -504,7 +504,7 @@ func TestParseChallenge(t *testing.T) {
 		{"a short value", "_acme-challenge.join.media.example/abc", now, "43 characters"},
 		{"a value with a space", "_acme-challenge.join.media.example/" + strings.Repeat("a ", 22)[:43], now, "43 characters"},
 		{"a value with a slash", "_acme-challenge.join.media.example/" + strings.Repeat("a/", 22)[:43], now, "43 characters"},
-		{"no time", "_acme-challenge.join.media.example/" + value, "", "unexpected end"},
+		{"no time", "_acme-challenge.join.media.example/" + value, "", "no JSON here"},
 		{"a long name", "_acme-challenge." + strings.Repeat("a.", 119) + "example/" + value, now, "want _acme-challenge."},
 		{"much beside it", "_acme-challenge.join.media.example/" + value, strings.Repeat(" ", 2000) + now, "bytes beside it"},
 	} {

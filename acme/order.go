@@ -19,6 +19,8 @@ import (
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3"
 	acmeapi "github.com/mholt/acmez/v3/acme"
+
+	"bailiwick/exact"
 )
 
 // certificate is one that can be served. Key and chain are one value in the storage,
@@ -37,7 +39,7 @@ type storedCertificate struct {
 // decodeCertificate refuses what does not serve all the names.
 func decodeCertificate(b []byte, names []string) (*certificate, error) {
 	var s storedCertificate
-	if err := json.Unmarshal(b, &s); err != nil {
+	if err := exact.Known(b, &s); err != nil {
 		return nil, fmt.Errorf("stored certificate: %w", err)
 	}
 	pair, err := tls.X509KeyPair([]byte(s.Chain), []byte(s.Key))

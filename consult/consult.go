@@ -6,7 +6,6 @@
 package consult
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"bailiwick/exact"
 	"bailiwick/region"
 	"bailiwick/steer"
 )
@@ -79,7 +79,7 @@ const KeyPrefix = "bailiwick/consults/"
 // ParsePlacement reads a stored placement.
 func ParsePlacement(data []byte) (Placement, error) {
 	var p Placement
-	if err := json.Unmarshal(data, &p); err != nil {
+	if err := exact.Known(data, &p); err != nil {
 		return Placement{}, fmt.Errorf("placement: parse: %w", err)
 	}
 	if p.Consult == "" || p.Epoch == 0 || p.Edge == "" || len(p.Jurisdictions) == 0 || len(p.Participants) != len(p.Jurisdictions) ||
@@ -94,20 +94,19 @@ type plain Placement
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *Placement) UnmarshalJSON(data []byte) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if p.unknown = nil; d.Decode((*plain)(p)) == nil {
-		return nil // the common case: data is one value, and holds nothing unknown
+	*p = Placement{}
+	if exact.Read(data, (*plain)(p)) == nil {
+		return nil // the common case: it holds nothing unknown
 	}
 	*p = Placement{}
-	if err := json.Unmarshal(data, (*plain)(p)); err != nil {
+	if err := exact.Known(data, (*plain)(p)); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, &p.unknown); err != nil {
+	if err := exact.Known(data, &p.unknown); err != nil {
 		return err
 	}
 	for name := range p.unknown {
-		if known[strings.ToLower(name)] { // as encoding/json matches names
+		if known[name] {
 			delete(p.unknown, name)
 		}
 	}
@@ -152,6 +151,16 @@ func (p *Placement) Client(m *region.Map) *steer.Client {
 		}
 	}
 	return c
+}
+
+// Patients are the indices of those among the participants.
+func (p *Placement) Patients() (all []int) {
+	for i := range p.Participants {
+		if p.Participants[i].Role == patient {
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 // Place writes a decision's choice into the placement and raises its epoch. The

@@ -151,14 +151,14 @@ func testMap() *region.Map {
 }
 
 func TestParseRequest(t *testing.T) {
-	body := `{"tenant":"clinic","e2ee":true,"participants":[
+	body := `{"tenant":"clinic","e2ee":false,"tags":["my_health_record_data","de_statutory"],"participants":[
 		{"role":"clinician","country":"de"},{"role":"patient","country":"CA","subdivision":"qc","at":[45.5,-73.6]},
 		{"role":"companion","country":"CA","subdivision":"CA-QC"}]}`
-	p, err := ParseRequest([]byte(body), testMap())
+	p, err := ParseRequest([]byte(body), testMap(), residency.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Priority != Routine || p.Tenant != "clinic" || !p.E2EE {
+	if p.Priority != Routine || p.Tenant != "clinic" || p.E2EE || len(p.Tags) != 2 {
 		t.Errorf("got %+v", p)
 	}
 	c := p.Client(testMap())
@@ -170,6 +170,9 @@ func TestParseRequest(t *testing.T) {
 	}
 	if c.Tenant.ID != "clinic" {
 		t.Errorf("tenant %v", c.Tenant)
+	}
+	if p := p.Patients(); len(p) != 1 || p[0] != 1 {
+		t.Errorf("patients %v", p)
 	}
 }
 
@@ -186,10 +189,22 @@ func TestParseRequestSaysEveryFault(t *testing.T) {
 		{"seven", `{"participants":[` + two + "," + two + "," + two + `,{"role":"patient","country":"DE"}]}`, []string{"participants: 7"}},
 		{"all at once", `{"priority":"asap","tenant":"x","participants":[{"role":"doctor","country":"Germany"},{"role":"patient","country":"DE","at":[91,0]}]}`,
 			[]string{"priority", "tenant", "participants[0]", "role", "GERMANY", "participants[1]", "at:"}},
+		{"encryption that nobody enforces", `{"e2ee":true,"participants":[` + two + `]}`, []string{"e2ee: no SFU of this version enforces"}},
+		{"a tenant of another map", `{"tenant":"clinc","participants":[` + two + `]}`, []string{"clinc", "not in regions.yaml"}},
+		{"a tenant in another case", `{"tenant":"Clinic","participants":[` + two + `]}`, []string{"not in regions.yaml"}},
+		{"an unknown tag", `{"tags":["my_heath_record_data"],"participants":[` + two + `]}`, []string{"tags[0]", "my_health_record_data"}},
+		{"a tag that is a fact of another scope", `{"tags":["baa"],"participants":[` + two + `]}`, []string{"tags[0]"}},
+		{"e2ee as a tag", `{"tags":["e2ee"],"participants":[` + two + `]}`, []string{"tags[0]"}},
+		{"a tag twice", `{"tags":["de_statutory","de_statutory"],"participants":[` + two + `]}`, []string{"tags[1]", "named twice"}},
+		{"a tag in another case", `{"tags":["DE_statutory"],"participants":[` + two + `]}`, []string{"tags[0]"}},
+		{"a hundred tags", `{"tags":["x"` + strings.Repeat(`,"x"`, 99) + `],"participants":[` + two + `]}`, []string{"tags: 100, limit 8"}},
+		{"a subdivision that is none", `{"participants":[` + two + `,{"role":"patient","country":"CA","subdivision":"PQ"}]}`, []string{"participants[2]", "CA-PQ", "did you mean CA-PE?"}},
+		{"one in the country", `{"participants":[` + two + `,{"role":"patient","country":"US-ZZ"}]}`, []string{"participants[2]", "US-ZZ", "did you mean US-AZ?"}},
+		{"two that disagree", `{"participants":[` + two + `,{"role":"patient","country":"US","subdivision":"CA-QC"}]}`, []string{"participants[2]", "two places"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := ParseRequest([]byte(tt.body), testMap())
+			_, err := ParseRequest([]byte(tt.body), testMap(), residency.Shipped())
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -199,6 +214,24 @@ func TestParseRequestSaysEveryFault(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A token may name a tenant that this edge's map does not have, and encryption that nobody
+// enforces: neither opens a place.
+func TestTermsOpenNothingThatIsNotKnown(t *testing.T) {
+	m := testMap()
+	if c := (&Terms{}).Client(m); c.Tenant == nil || c.Tenant.ID != "default" {
+		t.Errorf("no tenant: got %+v", c.Tenant)
+	}
+	terms := Terms{Jurisdictions: []residency.Jurisdiction{"DE"}, Tenant: "clinc", E2EE: true}
+	c := terms.Client(m)
+	s := residency.Subject{Participants: c.Participants, Tenant: c.Tenant}
+	if v := residency.Shipped().Permits(residency.Stored, &residency.Hop{At: "DE"}, &s, now); v.Code != residency.PolicyMissing || v.Fact != "tenant clinc" {
+		t.Errorf("got %+v: want policy_missing, which names the tenant", v)
+	}
+	if c.E2EE {
+		t.Error("the client is taken to be end-to-end encrypted")
 	}
 }
 
@@ -349,7 +382,7 @@ func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(`{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"CA","subdivision":"QC","at":[1,2]}]}`))
 	f.Add([]byte(`{"participants":[{},{}],"tags":["x"]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		p, err := ParseRequest(body, testMap())
+		p, err := ParseRequest(body, testMap(), residency.Shipped())
 		if err != nil {
 			return
 		}
@@ -365,4 +398,121 @@ func FuzzParseRequest(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a backend writes decides whose law binds, so nothing in it may be read in two ways.
+func TestParseRequestReadsExactly(t *testing.T) {
+	const de = `{"role":"clinician","country":"DE"}`
+	with := func(member string) string {
+		return `{` + member + `,"participants":[{"role":"patient","country":"DE"},` + de + `]}`
+	}
+	who := func(patient string) string { return `{"participants":[` + patient + `,` + de + `]}` }
+	for _, row := range []struct{ name, body, want string }{
+		{"country in another case", who(`{"role":"patient","Country":"US"}`), `"participants/0/Country": unknown member`},
+		{"country twice", who(`{"role":"patient","country":"DE","country":"US"}`), `"participants/0/country": named twice`},
+		{"country in two cases", who(`{"role":"patient","country":"DE","COUNTRY":"US"}`), `"participants/0/COUNTRY": unknown member`},
+		{"participants twice", `{"participants":[` + de + `,` + de + `],"participants":[{"subdivision":"QC"}]}`, `"participants": named twice`},
+		{"participants in another case", `{"Participants":[` + de + `,` + de + `]}`, `"Participants": unknown member`},
+		{"a member nobody knows", with(`"jurisdiction":"DE"`), `"jurisdiction": unknown member`},
+		{"a tenant that is a number", with(`"tenant":1`), `"tenant": want a string, not a number`},
+		{"e2ee that is a string", with(`"e2ee":"false"`), `"e2ee": want true or false, not a string`},
+		{"tags that are a string", with(`"tags":"de_statutory"`), `"tags": want an array, not a string`},
+		{"a country that is a list", who(`{"role":"patient","country":["DE"]}`), `"participants/0/country": want a string, not an array`},
+		{"a huge latitude", who(`{"role":"patient","country":"DE","at":[1e999,0]}`), `"participants/0/at/0": want a number`},
+		{"a control character in the country", who(`{"role":"patient","country":"D\u0000E"}`), `participants[0]`},
+		{"a byte order mark", "\ufeff" + who(de), "byte order mark"},
+		{"no UTF-8", who("{\"role\":\"patient\",\"country\":\"D\xff\"}"), "UTF-8"},
+		{"more after it", who(de) + "[]", "more follows"},
+		{"null", "null", "participants: 0"},
+		{"a list", "[]", "want an object"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if p, err := ParseRequest([]byte(row.body), testMap(), residency.Shipped()); err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %+v, %v: want %s", p, err, row.want)
+			}
+		})
+	}
+}
+
+// A token is signed, so only an edge can have written it; what it says is still read once.
+func TestVerifyReadsExactly(t *testing.T) {
+	pub, key := keyPair('a')
+	tok := placement().Token(0, now)
+	good, err := tok.Sign(key, "k1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(good, ".")
+	decode := func(s string) string {
+		b, err := base64.RawURLEncoding.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	head, claims := decode(parts[0]), decode(parts[1])
+	sign := func(head, claims string) string {
+		s := base64.RawURLEncoding.EncodeToString([]byte(head)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+		return s + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(s)))
+	}
+	open := func(s string) string { return strings.Replace(s, "{", "", 1) }
+	for _, row := range []struct{ name, head, claims, want string }{
+		{"as it was signed", head, claims, ""},
+		{"jurisdictions twice", head, `{"jurisdictions":["US"],` + open(claims), `"jurisdictions": named twice`},
+		{"jurisdictions in another case", head, `{"Jurisdictions":["US"],` + open(claims), `"Jurisdictions": unknown member`},
+		{"a claim nobody knows", head, `{"jurisdiction":"US",` + open(claims), `"jurisdiction": unknown member`},
+		{"an epoch that is a string", head, strings.Replace(claims, `"epoch":3`, `"epoch":"3"`, 1), `"epoch": want a whole number`},
+		{"a byte order mark", head, "\ufeff" + claims, "byte order mark"},
+		{"two claim sets", head, claims + claims, "more follows"},
+		{"kid twice", `{"kid":"k2",` + open(head), claims, `"kid": named twice`},
+		{"a critical extension", `{"crit":["b64"],"b64":false,` + open(head), claims, `"crit": unknown member`},
+		{"a kid that is a number", strings.Replace(head, `"k1"`, `1`, 1), claims, `"kid": want a string`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got, err := Verify(sign(row.head, row.claims), now, func(string) ed25519.PublicKey { return pub })
+			switch {
+			case row.want == "":
+				if err != nil || got.Jurisdictions[0] != "CA-QC" {
+					t.Errorf("got %+v, %v", got, err)
+				}
+			case !errors.Is(err, ErrTokenInvalid) || !strings.Contains(err.Error(), row.want):
+				t.Errorf("got %v, want %s", err, row.want)
+			}
+		})
+	}
+}
+
+// Nodes of two versions share the records: what is not known is kept, what is known is
+// read exactly.
+func TestPlacementIsReadExactly(t *testing.T) {
+	b, err := json.Marshal(placement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ name, member, want string }{
+		{"jurisdictions twice", `"jurisdictions":["US","US"]`, "named twice"},
+		{"two records in one", `"newer":1,"newer":2`, "named twice"},
+		{"in another case: unknown, and kept", `"Jurisdictions":["US","US"]`, ""},
+	} {
+		p, err := ParsePlacement([]byte(strings.Replace(string(b), "{", "{"+row.member+",", 1)))
+		if row.want == "" {
+			if err != nil || p.Jurisdictions[0] != "CA-QC" || len(p.unknown) != 1 {
+				t.Errorf("%s: got %+v, %v", row.name, p, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v, want %s", row.name, err, row.want)
+		}
+	}
+}
+
+func BenchmarkParsePlacement(b *testing.B) {
+	data, err := json.Marshal(placement())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := ParsePlacement(data); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -1,11 +1,11 @@
 package consult
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"bailiwick/exact"
 	"bailiwick/region"
 )
 
@@ -34,7 +34,7 @@ func (p *Placement) Notice() Notice {
 // ParseNotice reads a stored notice.
 func ParseNotice(data []byte) (Notice, error) {
 	var n Notice
-	if err := json.Unmarshal(data, &n); err != nil {
+	if err := exact.Known(data, &n); err != nil {
 		return Notice{}, fmt.Errorf("notice: parse: %w", err)
 	}
 	if n.Consult == "" || n.Epoch == 0 || n.Edge == "" || n.Expires.IsZero() || len(n.Jurisdictions) == 0 || n.Patient < 0 || n.Patient >= len(n.Jurisdictions) {

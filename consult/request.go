@@ -1,17 +1,18 @@
 package consult
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
+	"bailiwick/exact"
 	"bailiwick/region"
 	"bailiwick/residency"
 )
+
+// maxTags is more than any law has.
+const maxTags = 8
 
 // Request is the body of POST /v1/consults.
 type Request struct {
@@ -31,16 +32,11 @@ type Requested struct {
 }
 
 // ParseRequest reads and checks a request; its error lists every fault at once.
-// The map decides which tenants exist.
-func ParseRequest(body []byte, m *region.Map) (*Placement, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
+// The map decides which tenants exist, and the law which tags.
+func ParseRequest(body []byte, m *region.Map, law *residency.Law) (*Placement, error) {
 	var q Request
-	if err := d.Decode(&q); err != nil {
+	if err := exact.Read(body, &q); err != nil {
 		return nil, fmt.Errorf("body: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("body: one JSON object is wanted, more follows it")
 	}
 	p := &Placement{Terms: Terms{Priority: q.Priority, E2EE: q.E2EE, Tenant: q.Tenant, Tags: q.Tags}}
 	var faults []error
@@ -58,13 +54,19 @@ func ParseRequest(body []byte, m *region.Map) (*Placement, error) {
 	if _, ok := m.Tenants[p.Tenant]; !ok {
 		fault("tenant %.64q: not in regions.yaml", p.Tenant)
 	}
-	if len(p.Tags) > 8 {
-		fault("tags: %d, limit 8", len(p.Tags))
+	if p.E2EE {
+		fault("e2ee: no SFU of this version enforces end-to-end encryption: leave it out")
 	}
-	for _, t := range p.Tags {
-		if len(t) > 64 {
-			fault("tags: %.16q… is longer than 64 bytes", t)
+	for i, t := range p.Tags[:min(len(p.Tags), maxTags)] {
+		switch known := law.Tags(); {
+		case !slices.Contains(known, t):
+			fault("tags[%d]: %.64q: want one of %s", i, t, strings.Join(known, ", "))
+		case slices.Contains(p.Tags[:i], t):
+			fault("tags[%d]: %s: named twice", i, t)
 		}
+	}
+	if len(p.Tags) > maxTags {
+		fault("tags: %d, limit %d", len(p.Tags), maxTags)
 	}
 	if n := len(q.Participants); n < MinParticipants || n > MaxParticipants {
 		fault("participants: %d, want %d to %d", n, MinParticipants, MaxParticipants)
@@ -92,13 +94,8 @@ func (r *Requested) participant() (p Participant, law residency.Jurisdiction, er
 	if !slices.Contains(roles, r.Role) {
 		faults = append(faults, fmt.Errorf("role %.32q: want one of %v", r.Role, roles))
 	}
-	j := r.Country
-	if sub := r.Subdivision; sub != "" {
-		// Both spellings are in use: "QC" and "CA-QC".
-		j += "-" + strings.TrimPrefix(strings.ToUpper(sub), strings.ToUpper(r.Country)+"-")
-	}
-	if law, err = residency.ParseJurisdiction(j); err != nil {
-		faults = append(faults, err)
+	if law, err = residency.Declared(r.Country, r.Subdivision); err != nil {
+		faults = append(faults, fmt.Errorf("jurisdiction: %w", err))
 	}
 	if at := r.At; at != nil {
 		if len(at) != 2 || !(at[0] >= -90 && at[0] <= 90) || !(at[1] >= -180 && at[1] <= 180) {

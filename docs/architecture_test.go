@@ -19,7 +19,7 @@ import (
 
 // core packages are pure, and so is what they import in turn: no socket, file, clock, logger
 // or goroutine. sim/page is no part of the product, and as pure.
-var core = []string{"region", "residency", "health", "steer", "consult", "failover", "edge/signal", "sim/page"}
+var core = []string{"exact", "region", "residency", "health", "steer", "consult", "failover", "edge/signal", "sim/page"}
 
 // assemblies connect wires; the verbs alone run them.
 // sim connects the rules anew, without sockets, for its tests alone.
@@ -103,8 +103,8 @@ func house(path string) (string, bool) { return strings.CutPrefix(path, "bailiwi
 // imports of ours and of third parties: nothing here opens, waits, logs or draws. What the
 // standard library imports in turn is its own affair.
 var pure = []string{"bytes", "cmp", "crypto", "crypto/ecdsa", "crypto/ed25519", "crypto/hmac", "crypto/rsa", "crypto/sha256", "embed",
-	"encoding", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "encoding/pem", "errors", "fmt", "hash/fnv", "io", "iter",
-	"maps", "math", "math/big", "math/bits", "net/netip", "reflect", "regexp", "slices", "sort", "strconv", "strings", "sync", "time", "unicode", "unicode/utf8"}
+	"encoding", "encoding/base32", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "encoding/pem", "errors", "fmt", "hash/fnv", "io", "iter",
+	"maps", "math", "math/big", "math/bits", "net/netip", "reflect", "regexp", "slices", "sort", "strconv", "strings", "sync", "time", "unicode", "unicode/utf16", "unicode/utf8"}
 
 // excused are impurities that a third party has and the core does not reach, by package.
 var excused = map[string]map[string]string{
@@ -215,6 +215,36 @@ func TestAssembliesStandBesideEachOther(t *testing.T) {
 			if dep, ours := house(imp); ours && !slices.Contains(core, dep) && !slices.Contains(wires, dep) {
 				t.Errorf("assembly %s imports %s, which is neither wire nor core", name, dep)
 			}
+		}
+	}
+}
+
+// readsJSON may use another decoder than exact: what they read is another program's, for
+// tests and measurements.
+var readsJSON = []string{"acme/pebbletest", "store/consultest", "bench/", "sim", "tools/"}
+
+// TestJSONIsReadExactly: encoding/json takes names in any case, and twice.
+func TestJSONIsReadExactly(t *testing.T) {
+	for name, p := range packages(t) {
+		if slices.ContainsFunc(readsJSON, func(of string) bool { return strings.HasPrefix(name, of) }) {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			fset := token.NewFileSet()
+			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				s, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "json" && name != "exact" && (s.Sel.Name == "Unmarshal" || s.Sel.Name == "NewDecoder") {
+					t.Errorf("%s: json.%s: read it with package exact", fset.Position(n.Pos()), s.Sel.Name)
+				}
+				return true
+			})
 		}
 	}
 }

@@ -99,6 +99,10 @@ func (a *API) status(w http.ResponseWriter, q *http.Request) {
 		problem.New("unauthorized", "from outside this machine, send an API key").Write(w)
 		return
 	}
+	if bad := problem.NoQuery(q); bad != nil {
+		bad.Write(w)
+		return
+	}
 	cur := a.World.Current()
 	out := Status{Node: a.Node, Generation: cur.Generation, Store: "live"}
 	if !cur.StoreUp {
@@ -146,7 +150,7 @@ func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
 		problem.New("not_found", "region "+string(id)+" is not in the map; it has "+strings.Join(known, ", ")).Write(w)
 		return
 	}
-	rec, err := steer.ParseModeRecord(body)
+	rec, err := steer.ParseModeWish(body)
 	if err != nil {
 		problem.New("bad_request", err.Error()).Write(w)
 		return
@@ -155,9 +159,7 @@ func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
 		problem.New("bad_request", "expires_at is in the past").Write(w)
 		return
 	}
-	if rec.Actor == "" {
-		rec.Actor = "api"
-	}
+	rec.Actor = "api"
 	if err := world.SetMode(q.Context(), a.Stores[m.Datacenter(id)], id, rec); err != nil {
 		p := problem.New("store_unavailable", "the mode was not written; steering goes on as before")
 		a.Log.Error("mode not written", "region", id, "err", err, "problem", p.ID)

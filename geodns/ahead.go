@@ -127,11 +127,22 @@ var (
 	relays    = []string{"\x05_turn\x04_udp", "\x05_stun\x04_udp", "\x06_turns\x04_tcp"}
 )
 
-// pinnable are the jurisdictions that have a name.
-var pinnable = slices.Concat(region.Countries(), region.Subdivisions())
+// pinnable are the codes whose names are signed ahead: those of the law, and subdivisions
+// that have a place of their own. The others are thousands that lead where their country's
+// does; the first query signs.
+func pinnable(l *residency.Law) []residency.Jurisdiction {
+	all := l.Jurisdictions()
+	for _, j := range region.Subdivisions() {
+		if l.Maps(j.Country()) {
+			all = append(all, j)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
-func pinnedName(j residency.Jurisdiction) string {
-	return label(strings.ToLower(string(j))) + label("join")
+func pinnedName(code residency.Jurisdiction) string {
+	return label(strings.ToLower(string(code))) + label("join")
 }
 
 func (w *signer) query(rel string, qtype uint16) *query {
@@ -179,7 +190,7 @@ func (w *signer) static() {
 	w.name("", dns.TypeNS, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY, dns.TypeNAPTR)
 	w.name(label("ns1"), dns.TypeA, dns.TypeAAAA)
 	w.name(label("join"), dns.TypeNAPTR)
-	for _, j := range pinnable {
+	for _, j := range pinnable(w.v.world.Law) {
 		w.name(pinnedName(j), dns.TypeNAPTR)
 	}
 	for i := range w.v.world.Regions {
@@ -222,8 +233,12 @@ func (w *signer) byPlace() {
 // pinned signs the names of jurisdictions whose edges are not those in last, and of
 // all where it is empty.
 func (w *signer) pinned(last map[residency.Jurisdiction]string) {
-	for _, j := range pinnable {
-		c := w.s.chooseFor(w.v, j)
+	for _, j := range pinnable(w.v.world.Law) {
+		as, err := residency.ParseJurisdiction(string(j)) // us-pr is pr
+		if err != nil {
+			continue
+		}
+		c := w.s.chooseFor(w.v, as)
 		var edges strings.Builder
 		for _, e := range c.edges {
 			if e != nil {

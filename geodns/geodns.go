@@ -38,8 +38,6 @@ import (
 	"bailiwick/geodns/geo"
 	"bailiwick/geodns/limit"
 	"bailiwick/geodns/zonefile"
-	"bailiwick/region"
-	"bailiwick/residency"
 	"bailiwick/steer"
 )
 
@@ -112,9 +110,8 @@ type Server struct {
 	ns        []netip.Addr
 	why       []netip.Prefix
 	world     func() *steer.World
-	countries map[residency.Jurisdiction]bool // ISO 3166-1
-	rankings  sync.Pool                       // of *ranking
-	queries   sync.Pool                       // of *query
+	rankings  sync.Pool // of *ranking
+	queries   sync.Pool // of *query
 	view      atomic.Pointer[view]
 	viewing   sync.Mutex // of who makes a new one, of
 	inputs    inputs
@@ -151,7 +148,7 @@ type Server struct {
 // answers. Errors name the address.
 func Listen(c Config) (*Server, error) {
 	s := &Server{why: c.Why, world: c.World, log: c.Log, conns: map[*stream]bool{},
-		clients: map[netip.Prefix]int{}, countries: map[residency.Jurisdiction]bool{},
+		clients: map[netip.Prefix]int{},
 		changes: c.Changes, changed: make(chan struct{}, 1), idle: tcpIdle, maxConns: maxConns, secrets: c.Secrets, acme: c.Challenges, node: c.Node, now: time.Now,
 		signatures: dnssec.NewSignatures(maxSigned), denials: dnssec.NewSignatures(maxDenied)}
 	if s.secrets == nil {
@@ -164,9 +161,6 @@ func Listen(c Config) (*Server, error) {
 	s.queries.New = func() any { return newQuery() }
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
-	}
-	for _, j := range region.Countries() {
-		s.countries[j] = true
 	}
 	if err := s.setZone(c.Zone); err != nil {
 		return nil, err

@@ -50,20 +50,12 @@ func (s *Server) join(q *query, k kind) answer {
 
 // pinned is CC.join.ZONE: one jurisdiction's answer whatever the source, so that an
 // application which knows the patient's country need not trust an address. The name
-// exists for every ISO 3166 country, and for the subdivisions that package region
-// knows; what has no law on file is NODATA, policy_missing.
+// exists for every country whose law is on file, and for every subdivision of it (READING,
+// rule 22): what the router takes, and by the same table.
 func (s *Server) pinned(q *query, k kind, label string) answer {
 	j, err := residency.ParseJurisdiction(label)
-	if err != nil || !s.countries[j.Country()] {
+	if err != nil || !q.view.world.Law.Maps(residency.Jurisdiction(strings.ToUpper(label[:2]))) {
 		return nxdomain
-	}
-	if j.IsSubdivision() {
-		// Locate places a subdivision that it does not know with its country. A name
-		// that is mistyped must not lose the subdivision's own law silently.
-		at, _ := region.Locate(j)
-		if country, _ := region.Locate(j.Country()); at == country {
-			return nxdomain
-		}
 	}
 	if !k.steers(q.qtype) {
 		return unsteered(q, k)
@@ -158,7 +150,7 @@ func (s *Server) chooseFor(v *view, j residency.Jurisdiction) *choice {
 	defer s.rankings.Put(r)
 	at, located := region.Locate(j)
 	r.parts[0], r.places[0], r.network = j, region.Place{Jurisdiction: j, Point: at, Located: located}, netip.Prefix{}
-	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Key: steer.Key(string(j))}
+	r.c = steer.Client{Participants: r.parts[:1], Places: r.places[:1], Hint: true, Key: steer.Key(string(j))}
 	return s.decide(v, r)
 }
 
@@ -184,14 +176,14 @@ func (r *ranking) from(v *view, n *network) {
 			r.places[i] = region.Place{Jurisdiction: r.parts[i], Point: at, Located: located}
 		}
 	}
-	r.c = steer.Client{Participants: r.parts[:count], Places: r.places[:count], Key: steer.PrefixKey(n.prefix)}
+	r.c = steer.Client{Participants: r.parts[:count], Places: r.places[:count], Hint: true, Key: steer.PrefixKey(n.prefix)}
 }
 
 // decide ranks for the client that r holds.
 func (s *Server) decide(v *view, r *ranking) *choice {
 	steer.Rank(v.world, &r.c, &r.d)
 	all := r.d.Candidates
-	c := &choice{sole: len(all) < 2 || all[0].Km < all[1].Km} // a key breaks ties
+	c := &choice{sole: !r.d.Tied()} // a key breaks ties
 	var edges [maxEdges]*steer.Edge
 	if code := r.d.Code(); code != residency.OK {
 		c.refused = refusal(&r.d)

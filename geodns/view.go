@@ -40,7 +40,8 @@ const (
 	// networkSlots is for networks that are not all in one place that is known: many
 	// ranges are longer than the /24 or /56 that resolvers send.
 	networkSlots = 1 << 13
-	// bodySlots is for the names that steer, some 350, times their types.
+	// bodySlots is for the names that steer, times their types: some 180 that are asked often,
+	// and 2,600 of subdivisions.
 	bodySlots = 1 << 13
 	// maxEdges is how many edges a choice keeps, for the case that some have no address
 	// of a family, or no relay.

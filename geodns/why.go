@@ -64,8 +64,12 @@ func words(network netip.Prefix, x steer.Explanation) (list []string) {
 		}
 		say("jurisdiction", j)
 	}
+	if x.Hint != "" {
+		say("hint", x.Hint)
+	}
 	if x.Choice != nil {
 		say("choice", x.Choice.Region+"/"+x.Choice.Edge)
+		say("by", x.Choice.By)
 	}
 	if x.Refused != "" {
 		say("refused", x.Refused)

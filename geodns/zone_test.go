@@ -68,13 +68,20 @@ func TestNames(t *testing.T) {
 		{"pinned in any letter case (RFC 4343)", "CA-Qc.JOIN.Media.Example.", dns.TypeA, nowhere, noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
 		{"pinned to a state without law of its own", "us-nv.join.media.example.", dns.TypeA, nowhere, noerror, []string{"A 198.18.7.1", "A 198.18.7.2"}},
 		{"pinned to the Emirates: NODATA", "ae.join.media.example.", dns.TypeA, berlin, noerror, nil},
-		{"pinned to a country without law on file: NODATA", "ec.join.media.example.", dns.TypeA, berlin, noerror, nil},
+		{"pinned to a country without law on file (READING, rule 22)", "ec.join.media.example.", dns.TypeA, berlin, nxdom, nil},
 		{"pinned TXT is NODATA", "de.join.media.example.", dns.TypeTXT, berlin, noerror, nil},
 		{"EU is no participant", "eu.join.media.example.", dns.TypeA, berlin, nxdom, nil},
 		{"US-MEDICAID is none", "us-medicaid.join.media.example.", dns.TypeA, berlin, nxdom, nil},
-		{"UK is no ISO 3166 code", "uk.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"UK, which people write for GB", "uk.join.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.6.1", "A 198.18.6.2"}},
+		{"a nation of it", "gb-sct.join.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.6.1", "A 198.18.6.2"}},
+		{"and not of UK", "uk-sct.join.media.example.", dns.TypeA, berlin, nxdom, nil},
 		{"a state that is mistyped", "us-tz.join.media.example.", dns.TypeA, berlin, nxdom, nil},
-		{"a subdivision that nobody tabled", "de-by.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"a subdivision without a place of its own: its country's", "de-by.join.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}},
+		{"a subdivision that ISO 3166-2 does not have", "de-xy.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"of a country without law on file", "ec-a.join.media.example.", dns.TypeA, berlin, nxdom, nil},
+		{"a subdivision that is a country of its own", "fr-971.join.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.5.1", "A 198.18.5.2"}},
+		{"one whose country has no law on file: NODATA", "nl-aw.join.media.example.", dns.TypeA, berlin, noerror, nil},
+		{"the country alone, where provinces have law of their own: a hint", "ca.join.media.example.", dns.TypeA, berlin, noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
 		{"below a pinned name (RFC 8020)", "www.de.join.media.example.", dns.TypeA, berlin, nxdom, nil},
 		{"an escaped dot is no label's end (RFC 1035 section 5.1)", `de\.join.media.example.`, dns.TypeA, berlin, nxdom, nil},
 		{"a name that only looks like the zone's", `x\.media.example.`, dns.TypeA, berlin, refused, nil},
@@ -148,6 +155,12 @@ func TestTTLs(t *testing.T) {
 	}
 }
 
+// refusing is a world whose map refuses patients from there.
+func refusing(w *steer.World, j residency.Jurisdiction) *steer.World {
+	w.Map.Refused = map[residency.Jurisdiction]string{j: "not before spring"}
+	return w
+}
+
 func TestRefusals(t *testing.T) {
 	all := func(w *steer.World, f func(*steer.Region)) *steer.World {
 		for i := range w.Regions {
@@ -166,7 +179,9 @@ func TestRefusals(t *testing.T) {
 		{"home only, and no home", "join.media.example.", dubai, demo(), 18, []string{"home_only: ", "Law"}},
 		{"the same, pinned", "ae.join.media.example.", berlin, demo(), 18, []string{"home_only: "}},
 		{"no law on file", "join.media.example.", quito, demo(), 18, []string{"policy_missing: ", "default_for_unknown"}},
-		{"no law on file, pinned", "ec.join.media.example.", berlin, demo(), 18, []string{"policy_missing: "}},
+		{"no law on file, pinned", "nl-aw.join.media.example.", berlin, demo(), 18, []string{"policy_missing: "}},
+		{"refused by the operator", "join.media.example.", berlin, refusing(demo(), "DE"), 18, []string{"refused_by_operator: ", "not before spring"}},
+		{"refused by the operator, pinned to a state of it", "de-by.join.media.example.", quito, refusing(demo(), "DE"), 18, []string{"refused_by_operator: ", "not before spring"}},
 		{"unknown place", "join.media.example.", nowhere, demo(), 18, []string{"policy_missing: the place of 0.0.0.0/2 is not known: ", "ask CC.join.media.example"}},
 		{"all down", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Mode = steer.Down }), 22, []string{"region_down"}},
 		{"all draining", "join.media.example.", berlin, all(demo(), func(r *steer.Region) { r.Mode = steer.Draining }), 22, []string{"region_draining"}},
@@ -332,7 +347,7 @@ func TestWhy(t *testing.T) {
 		want      []string // all of them, in this order
 		scope     int
 	}{
-		{"loopback", "127.0.0.1", nil, []string{"generation=812", "prefix=127.0.0.0/8", "jurisdiction=DE", "choice=de-ber/de-ber-1", "reject=us-iad condition_unmet", "reject=au-syd not_adequate"}, -1},
+		{"loopback", "127.0.0.1", nil, []string{"generation=812", "prefix=127.0.0.0/8", "jurisdiction=DE", "choice=de-ber/de-ber-1", "by=home", "reject=us-iad condition_unmet", "reject=au-syd not_adequate"}, -1},
 		{"loopback, IPv6", "::1", nil, []string{"prefix=::1/128", "choice=de-ber/de-ber-1"}, -1},
 		{"for another network", "127.0.0.1", []func(*dns.Msg){ecs("192.0.2.64/32")}, []string{"prefix=192.0.2.64/27", "jurisdiction=FR", "choice=fr-par/fr-par-1"}, 27},
 		{"an allowed network", "10.1.2.3", []func(*dns.Msg){ecs("198.51.100.0/27")}, []string{"prefix=198.51.100.0/27", "jurisdiction=US-NY", "choice=us-iad/us-iad-1"}, 27},

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/exact"
 	"bailiwick/geodns/cookie"
 	"bailiwick/store"
 )
@@ -38,7 +39,7 @@ type cookieSecret struct {
 
 func parseRing(b []byte) (cookieRing, error) {
 	var r cookieRing
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := exact.Known(b, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w: delete it, and the nodes make a new one", cookieKey, err)
 	}
 	for i, c := range r {

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -75,6 +76,9 @@ var table = map[string]entry{
 	string(residency.StoredNowhere):     unlawful,
 	string(residency.NoCommonPlace):     unlawful,
 	string(residency.NoRegion):          unlawful,
+	string(residency.SubdivisionNeeded): {http.StatusUnprocessableEntity, "a participant's subdivision must be named"},
+	string(residency.RefusedByOperator): {http.StatusUnprocessableEntity, "this deployment takes on no patient from there"},
+	string(residency.NotServed):         {http.StatusUnprocessableEntity, "this deployment takes on no patient from there"},
 	string(residency.RegionDraining):    notNow,
 	string(residency.RegionDown):        notNow,
 	string(residency.RegionUnhealthy):   notNow,
@@ -102,10 +106,15 @@ func Refusal(d *steer.Decision) *Document {
 			p.Jurisdiction = string(v.Participant)
 		}
 	}
-	if len(citation) > 0 {
+	if len(citation) > 0 && !operators(d.Code()) {
 		p.AsOf = d.World.Law.AsOf()
 	}
 	return p
+}
+
+// operators tells whether the map, and no law, refused.
+func operators(c residency.Code) bool {
+	return c == residency.RefusedByOperator || c == residency.NotServed
 }
 
 // Unlawful makes the document of one hop's refusal.
@@ -138,8 +147,11 @@ func (p *Document) Write(w http.ResponseWriter) {
 // maxBody is the largest request body in bytes.
 const maxBody = 64 << 10
 
-// ReadBody reads a bounded body.
+// ReadBody reads a bounded body of a request without parameters.
 func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Document) {
+	if bad := NoQuery(q); bad != nil {
+		return nil, bad
+	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -149,6 +161,15 @@ func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Document) {
 		return nil, New("bad_request", "body: "+err.Error())
 	}
 	return b, nil
+}
+
+// NoQuery refuses parameters where there are none to give: a wish that is ignored is taken
+// for one that was heard.
+func NoQuery(q *http.Request) *Document {
+	if q.URL.RawQuery == "" {
+		return nil
+	}
+	return New("bad_request", fmt.Sprintf("?%.64s: this takes no parameters", q.URL.RawQuery))
 }
 
 // newID is a random name of 80 bits, in lower-case letters and digits.

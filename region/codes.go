@@ -33,9 +33,9 @@ func (r *reader) code(n *yaml.Node, what string) residency.Jurisdiction {
 	j, err := residency.ParseJurisdiction(n.Value)
 	switch {
 	case err != nil:
-		r.fault(n, "%s: %.64q: want an ISO 3166 country such as DE, or a subdivision such as CA-QC", what, n.Value)
-	case string(j) != n.Value:
-		r.fault(n, "%s: %.64q: want upper case: %s", what, n.Value, j)
+		r.fault(n, "%s: %v", what, err)
+	case strings.ToUpper(n.Value) != n.Value:
+		r.fault(n, "%s: %.64q: want upper case: %s", what, n.Value, strings.ToUpper(n.Value))
 	case unknown(j) != "":
 		r.fault(n, "%s: %s", what, unknown(j))
 	default:
@@ -44,7 +44,7 @@ func (r *reader) code(n *yaml.Node, what string) residency.Jurisdiction {
 	return ""
 }
 
-// unknown says what is wrong with a well-formed code that ISO 3166 does not have.
+// unknown says what is wrong with a well-formed code whose country ISO 3166 does not have.
 func unknown(j residency.Jurisdiction) string {
 	switch _, ok := countryPlaces[j.Country()]; {
 	case j.Country() == "UK":
@@ -53,10 +53,6 @@ func unknown(j residency.Jurisdiction) string {
 		return fmt.Sprintf("%s: no country; name each member state", j)
 	case !ok:
 		return fmt.Sprintf("%s: no ISO 3166 country", j)
-	case j.IsSubdivision() && tabled(j.Country()):
-		if _, ok := subdivisionPlaces[j]; !ok {
-			return fmt.Sprintf("%s: no ISO 3166 subdivision of %s", j, j.Country())
-		}
 	}
 	return ""
 }
@@ -85,8 +81,8 @@ func (r *reader) jurisdiction(country, subdivision *yaml.Node, what string) resi
 	switch {
 	case sub == "":
 		return c
-	case c != "" && sub.Country() != c:
-		r.fault(subdivision, "%s: subdivision: %s: not of country %s", what, sub, c)
+	case c != "" && !strings.HasPrefix(subdivision.Value, string(c)+"-"): // as written: US-PR is PR
+		r.fault(subdivision, "%s: subdivision: %s: not of country %s", what, subdivision.Value, c)
 	default:
 		return sub
 	}

@@ -46,6 +46,9 @@ func Lint(m *Map, law *residency.Law, now time.Time) []Finding {
 	for i := range m.Regions {
 		l.region(&m.Regions[i])
 	}
+	if len(m.Served) == 0 {
+		l.add(Warning, "served-missing", "", "served: absent: patients of every law on file are taken on, and for none of them is checked here whether they can be served; list whom you serve")
+	}
 	if len(m.Regions) > 0 { // always so after Parse
 		for _, j := range m.Served {
 			l.served(j)
@@ -78,14 +81,14 @@ func (l *linter) add(s Severity, rule, path, format string, args ...any) {
 func (l *linter) region(g *Region) {
 	path, j := "regions/"+string(g.ID), g.Place.Jurisdiction
 	country := strings.ToLower(string(j.Country()))
-	if !strings.HasPrefix(string(g.ID), country+"-") {
+	if law := strings.ToLower(string(l.law.LawOf(j))); !strings.HasPrefix(string(g.ID), country+"-") && !strings.HasPrefix(string(g.ID), law+"-") {
 		l.add(Warning, "id-country", path, "region %s: stands in %s: an ID that begins with %s- would say so; IDs are permanent", g.ID, j.Country(), country)
 	}
 	if !l.law.Maps(j) {
 		l.add(Warning, "law-unknown", path, "region %s: no law on file for %s: its own patients are refused", g.ID, j)
 	}
-	if !j.IsSubdivision() && (j == "CA" || j == "US") {
-		l.add(Warning, "subdivision-missing", path, "region %s: no subdivision: it counts as inside no province or state; state one, such as %s", g.ID, map[residency.Jurisdiction]string{"CA": "CA-QC", "US": "US-VA"}[j])
+	if l.law.Subdivided(j) {
+		l.add(Warning, "subdivision-missing", path, "region %s: no subdivision: it counts as inside none of %s; state one, such as %s", g.ID, j, residency.Subdivisions(j)[0])
 	}
 	if km := kmOff(j, g.Place.Point); g.Place.Located && km > farKm {
 		l.add(Warning, "place-far", path, "region %s: at [%v, %v] is %.0f km from any known place of %s: check the coordinates, latitude first", g.ID, g.Place.Point.Lat, g.Place.Point.Lon, km, j)
@@ -187,7 +190,7 @@ func (l *linter) byDistance(j residency.Jurisdiction) []*Region {
 
 func (l *linter) served(j residency.Jurisdiction) {
 	path := "served/" + string(j)
-	for _, c := range []residency.Jurisdiction{j, j.Country()} {
+	for _, c := range []residency.Jurisdiction{j, j.Country(), l.law.LawOf(j)} {
 		if _, ok := l.m.Refused[c]; ok {
 			l.add(Error, "served-and-refused", path, "served %s: %s is under refused too: remove one of the two", j, c)
 			break
@@ -203,13 +206,10 @@ func (l *linter) served(j residency.Jurisdiction) {
 		l.add(Error, "nowhere-lawful", path, "served %s: no region is lawful for live media; the nearest, %s in %s: %s", j, open.nearest.ID, open.nearest.Place.Jurisdiction, reason(open.refusal))
 		return
 	case len(open.places) == 0:
-		severity := Error
-		if open.refusal.Fact == "e2ee" { // an overlay asks for it: intended
-			severity = Warning
-		}
-		l.add(severity, "e2ee-only", path, "served %s: lawful only when end-to-end encrypted; otherwise the nearest region, %s: %s", j, open.nearest.ID, reason(open.refusal))
-		open = sealed
+		l.add(Error, "e2ee-only", path, "served %s: lawful only when end-to-end encrypted, which no SFU here enforces yet, so every consult is refused; the nearest region, %s: %s", j, open.nearest.ID, reason(open.refusal))
+		open = sealed // for what else is wrong
 	}
+	l.unreached(j)
 	if !open.stored {
 		l.add(Error, "stored-nowhere", path, "served %s: evidence may be written in no region, so every consult is refused (%s): %s", j, residency.StoredNowhere, reason(open.storing))
 	}
@@ -220,6 +220,24 @@ func (l *linter) served(j residency.Jurisdiction) {
 			s, why = Error, "and the law keeps them at home"
 		}
 		l.add(s, "single-region", path, "served %s: only %s is lawful, %s: add a lawful region, or set single_region_accepted there", j, only.ID, why)
+	}
+}
+
+// unreached are the subdivisions with law of their own that a served country does not mean:
+// a record that names a row binds whoever that row judges.
+func (l *linter) unreached(j residency.Jurisdiction) {
+	if !l.law.Subdivided(j) {
+		return
+	}
+	var left []string
+	for _, sub := range l.law.Jurisdictions() {
+		_, refused := l.m.Refused[sub]
+		if sub.IsSubdivision() && sub.Country() == j && !slices.Contains(l.m.Served, sub) && !refused {
+			left = append(left, string(sub))
+		}
+	}
+	if len(left) > 0 {
+		l.add(Warning, "served-not-reached", "served/"+string(j), "served %s: has law of its own for %s, which it does not name: patients from there are refused (%s); list them under served, or under refused with the reason", j, strings.Join(left, ", "), residency.NotServed)
 	}
 }
 
@@ -250,10 +268,7 @@ func (l *linter) tenant(t *residency.Tenant) {
 		if len(l.reach(j, l.m.Tenants["default"], false).places) == 0 {
 			continue
 		}
-		own := l.reach(j, t, true)
-		if len(own.places) == 0 {
-			own = l.reach(j, t, false)
-		}
+		own := l.reach(j, t, false)
 		if len(own.places) == 0 {
 			l.add(Warning, "tenant-nowhere", "tenants/"+t.ID, "tenant %s: %s is served, but no region is lawful for this tenant; the nearest, %s: %s", t.ID, j, own.nearest.ID, reason(own.refusal))
 		}

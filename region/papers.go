@@ -157,7 +157,7 @@ func (r *reader) instruments(n *yaml.Node) []residency.Instrument {
 			r.fault(to, "%s: to: empty: want the countries it names", s.what)
 		}
 		for _, n := range r.items(to, s.what+": to", maxPlaces) {
-			if c := r.country(n, s.what+": to"); c != "" {
+			if c := r.code(n, s.what+": to"); c != "" {
 				in.To = append(in.To, c)
 			}
 		}

@@ -61,7 +61,7 @@ func (r *reader) deployment(root *yaml.Node, m *Map) {
 	for id, n := range scopes {
 		m.Providers[id].BAA.Regions = r.scope(n, id, m)
 	}
-	m.Served = r.jurisdictions(s.need("served"), "served")
+	m.Served = r.jurisdictions(s.get("served"), "served")
 	m.Refused = r.refused(s.get("refused"))
 	m.Tenants = r.tenants(s.get("tenants"))
 	m.Geo = r.overrides(s.get("geo"))

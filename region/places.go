@@ -39,11 +39,6 @@ func Subdivisions() []residency.Jurisdiction {
 	return slices.Sorted(maps.Keys(subdivisionPlaces))
 }
 
-// tabled countries have all their subdivisions in subdivisionPlaces.
-func tabled(country residency.Jurisdiction) bool {
-	return country == "AU" || country == "CA" || country == "US"
-}
-
 // kmOff is how far p lies from the nearest known place of j, and 0 where none is
 // known: large for coordinates that are mistyped or swapped.
 func kmOff(j residency.Jurisdiction, p Point) float64 {

@@ -123,7 +123,7 @@ func (r *reader) document(data []byte) *yaml.Node {
 			return nil
 		}
 	} else if errors.Is(err, io.EOF) {
-		r.errs = append(r.errs, Problem{r.file, 1, "empty map: want version, zone, operator, providers, regions and served"})
+		r.errs = append(r.errs, Problem{r.file, 1, "empty map: want version, zone, operator, providers and regions"})
 		return nil
 	}
 	if !errors.Is(err, io.EOF) {
@@ -270,6 +270,17 @@ func (r *reader) text(n *yaml.Node, what string) string {
 	return ""
 }
 
+// decimal tells whether everybody reads the number alike: 01600 is 896 to YAML 1.1 and 1600
+// to YAML 1.2, and 0x10, 1_000 and 1e3 are numbers to some.
+func (r *reader) decimal(n *yaml.Node, what string) {
+	whole, part, has := strings.Cut(strings.TrimPrefix(n.Value, "-"), ".")
+	digits := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+	if digits(whole) && (whole == "0" || whole[0] != '0') && (!has || digits(part)) {
+		return
+	}
+	r.fault(n, "%s: %.64s: want plain decimal digits, such as 1600: not every reader takes this for one number", what, n.Value)
+}
+
 // number is a finite number in [low, high].
 func (r *reader) number(n *yaml.Node, what string, low, high float64) float64 {
 	want := fmt.Sprintf("a number from %v to %v", low, high)
@@ -281,6 +292,7 @@ func (r *reader) number(n *yaml.Node, what string, low, high float64) float64 {
 		r.fault(n, "%s: %.64s: want %s", what, n.Value, want)
 		return 0
 	}
+	r.decimal(n, what)
 	return f
 }
 
@@ -295,6 +307,7 @@ func (r *reader) count(n *yaml.Node, what string, high int) int {
 		r.fault(n, "%s: %.64s: want %s", what, n.Value, want)
 		return 0
 	}
+	r.decimal(n, what)
 	return k
 }
 

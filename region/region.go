@@ -31,7 +31,7 @@ type Map struct {
 	Providers map[ProviderID]*Provider          //
 	Operator  Operator                          //
 	Tenants   map[string]*residency.Tenant      // "default" always exists
-	Served    []residency.Jurisdiction          // whose patients this deployment takes on, ordered
+	Served    []residency.Jurisdiction          // whose patients this deployment takes on, ordered; empty: of every law on file
 	Refused   map[residency.Jurisdiction]string // explicit refusals, with the operator's reason
 	Geo       []Override                        // CIDR → place, before any database
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
@@ -139,6 +139,19 @@ func (b *BAA) covers(id ID) bool {
 		}
 	}
 	return len(b.Regions) == 0
+}
+
+// Tenant is the tenant of that name: without a name the default, and one that the map does
+// not have is nobody whom any law permits anything.
+func (m *Map) Tenant(name string) *residency.Tenant {
+	if name == "" {
+		name = "default"
+	}
+	t, ok := m.Tenants[name]
+	if !ok && name != "default" { // a map made by hand may lack that
+		return residency.Unknown(name)
+	}
+	return t
 }
 
 // Region returns the region of that ID, or nil.

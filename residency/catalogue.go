@@ -38,14 +38,16 @@ type Law struct {
 	facts    map[Fact]FactRule
 	concern  area // deny_everywhere
 	flags    map[string]bool
+	tags     map[string]bool // that rules name
 	flagOf   map[Fact]string // a fact that also needs a flag: importer_is_DPF_certified → dpf_valid
 	places   [numbers]place  // by number, for Permits
 }
 
 // place is what the law knows of one country.
 type place struct {
-	law  *Row         // of a participant from there; nil for none
-	same Jurisdiction // whose law it has, else ""
+	law        *Row         // of a participant from there; nil for none
+	same       Jurisdiction // whose law it has, else ""
+	subdivided bool         // rows of its subdivisions are beside it
 }
 
 // Row is one entry of the catalogue, an overlay included.
@@ -168,7 +170,11 @@ func (l *Law) country(j Jurisdiction) *Row {
 func (l *Law) index() {
 	for _, j := range slices.Concat(l.Jurisdictions(), slices.Collect(maps.Keys(l.same))) {
 		n := j.number()
-		if n < 0 || j.IsSubdivision() {
+		if n < 0 {
+			continue
+		}
+		if j.IsSubdivision() {
+			l.places[n].subdivided = true
 			continue
 		}
 		c := j
@@ -193,6 +199,39 @@ func (l *Law) canonical(j Jurisdiction) Jurisdiction {
 		return l.places[n].same
 	}
 	return j
+}
+
+// LawOf is the country whose law a country or a subdivision of it has: FR for RE, GB for UK.
+func (l *Law) LawOf(j Jurisdiction) Jurisdiction { return l.canonical(j).Country() }
+
+// judge is the row that judges a participant first: a subdivision's own, else its country's
+// or that of the country whose law it has. A country on the EU default counts as a row.
+func (l *Law) judge(who Jurisdiction) Jurisdiction {
+	if who.IsSubdivision() && l.rows[who] != nil {
+		return who
+	}
+	return l.LawOf(who)
+}
+
+// Reaches tells whether a record that names a jurisdiction binds a participant of who: it
+// names them, or the row that judges them (READING, fine points).
+func (l *Law) Reaches(named, who Jurisdiction) bool {
+	return named == who || named == l.judge(who) || named == "UK" && l.judge(who) == "GB"
+}
+
+// Subdivided tells whether j is a country for whose subdivisions the law has rows: whoever
+// is from there names one (rule 17).
+func (l *Law) Subdivided(j Jurisdiction) bool {
+	n := j.number()
+	return n >= 0 && !j.IsSubdivision() && l.places[n].subdivided
+}
+
+// Tags are those that a consult may have, ordered: the facts of a consult that rules name,
+// and overlays (rule 21).
+func (l *Law) Tags() []string {
+	all := append(slices.Collect(maps.Keys(l.tags)), l.overlaid...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Jurisdictions lists every participant jurisdiction that has law of its own or
@@ -232,11 +271,20 @@ func (l *Law) HomeOnly(j Jurisdiction, p Plane) bool {
 	return false
 }
 
+// HasFlag tells whether the law knows a flag of that name.
+func (l *Law) HasFlag(name string) bool {
+	_, has := l.flags[name]
+	return has
+}
+
 // With is the same law under other flags (dpf_valid); a flag not named is off,
 // whatever its default: what nobody asserts is false.
 func (l *Law) With(flags map[string]bool) *Law {
 	n := *l
-	n.flags = maps.Clone(flags)
+	n.flags = make(map[string]bool, len(l.flags))
+	for name := range l.flags {
+		n.flags[name] = flags[name]
+	}
 	n.sign()
 	return &n
 }

@@ -110,6 +110,7 @@ func (p *parser) rule(q *fileRule, path ...string) *rule {
 			r.tags = map[string]kind{}
 		}
 		r.tags[tag] = homeOnly
+		p.law.tags[tag] = true
 	}
 	return r
 }
@@ -165,6 +166,12 @@ func (p *parser) overlay(name string, q fileRow) {
 	var ok bool
 	if o.applies, ok = p.jurisdiction(at, "overlays."+name+".applies", q.Applies); !ok {
 		return
+	}
+	if o.applies == "UK" {
+		o.applies = "GB"
+	}
+	if o.applies == "EU" {
+		p.fault(at, "overlays.%s.applies: EU: no country; name each member state", name)
 	}
 	for _, f := range q.Require {
 		o.require = append(o.require, p.fact(at, "overlays."+name, f))

@@ -78,7 +78,7 @@ func run(t *testing.T, tests []hopTest) {
 			if got := text(v); got != tt.want {
 				t.Fatalf("%s for %s at %s:\n got %q\nwant %q", tt.plane, tt.who, tt.at, got, tt.want)
 			}
-			if v.Row != nil && !slices.Equal(v.Citation(), basis[v.Row.Name]) {
+			if v.Row != nil && !slices.Equal(v.Citation(), slices.Concat(basis[v.Row.Name], v.effective())) {
 				t.Errorf("citation %q, want the basis of %s: %q", v.Citation(), v.Row.Name, basis[v.Row.Name])
 			}
 			if v.Permitted() != (len(v.Citation()) == 0) {
@@ -86,6 +86,14 @@ func run(t *testing.T, tests []hopTest) {
 			}
 		})
 	}
+}
+
+// effective is the last line of a citation, where there is one.
+func (v Verdict) effective() []string {
+	if v.Row.Effective == "" {
+		return nil
+	}
+	return []string{"effective " + v.Row.Effective}
 }
 
 // bases reads the citations from the file itself, not through Parse.

@@ -39,7 +39,7 @@ func Parse(data []byte) (*Law, error) {
 		return nil, fmt.Errorf("law catalogue: %d bytes, limit %d", len(data), maxCatalogue)
 	}
 	p := &parser{alias: map[string]Fact{}, blocks: map[string]set{}, law: &Law{rows: map[Jurisdiction]*Row{}, overlays: map[string]*Row{}, same: map[Jurisdiction]Jurisdiction{},
-		never: map[Jurisdiction]bool{}, facts: map[Fact]FactRule{}, flags: map[string]bool{}, flagOf: map[Fact]string{}}}
+		never: map[Jurisdiction]bool{}, facts: map[Fact]FactRule{}, tags: map[string]bool{}, flags: map[string]bool{}, flagOf: map[Fact]string{}}}
 	var root yaml.Node
 	if err := yaml.Unmarshal(data, &root); err != nil {
 		return nil, fmt.Errorf("law catalogue: %w", err)
@@ -146,8 +146,8 @@ func (p *parser) meta() {
 	if _, err := time.Parse(time.DateOnly, m.AsOf); err != nil {
 		p.fault(p.line("meta", "as_of"), "meta.as_of %q: want YYYY-MM-DD: a rule without a date cannot be cited", m.AsOf)
 	}
-	if m.Unknown != "home_only" {
-		p.fault(p.line("meta", "default_for_unknown"), "meta.default_for_unknown %q: only home_only fails closed", m.Unknown)
+	if m.Unknown != "refused" {
+		p.fault(p.line("meta", "default_for_unknown"), "meta.default_for_unknown %q: only refused fails closed", m.Unknown)
 	}
 	p.law.asOf, p.law.unknown = m.AsOf, m.Unknown
 }

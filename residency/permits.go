@@ -4,18 +4,44 @@ import "time"
 
 // Permits judges one hop on one plane for a consult: the intersection over every
 // participant, in request order, and every overlay that applies (READING, rules
-// 1 to 13). The first refusal is the verdict; a consult without participants is
-// refused. It allocates nothing.
+// 1 to 13 and 21). The first participant who is refused is the verdict, by a deny list
+// before anything else; a consult without participants is refused. It allocates nothing.
 //
 // Under end-to-end encryption the SFU sees ciphertext: its media hop is judged as
 // relay (rule 6).
 func (l *Law) Permits(p Plane, h *Hop, s *Subject, now time.Time) Verdict {
-	var first Verdict
-	l.refusals(p, h, s, now, func(v Verdict) bool {
-		first = v
-		return false
-	})
-	return first
+	if len(s.Participants) == 0 {
+		return Verdict{Code: PolicyMissing}
+	}
+	for _, who := range s.Participants {
+		var first Verdict
+		c := l.call(p, h, s, who, now)
+		c.refusals(func(v Verdict) bool {
+			if first.Permitted() || v.Code == DeniedCountry {
+				first = v
+			}
+			return first.Code != DeniedCountry
+		})
+		if !first.Permitted() {
+			return first
+		}
+	}
+	return Verdict{}
+}
+
+// Declares judges what a consult says of a participant, whatever the hop: the law knows them
+// and all that the consult names (rule 8), and their subdivision is named where the law
+// differs by it (rule 17). Permits does not ask the last: DNS knows a country at best, and is
+// answered by the country's row.
+func (l *Law) Declares(s *Subject, who Jurisdiction) Verdict {
+	c := call{l: l, subject: s, who: who}
+	if v := c.gate(); !v.Permitted() {
+		return v
+	}
+	if l.Subdivided(who) {
+		return Verdict{Code: SubdivisionNeeded, Participant: who, Row: l.country(who)}
+	}
+	return Verdict{}
 }
 
 // BreakGlass answers whether an emergency may open this hop (rule 14): the verdict
@@ -24,33 +50,32 @@ func (l *Law) Permits(p Plane, h *Hop, s *Subject, now time.Time) Verdict {
 // ground is none or contract stay shut. Whether the operator signed, and until
 // when, is not asked here.
 func (l *Law) BreakGlass(p Plane, h *Hop, s *Subject, now time.Time) Verdict {
-	var shut Verdict
-	l.refusals(p, h, s, now, func(v Verdict) bool {
-		if v.Row != nil && v.Row.BreakGlass == "vital" && v.Code != DeniedCountry {
-			return true
-		}
-		shut = v
-		return false
-	})
-	return shut
-}
-
-// refusals yields the refusal of every row and overlay, one for each, until yield
-// returns false.
-func (l *Law) refusals(p Plane, h *Hop, s *Subject, now time.Time, yield func(Verdict) bool) {
 	if len(s.Participants) == 0 {
-		yield(Verdict{Code: PolicyMissing})
-		return
+		return Verdict{Code: PolicyMissing}
 	}
 	for _, who := range s.Participants {
-		c := &call{l: l, plane: p, asked: p, hop: h, at: l.canonical(h.At), subject: s, who: who, home: l.canonical(who), now: now}
-		if s.E2EE && p == Media {
-			c.plane = Relay
-		}
-		if !c.refusals(yield) {
-			return
+		var shut Verdict
+		c := l.call(p, h, s, who, now)
+		c.refusals(func(v Verdict) bool {
+			if v.Row != nil && v.Row.BreakGlass == "vital" && v.Code != DeniedCountry {
+				return true
+			}
+			shut = v
+			return false
+		})
+		if !shut.Permitted() {
+			return shut
 		}
 	}
+	return Verdict{}
+}
+
+func (l *Law) call(p Plane, h *Hop, s *Subject, who Jurisdiction, now time.Time) call {
+	c := call{l: l, plane: p, asked: p, hop: h, at: l.canonical(h.At), subject: s, who: who, home: l.canonical(who), now: now}
+	if s.E2EE && p == Media {
+		c.plane = Relay
+	}
+	return c
 }
 
 // call is one participant's question.
@@ -66,12 +91,35 @@ type call struct {
 	now     time.Time
 }
 
-// refusals is one participant's share; false means that yield wants no more.
+// gate is what refuses a participant everywhere: what is unknown denies.
+func (c *call) gate() Verdict {
+	missing := func(what, name string) Verdict {
+		return Verdict{Code: PolicyMissing, Participant: c.who, Fact: Fact(what + name)}
+	}
+	switch t := c.subject.Tenant; {
+	case c.l.country(c.who) == nil || c.who.IsSubdivision() && codes().reads[c.who] != c.who:
+		return missing("", "")
+	case t != nil && t.unknown:
+		return missing("tenant ", t.ID)
+	}
+	for _, tag := range c.subject.Tags {
+		if c.l.overlays[tag] == nil && !c.l.tags[tag] {
+			return missing("tag ", tag)
+		}
+	}
+	return Verdict{}
+}
+
+// refusals yields the refusal of every row and overlay, one for each, until yield returns
+// false, which is the result then.
 func (c *call) refusals(yield func(Verdict) bool) bool {
-	country := c.l.country(c.who)
-	if country == nil || c.at.number() < 0 { // a place of no shape is on no deny list
+	if v := c.gate(); !v.Permitted() {
+		return yield(v)
+	}
+	if c.at.number() < 0 { // a place of no shape is on no deny list
 		return yield(Verdict{Code: PolicyMissing, Participant: c.who})
 	}
+	country := c.l.country(c.who)
 	var sub *Row
 	if c.who.IsSubdivision() && !c.notPublicBody() {
 		sub = c.l.rows[c.who]
@@ -98,21 +146,23 @@ func (c *call) refusals(yield func(Verdict) bool) bool {
 			return false
 		}
 	}
-	return c.overlays(yield)
+	if c.subject.Tenant != nil && !c.overlays(c.subject.Tenant.Overlays, yield) {
+		return false
+	}
+	return c.overlays(c.subject.Tags, yield) // one that is both is asked twice, to the same end
 }
 
-// overlays are those of the tenant that apply. One that is not on file refuses:
-// what it would have asked is unknown.
-func (c *call) overlays(yield func(Verdict) bool) bool {
-	if c.subject.Tenant == nil {
-		return true
-	}
-	for _, name := range c.subject.Tenant.Overlays {
-		v := Verdict{Code: PolicyMissing, Participant: c.who, Fact: Fact(name)}
-		if o := c.l.overlays[name]; o != nil {
-			if o.applies != c.home && o.applies != c.home.Country() {
-				continue
-			}
+// overlays are those among the names that apply. A tenant's that is not on file refuses:
+// what it would have asked is unknown. A tag that is none was looked at before.
+func (c *call) overlays(names []string, yield func(Verdict) bool) bool {
+	for _, name := range names {
+		var v Verdict
+		switch o := c.l.overlays[name]; {
+		case o == nil && c.l.tags[name]:
+			continue
+		case o == nil:
+			v = Verdict{Code: PolicyMissing, Participant: c.who, Fact: Fact("overlay " + name)}
+		case o.applies == c.who || o.applies == c.home || o.applies == c.home.Country():
 			v = c.overlay(o)
 		}
 		if !v.Permitted() && !yield(v) {
@@ -162,7 +212,7 @@ func (c *call) productDefault(r *Row) Verdict {
 	if d == nil || c.allowed(r, d) {
 		return Verdict{}
 	}
-	if t := c.subject.Tenant; t != nil && t.ProductDefaultOff[c.who].Valid(c.now) {
+	if t := c.subject.Tenant; t != nil && (t.ProductDefaultOff[c.who].Valid(c.now) || t.ProductDefaultOff[c.l.judge(c.who)].Valid(c.now)) {
 		return Verdict{}
 	}
 	return c.refuse(ProductDefault, r, "")
@@ -241,17 +291,17 @@ func (c *call) adequate(r *Row, q *rule) Verdict {
 	return Verdict{}
 }
 
-// instrument is the contract route: an instrument from exactly this jurisdiction
-// to the hop's country, registered, in force and with a dated assessment (rule 3).
+// instrument is the contract route: an instrument that reaches the participant and names
+// the hop or its country, registered, in force and with a dated assessment (rule 3).
 func (c *call) instrument() bool {
 	for i := range c.subject.Instruments {
 		in := &c.subject.Instruments[i]
-		if in.ID == "" || in.From != c.who || in.Assessment == "" || in.Assessed.IsZero() || c.now.Before(in.Assessed) ||
+		if in.ID == "" || !c.l.Reaches(in.From, c.who) || in.Assessment == "" || in.Assessed.IsZero() || c.now.Before(in.Assessed) ||
 			!in.Expires.IsZero() && !c.now.Before(in.Expires) {
 			continue
 		}
 		for _, to := range in.To {
-			if to == c.hop.At || to == c.hop.At.Country() || to == c.at.Country() {
+			if to == c.hop.At || to == c.hop.At.Country() || to == c.at.Country() || to == "UK" && c.at.Country() == "GB" {
 				return true
 			}
 		}

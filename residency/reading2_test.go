@@ -81,7 +81,7 @@ func TestReading13Overlays(t *testing.T) {
 		{name: "and stored", plane: Stored, who: "GB", at: "GB", less: []Fact{"dspt"}, with: nhs, want: "fact_missing GB nhs_england dspt"},
 		{name: "another country is not touched", who: "US", at: "GB", less: []Fact{"dspt"}, with: nhs},
 		{name: "two overlays", who: "GB US", at: "US", with: overlay("nhs_england", "us_medicaid")},
-		{name: "an overlay that is not on file refuses", who: "GB", at: "GB", with: overlay("nhs_scotland"), want: "policy_missing GB - nhs_scotland"},
+		{name: "an overlay that is not on file refuses", who: "GB", at: "GB", with: overlay("nhs_scotland"), want: "policy_missing GB - overlay nhs_scotland"},
 	})
 	for name, want := range map[string]string{"nhs_england": "none", "us_medicaid": "none"} {
 		if got := Shipped().overlays[name].BreakGlass; got != want {
@@ -128,7 +128,8 @@ func TestReading15Citation(t *testing.T) {
 		{name: "an overlay that uses a row cites it", who: "US", at: "IN", with: overlay("us_medicaid"), want: "outside_block US us_medicaid"},
 	})
 	closed := []Code{OK, PolicyMissing, HomeOnly, OutsideBlock, NotAdequate, ConditionUnmet, FactMissing, BAAMissing, InstrumentMissing,
-		DeniedCountry, ProductDefault, StoredNowhere, NoCommonPlace, RegionDraining, RegionDown, RegionUnhealthy, RegionFull, NoRegion}
+		DeniedCountry, ProductDefault, StoredNowhere, NoCommonPlace, RegionDraining, RegionDown, RegionUnhealthy, RegionFull, NoRegion,
+		SubdivisionNeeded, RefusedByOperator, NotServed}
 	for j, at := range pairs() {
 		for plane := Media; plane <= Stored; plane++ {
 			v := hopTest{plane: plane, who: string(j), at: at, less: []Fact{"baa", "notice"}}.ask()
@@ -187,14 +188,28 @@ func TestFinePointDenyLists(t *testing.T) {
 	})
 }
 
-func TestFinePointInstrumentFromAsNamed(t *testing.T) {
+// A record that names a row binds whoever that row judges.
+func TestFinePointReachOfRecords(t *testing.T) {
 	run(t, []hopTest{
 		{name: "Canada's does not serve Québec", who: "CA-QC", at: "IN", with: instrument("CA", "IN"), want: "instrument_missing CA-QC CA-QC"},
 		{name: "Québec's serves Québec", who: "CA-QC", at: "IN", with: instrument("CA-QC", "IN")},
-		{name: "Finland's does not serve Åland", who: "AX", at: "IN", with: all(instrument("FI", "IN"), defaultOff(paper, "AX")), want: "instrument_missing AX EU"},
+		{name: "Finland's serves Åland", who: "AX", at: "IN", with: all(instrument("FI", "IN"), defaultOff(paper, "FI"))},
+		{name: "Åland's does not serve Finland", who: "FI", at: "IN", with: all(instrument("AX", "IN"), defaultOff(paper, "FI")), want: "instrument_missing FI EU"},
+		{name: "Åland's default is not Finland's", who: "FI", at: "CA", with: defaultOff(paper, "AX"), want: "product_default FI EU"},
+		{name: "Sweden's serves a Swedish county, which has no row", who: "SE-AB", at: "IN", with: all(instrument("SE", "IN"), defaultOff(paper, "SE"))},
+		{name: "and not Finland, on the same default", who: "FI", at: "IN", with: all(instrument("SE", "IN"), defaultOff(paper, "FI")), want: "instrument_missing FI EU"},
+		{name: "the United States' serves Puerto Rico's law", who: "GB", at: "PR", with: instrument("GB", "US")},
+		{name: "one to Réunion opens Réunion", who: "CO", at: "RE", with: instrument("CO", "RE")},
+		{name: "and not France", who: "CO", at: "FR", with: instrument("CO", "RE"), want: "instrument_missing CO CO"},
+		{name: "one to Canada opens Ontario", who: "CO", at: "CA-ON", with: instrument("CO", "CA")},
+		{name: "one to Ontario opens Ontario", who: "CO", at: "CA-ON", with: instrument("CO", "CA-ON")},
+		{name: "and not Québec", who: "CO", at: "CA-QC", with: instrument("CO", "CA-ON"), want: "instrument_missing CO CO"},
+		{name: "nor a region of Canada that names no province", who: "CO", at: "CA", with: instrument("CO", "CA-ON"), want: "instrument_missing CO CO"},
+		{name: "one to GB opens UK", who: "CO", at: "UK", with: instrument("CO", "GB")},
 		{name: "Åland's serves Åland", who: "AX", at: "IN", with: all(instrument("AX", "IN"), defaultOff(paper, "AX"))},
-		{name: "GB's does not serve a participant named UK", who: "UK", at: "IN", with: instrument("GB", "IN"), want: "instrument_missing UK GB"},
-		{name: "the EU's serves no member", who: "AT", at: "IN", with: all(instrument("EU", "IN"), defaultOff(paper, "AT")), want: "instrument_missing AT EU"},
+		{name: "GB's serves a participant named UK", who: "UK", at: "IN", with: instrument("GB", "IN")},
+		{name: "and a nation of it", who: "GB-SCT", at: "IN", with: instrument("GB", "IN")},
+		{name: "the EU's, a fault of the map, serves no member", who: "AT", at: "IN", with: all(instrument("EU", "IN"), defaultOff(paper, "AT")), want: "instrument_missing AT EU"},
 	})
 }
 
@@ -221,6 +236,107 @@ func TestFinePointTags(t *testing.T) {
 		{name: "no instrument opens it", plane: Stored, who: "NG", at: "ZA", with: all(sovereign, instrument("NG", "ZA")), want: "home_only NG NG government_or_sovereign_data"},
 		{name: "untagged, the instrument does", plane: Stored, who: "NG", at: "ZA", with: instrument("NG", "ZA")},
 	})
+}
+
+func TestReading17SubdivisionNeeded(t *testing.T) {
+	l := Shipped()
+	for _, row := range []struct {
+		who  Jurisdiction
+		want Code
+	}{
+		{"CA", SubdivisionNeeded}, {"US", SubdivisionNeeded}, {"CA-MB", OK}, {"CA-QC", OK}, {"US-TX", OK}, {"US-NY", OK},
+		{"PR", OK}, {"GU", OK}, {"AU", OK}, {"DE", OK}, {"UK", OK}, {"ZZ", PolicyMissing}, {"", PolicyMissing},
+		{"CA-PQ", PolicyMissing}, {"US-ZZ", PolicyMissing}, {"US-PR", PolicyMissing}, // of a token: nobody reads it there
+	} {
+		v := l.Declares(&Subject{Participants: []Jurisdiction{row.who}}, row.who)
+		if v.Code != row.want || v.Code != OK && v.Participant != row.who {
+			t.Errorf("%q: got %q, want %q", row.who, text(v), row.want)
+		}
+		if v.Code == SubdivisionNeeded && !strings.Contains(v.Reason(), "https://") {
+			t.Errorf("%q: %s: want where the codes are listed", row.who, v.Reason())
+		}
+	}
+	run(t, []hopTest{ // what DNS is answered with: the country's row, and never it alone for a code that is none
+		{name: "Canada by its row", who: "CA", at: "US"},
+		{name: "a code that is none", who: "CA-PQ", at: "CA-QC", want: "policy_missing CA-PQ -"},
+	})
+}
+
+func TestReading17Codes(t *testing.T) {
+	for _, row := range []struct{ country, subdivision, want string }{
+		{"US", "US-TX", "US-TX"}, {"US", "TX", "US-TX"}, {"us", "us-tx", "US-TX"}, {"us", "tx", "US-TX"}, {"US-TX", "", "US-TX"},
+		{"us-tx", "TX", "US-TX"}, {"US-TX", "US-TX", "US-TX"}, {"CA", "QC", "CA-QC"}, {"DE", "BY", "DE-BY"}, {"DE", "", "DE"},
+		{"UK", "", "UK"}, {"UK", "ENG", "GB-ENG"}, {"UK", "GB-ENG", "GB-ENG"}, {"GB", "eng", "GB-ENG"},
+		{"NL", "AW", "AW"}, {"FR", "FR-NC", "NC"}, {"CN-HK", "", "HK"}, {"US", "PR", "PR"}, {"US-PR", "", "PR"}, {"US-PR", "PR", "PR"}, {"PR", "US-PR", "PR"},
+		{"FR", "974", "RE"}, {"FR", "RE", "RE"}, {"NO", "21", "SJ"}, {"FI", "01", "AX"}, {"NL", "BQ1", "BQ"}, {"CN", "TW", "TW"}, {"CN", "GD", "CN-GD"},
+		{"ZZ", "", "ZZ"}, // no law is on file for it: another refusal
+
+		{"CA", "PQ", "error CA-PE"}, {"CA-PQ", "", "error CA-PE"}, {"CA", "QUE", "error CA-QC"}, {"US", "US-TEX", "error US-TX"}, {"US", "ZZ", "error US-AZ"},
+		{"PR", "TX", "error US-TX"}, {"GB", "UK-ENG", "error GB-ENG"}, {"CA", "QUEBEC", "error CA-QC"},
+		{"US", "CA-QC", "error two places"}, {"US-TX", "FL", "error two places"}, {"US-TX", "US-FL", "error two places"},
+		{"US-PR", "TX", "error two places"}, {"PR", "US-TX", "error two places"}, {"RE", "FR-IDF", "error two places"},
+		{"", "US-TX", "error ISO 3166"}, {"", "", "error ISO 3166"}, {"US", "-TX", "error ISO 3166"}, {"US", "TX-", "error ISO 3166"}, {"US", " TX", "error ISO 3166"},
+		{"US ", "", "error ISO 3166"}, {"USA", "", "error ISO 3166"}, {"U\x00", "", "error ISO 3166"}, {"u\u017f", "", "error ISO 3166"}, {"\u0131t", "", "error ISO 3166"},
+		{"\ufeffUS", "", "error ISO 3166"}, {"US", strings.Repeat("T", 64), "error ISO 3166"}, {"US", "T\nX", "error ISO 3166"},
+	} {
+		got, err := Declared(row.country, row.subdivision)
+		if want, bad := strings.CutPrefix(row.want, "error "); bad {
+			if err == nil || !strings.Contains(err.Error(), want) || got != "" {
+				t.Errorf("%q %q: got %q, %v: want an error that says %s", row.country, row.subdivision, got, err, want)
+			}
+		} else if string(got) != want || err != nil {
+			t.Errorf("%q %q: got %q, %v: want %s", row.country, row.subdivision, got, err, want)
+		}
+	}
+	if !strings.Contains(Edition(), " of 20") || len(codes().all) < 5000 {
+		t.Errorf("edition %q with %d codes", Edition(), len(codes().all))
+	}
+	if _, err := ParseJurisdiction("US-ZZ"); err == nil || !strings.Contains(err.Error(), Edition()) {
+		t.Errorf("%v: want the edition shown", err)
+	}
+	for _, j := range Shipped().Jurisdictions() { // a row that nobody could name
+		if got, err := ParseJurisdiction(string(j)); got != j || err != nil {
+			t.Errorf("row %s: read as %q, %v", j, got, err)
+		}
+	}
+}
+
+func TestReading21Tags(t *testing.T) {
+	want := []string{"de_statutory", "government_or_sovereign_data", "my_health_record_data", "nhs_england", "ontario_hospital", "us_medicaid"}
+	if got := Shipped().Tags(); !slices.Equal(got, want) {
+		t.Errorf("tags %q, want %q", got, want)
+	}
+	run(t, []hopTest{
+		{name: "an overlay by name binds", who: "US-OR", at: "CA", with: tags("us_medicaid"), want: "outside_block US-OR us_medicaid"},
+		{name: "a subdivision with a row of its own too", who: "US-FL", plane: Stored, at: "CA", with: tags("us_medicaid"), want: "outside_block US-FL us_medicaid"},
+		{name: "and a territory", who: "PR", at: "CA", with: tags("us_medicaid"), want: "outside_block PR us_medicaid"},
+		{name: "its facts", who: "GB", at: "GB", less: []Fact{"dspt"}, with: tags("nhs_england"), want: "fact_missing GB nhs_england dspt"},
+		{name: "nobody whom it does not apply to", who: "AU", at: "NZ", with: tags("nhs_england")},
+		{name: "beside the tenant's", who: "GB US-OR", at: "CA", with: all(overlay("nhs_england"), tags("us_medicaid")), want: "outside_block US-OR us_medicaid"},
+		{name: "of a token that is older than the law: unknown denies", who: "DE", at: "DE", with: tags("my_heath_record_data"), want: "policy_missing DE - tag my_heath_record_data"},
+	})
+}
+
+func TestUnknownTenantIsRefused(t *testing.T) {
+	run(t, []hopTest{
+		{name: "at home", who: "DE", at: "DE", with: func(s *Subject) { s.Tenant = Unknown("clinc") }, want: "policy_missing DE - tenant clinc"},
+		{name: "whoever has no tenant is judged without", who: "DE", at: "DE", with: func(s *Subject) { s.Tenant = nil }},
+	})
+}
+
+func TestFinePointDenyListIsNamedFirst(t *testing.T) {
+	run(t, []hopTest{
+		{name: "of one participant's refusals", plane: Stored, who: "US-TX", at: "HK", with: exception("HK"), want: "denied_country US-TX US"},
+		{name: "not before another participant's", who: "AE IN", at: "CN", want: "denied_country AE AE"},
+		{name: "the first participant stays first", who: "AE US-TX", at: "HK", with: exception("HK"), want: "home_only AE AE"},
+	})
+}
+
+func TestFinePointEffectiveIsTheLastLine(t *testing.T) {
+	c := hopTest{who: "CL", at: "AR"}.ask().Citation()
+	if len(c) < 2 || c[len(c)-1] != "effective 2026-12-01" {
+		t.Errorf("citation %q", c)
+	}
 }
 
 func TestFinePointTerritories(t *testing.T) {

@@ -9,30 +9,11 @@
 // [Law.Permits] allocates nothing and a *Law is safe for concurrent use.
 package residency
 
-import (
-	"fmt"
-	"strings"
-	"time"
-)
+import "time"
 
 // Jurisdiction is an ISO 3166-1 alpha-2 country ("DE") or an ISO 3166-2
 // subdivision of one ("CA-QC", "US-TX"), in upper case.
 type Jurisdiction string
-
-// ParseJurisdiction accepts either case and checks the shape only; whether a
-// law is on file for the result is [Law.Maps]'s business.
-func ParseJurisdiction(s string) (Jurisdiction, error) {
-	j := Jurisdiction(strings.ToUpper(s))
-	country, sub, has := strings.Cut(string(j), "-")
-	ok := len(country) == 2 && isAlpha(country)
-	if has {
-		ok = ok && len(sub) >= 1 && len(sub) <= 3 && isAlnum(sub)
-	}
-	if !ok {
-		return "", fmt.Errorf("jurisdiction %q: want an ISO 3166 country such as DE, or a subdivision such as CA-QC", s)
-	}
-	return j, nil
-}
 
 // Country is the country part: CA for CA-QC, DE for DE.
 func (j Jurisdiction) Country() Jurisdiction {
@@ -44,24 +25,6 @@ func (j Jurisdiction) Country() Jurisdiction {
 
 // IsSubdivision tells CA-QC from CA.
 func (j Jurisdiction) IsSubdivision() bool { return len(j) > 2 }
-
-func isAlpha(s string) bool {
-	for i := range len(s) {
-		if s[i] < 'A' || s[i] > 'Z' {
-			return false
-		}
-	}
-	return true
-}
-
-func isAlnum(s string) bool {
-	for i := range len(s) {
-		if (s[i] < 'A' || s[i] > 'Z') && (s[i] < '0' || s[i] > '9') {
-			return false
-		}
-	}
-	return true
-}
 
 // Plane is what a hop can see of a consult.
 type Plane uint8
@@ -97,6 +60,9 @@ const (
 	RegionUnhealthy   Code = "region_unhealthy"
 	RegionFull        Code = "region_full"
 	NoRegion          Code = "no_region"
+	SubdivisionNeeded Code = "subdivision_needed"  // the law has rows for the country's subdivisions, and none was named
+	RefusedByOperator Code = "refused_by_operator" // the map's refused: names the patient's jurisdiction
+	NotServed         Code = "not_served"          // the map's served: does not
 )
 
 // Fact names an entry of the catalogue's closed fact list, e.g. "baa".
@@ -128,7 +94,7 @@ func (f Facts) Has(name Fact, t time.Time) bool {
 // it opens the contract route from one jurisdiction to the countries it names.
 type Instrument struct {
 	ID         string
-	From       Jurisdiction // exactly as the participant is named
+	From       Jurisdiction // see [Law.Reaches]
 	To         []Jurisdiction
 	Assessment string    // the dated transfer impact assessment
 	Assessed   time.Time // its date
@@ -150,6 +116,8 @@ type Tenant struct {
 	// DenyExceptions lists countries by name that deny_everywhere does not bind
 	// for this tenant. A row's own deny list still does.
 	DenyExceptions map[Jurisdiction]Record
+
+	unknown bool
 }
 
 // Hop is one place where a consult would be processed.
@@ -157,6 +125,9 @@ type Hop struct {
 	At       Jurisdiction // the region's subdivision where it states one, else its country
 	Provider Facts        // of the provider that runs the place, its BAA as fact "baa"
 }
+
+// Unknown is a tenant that somebody names and the map does not have: nothing is permitted.
+func Unknown(tenant string) *Tenant { return &Tenant{ID: tenant, unknown: true} }
 
 // Subject is whom the law protects in one verdict: everything about the consult
 // that the law asks for, nothing that identifies a person.
@@ -166,7 +137,7 @@ type Subject struct {
 	Operator     Facts
 	Tenant       *Tenant      // nil: no tenant facts, no overlays
 	Instruments  []Instrument // of the operator
-	Tags         []string     // facts of the consult: my_health_record_data …
+	Tags         []string     // facts of the consult and overlays by name: see [Law.Tags]
 }
 
 // Verdict answers one question: may this hop run there? The zero Verdict permits.
@@ -174,7 +145,10 @@ type Verdict struct {
 	Code        Code
 	Participant Jurisdiction // the first refusing participant, as named in the request
 	Row         *Row         // the row or overlay that refused; nil for policy_missing
-	Fact        Fact         // for fact_missing, condition_unmet and baa_missing; the tag of a home_only, the overlay of a policy_missing
+	// Fact is that of a fact_missing, condition_unmet or baa_missing; else it says more: the tag
+	// of a home_only, what a policy_missing did not find, the map's reason of a
+	// refused_by_operator, the plane of a no_common_place.
+	Fact Fact
 }
 
 // Permitted reports whether the hop may run.

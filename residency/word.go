@@ -3,17 +3,25 @@ package residency
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// Citation is the whole basis of the row that refused; for a missing policy, the
-// catalogue's own default. Nil for a verdict that is not the law's.
+// Citation is the whole basis of the row that refused, and since when it is in force where it
+// is not yet; for a country without law, the catalogue's own default, and for whom the operator
+// does not take on, the map. Nil for a verdict that is not the law's.
 func (v Verdict) Citation() []string {
 	switch {
+	case v.Row != nil && v.Row.Effective != "":
+		return append(slices.Clone(v.Row.Basis), "effective "+v.Row.Effective)
 	case v.Row != nil:
 		return v.Row.Basis
+	case v.Code == RefusedByOperator:
+		return []string{"regions.yaml refused: " + string(v.Fact)}
+	case v.Code == NotServed:
+		return []string{"regions.yaml served: " + string(v.Participant) + " is not among whom it names"}
 	case v.Code == PolicyMissing:
-		return []string{"law.yaml meta.default_for_unknown: home_only; a country without law on file is refused"}
+		return []string{"law.yaml meta.default_for_unknown: refused; a country without law on file is refused"}
 	}
 	return nil
 }
@@ -46,11 +54,19 @@ func (v Verdict) Reason() string {
 		cmp.Or(v.Row.Confidence, "not stated"), more)
 }
 
+// example is a subdivision of the country.
+func example(country Jurisdiction) Jurisdiction {
+	if all := Subdivisions(country); len(all) > 0 {
+		return all[0]
+	}
+	return country + "-…"
+}
+
 func (v Verdict) why() string {
 	switch v.Code {
 	case PolicyMissing:
 		if v.Fact != "" {
-			return fmt.Sprintf("the overlay %s is not on file, so nothing is permitted", v.Fact)
+			return fmt.Sprintf("the %s is not on file, so nothing is permitted", v.Fact)
 		}
 		return "no law is on file for this place, so nothing is permitted"
 	case HomeOnly:
@@ -74,6 +90,13 @@ func (v Verdict) why() string {
 		return "the country is on a deny list"
 	case ProductDefault:
 		return "the product's default is stricter than the law; a tenant's record can lift it"
+	case SubdivisionNeeded:
+		return fmt.Sprintf("the law differs within the country: name the subdivision, such as %s; https://www.iso.org/obp/ui/#iso:code:3166:%s lists the codes (here: ISO 3166-2 as of %s)",
+			example(v.Participant), v.Participant, Edition())
+	case RefusedByOperator:
+		return "the operator takes on no patient from there: " + string(v.Fact)
+	case NotServed:
+		return "the operator does not serve patients from there"
 	case StoredNowhere:
 		return "evidence of the consult may be written in no region of the map"
 	}

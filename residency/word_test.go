@@ -56,7 +56,7 @@ func TestParseJurisdiction(t *testing.T) {
 		in   string
 		want Jurisdiction // "" is an error
 	}{
-		{"DE", "DE"}, {"de", "DE"}, {"ca-qc", "CA-QC"}, {"FR-75", "FR-75"}, {"GB-ENG", "GB-ENG"},
+		{"DE", "DE"}, {"de", "DE"}, {"ca-qc", "CA-QC"}, {"FR-75C", "FR-75C"}, {"FR-75", ""}, {"GB-ENG", "GB-ENG"},
 		{"", ""}, {"D", ""}, {"DEU", ""}, {"D3", ""}, {"??", ""}, {"CA-", ""}, {"CA-QCQC", ""}, {"CA-Q C", ""}, {"CA_QC", ""}, {"CA-QC-1", ""}, {"DÉ", ""},
 	} {
 		got, err := ParseJurisdiction(tt.in)

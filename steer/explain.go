@@ -9,8 +9,10 @@ type Explanation struct {
 	Generation    uint64       `json:"generation"`
 	Choice        *Choice      `json:"choice,omitempty"`
 	Standby       *Choice      `json:"standby,omitempty"`
+	Hint          string       `json:"hint,omitempty"`  // why a consult may be answered otherwise
 	Panic         bool         `json:"panic,omitempty"` // health was ignored: every permitted edge looks down
 	Refused       string       `json:"refused,omitempty"`
+	Plane         string       `json:"plane,omitempty"`    // of no_common_place: media, relay, stored or edge
 	Detail        string       `json:"detail,omitempty"`   // the refusal in words
 	Citation      []string     `json:"citation,omitempty"` // of the refusal
 	Regions       []RegionWord `json:"regions"`            // candidates best first, then rejections nearest first
@@ -21,12 +23,14 @@ type Choice struct {
 	Region string  `json:"region"`
 	Edge   string  `json:"edge"`
 	Km     float64 `json:"km"`
+	By     string  `json:"by"`
 }
 
 // RegionWord is what the decision says of one region; Code is empty for a candidate.
 type RegionWord struct {
 	Region   string   `json:"region"`
 	Km       float64  `json:"km"`
+	By       string   `json:"by,omitempty"` // of a candidate: home, neighbour or distance
 	Code     string   `json:"code,omitempty"`
 	Reason   string   `json:"reason,omitempty"`
 	Citation []string `json:"citation,omitempty"`
@@ -34,25 +38,25 @@ type RegionWord struct {
 
 // Explain words a decision. It allocates; no hot path calls it.
 func Explain(d *Decision) Explanation {
-	x := Explanation{Generation: d.World.Generation, Panic: d.Panic, Refused: string(d.Code())}
+	x := Explanation{Generation: d.World.Generation, Panic: d.Panic, Refused: string(d.Code()), Plane: d.Plane}
 	for _, j := range d.Client.Participants {
 		x.Jurisdictions = append(x.Jurisdictions, string(j))
+		if d.Client.Hint && d.World.Law.Subdivided(j) {
+			x.Hint = string(j) + " is judged by the country's row: its law differs by subdivision, and is judged again at the join"
+		}
 	}
-	if r, e := d.Best(); e != nil {
-		x.Choice = &Choice{string(r.ID), string(e.ID), d.Candidates[0].Km}
-	}
-	if r, e := d.Standby(); e != nil {
-		km := d.Candidates[0].Km
+	choice := func(r *Region, e *Edge) *Choice {
 		for _, c := range d.Candidates {
-			if d.World.Regions[c.Region].ID == r.ID {
-				km = c.Km
+			if e != nil && d.World.Regions[c.Region].ID == r.ID {
+				return &Choice{string(r.ID), string(e.ID), c.Km, c.By.String()}
 			}
 		}
-		x.Standby = &Choice{string(r.ID), string(e.ID), km}
+		return nil
 	}
+	x.Choice, x.Standby = choice(d.Best()), choice(d.Standby())
 	for i, c := range d.Candidates {
 		if i == 0 || d.Candidates[i-1].Region != c.Region {
-			x.Regions = append(x.Regions, RegionWord{Region: string(d.World.Regions[c.Region].ID), Km: c.Km})
+			x.Regions = append(x.Regions, RegionWord{Region: string(d.World.Regions[c.Region].ID), Km: c.Km, By: c.By.String()})
 		}
 	}
 	for _, r := range d.Rejections {
@@ -67,8 +71,8 @@ func Explain(d *Decision) Explanation {
 
 // Refusal is why the client has no candidate, in one sentence and its citations.
 func Refusal(d *Decision) (detail string, citation []string) {
-	if len(d.Refused) > 1 {
-		detail = "each participant alone has a lawful place, together they have none"
+	if d.Plane != "" {
+		detail = together(d.Plane)
 	}
 	for _, v := range d.Refused {
 		switch {
@@ -85,6 +89,14 @@ func Refusal(d *Decision) (detail string, citation []string) {
 	return detail, citation
 }
 
+// together words a no_common_place.
+func together(plane string) string {
+	if plane == edge {
+		return "each participant alone has a lawful place, and all have one together for each plane, but no region has both (plane edge)"
+	}
+	return "each participant alone has a lawful place, together they have none (plane " + plane + ")"
+}
+
 // Word is one verdict in words, the operator's and the health's codes included.
 func Word(v residency.Verdict) string {
 	switch v.Code {
@@ -96,6 +108,8 @@ func Word(v residency.Verdict) string {
 		return "no edge of the region is registered and healthy"
 	case residency.RegionFull:
 		return "every healthy edge of the region is at its admission limit"
+	case residency.NoCommonPlace:
+		return together(string(v.Fact))
 	case residency.NoRegion:
 		return "the map has no region"
 	}

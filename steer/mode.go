@@ -2,12 +2,13 @@ package steer
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
+	"bailiwick/exact"
 	"bailiwick/region"
 )
 
@@ -52,11 +53,32 @@ func ParseModeRecord(value []byte) (ModeRecord, error) {
 	if len(value) == 0 {
 		return r, errors.New("mode: empty: want serving, draining or down")
 	}
-	if err := json.Unmarshal(value, &r); err != nil {
-		return r, fmt.Errorf("mode: %s", strings.TrimPrefix(err.Error(), "json: "))
+	if err := exact.Read(value, &r); err != nil {
+		return r, fmt.Errorf("mode: %w", err)
 	}
 	_, err := ParseMode(r.Mode)
 	return r, err
+}
+
+// maxReason bounds an operator's reason in bytes.
+const maxReason = 512
+
+// ParseModeWish reads what an operator wishes of a region. The other members of its record
+// are the server's to set.
+func ParseModeWish(body []byte) (ModeRecord, error) {
+	var w struct {
+		Mode      string    `json:"mode"`
+		Reason    string    `json:"reason"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}
+	if err := exact.Read(body, &w); err != nil {
+		return ModeRecord{}, fmt.Errorf("mode: %w", err)
+	}
+	if len(w.Reason) > maxReason || strings.ContainsFunc(w.Reason, func(c rune) bool { return !unicode.IsGraphic(c) }) {
+		return ModeRecord{}, fmt.Errorf("mode: reason: want one line of at most %d bytes", maxReason)
+	}
+	_, err := ParseMode(w.Mode)
+	return ModeRecord{Mode: w.Mode, Reason: w.Reason, ExpiresAt: w.ExpiresAt}, err
 }
 
 // At is the mode in force at t.

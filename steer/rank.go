@@ -19,6 +19,12 @@ type Client struct {
 	// distance ranks, the others' sum breaks ties.
 	Places  []region.Place
 	Patient int // index of the patient
+	// Patients are the indices of all patients of a consult that is not there yet: the map's
+	// refused: and served: gate them. Nobody gates a consult that runs.
+	Patients []int
+	// Hint is a client of whom an address tells a country at best, as DNS has them: the
+	// country's row judges, refused: gates, served: does not.
+	Hint    bool
 	E2EE    bool
 	Tenant  *residency.Tenant // nil: the map's default
 	Tags    []string
@@ -30,10 +36,23 @@ type Client struct {
 type Candidate struct {
 	Region, Edge int
 	Km           float64 // from the patient; 0 where the place is not located
+	By           By
 	others       float64
+	rank         int // 0: home, then its neighbours, then the others alike
 	load         int // tenths of its seats
 	hash         uint64
 }
+
+// By is why a candidate stands where it does (READING, rule 20).
+type By uint8
+
+const (
+	Home      By = iota // the nearest lawful region of the map, whatever its mode or health
+	Neighbour           // one that home's neighbours: name, in their order
+	Distance            // any other, nearest first
+)
+
+func (b By) String() string { return [...]string{"home", "neighbour", "distance"}[b] }
 
 // Rejection is one region that may not, or should not, serve the client.
 type Rejection struct {
@@ -49,11 +68,23 @@ type Decision struct {
 	Candidates []Candidate // best first: the best region's edges, then the next region's
 	Rejections []Rejection // nearest first
 	Panic      bool        // every permitted edge looked down, so health was ignored
-	// Refused holds why there is no candidate: one verdict, or for NoCommonPlace
-	// one for each participant. Empty when there is a candidate.
+	// Refused holds why there is no candidate: one verdict, or for NoCommonPlace one of each
+	// participant who refuses some region. Empty when there is a candidate.
 	Refused []residency.Verdict
-	lawful  []Candidate // scratch: Region, Km, others, hash of the lawful regions
+	Plane   string      // on which they have no place in common: media, relay, stored or edge
+	lawful  []Candidate // scratch: the lawful regions, by their indices
+	home    Candidate   // of lawful, before modes are asked
+	tied    bool        // only the key made home home
 	subject residency.Subject
+}
+
+// Tied tells whether the client's key made a difference to which region and edge are best.
+func (d *Decision) Tied() bool {
+	if len(d.Candidates) < 2 {
+		return false
+	}
+	a, b := &d.Candidates[0], &d.Candidates[1]
+	return d.tied || a.rank == b.rank && a.Km == b.Km
 }
 
 // Code is why the client was refused, OK when it was not.
@@ -61,7 +92,7 @@ func (d *Decision) Code() residency.Code {
 	switch {
 	case len(d.Candidates) > 0:
 		return residency.OK
-	case len(d.Refused) > 1:
+	case d.Plane != "":
 		return residency.NoCommonPlace
 	case len(d.Refused) == 1:
 		return d.Refused[0].Code
@@ -93,13 +124,14 @@ func (d *Decision) at(i int) (*Region, *Edge) {
 }
 
 // Rank decides into d, which it resets first; with a d that has grown to its size
-// it allocates nothing. It is deterministic, and a rejected region never changes
-// the order of the others.
+// it allocates nothing. It is deterministic, and a region that the law rejects, or that is no
+// home, never changes the order of the others.
 func Rank(w *World, c *Client, d *Decision) {
 	*d = Decision{World: w, Client: c, Candidates: d.Candidates[:0], Rejections: d.Rejections[:0],
 		Refused: d.Refused[:0], lawful: d.lawful[:0], subject: subject(w, c)}
 	s := &d.subject // in the decision, so that verdicts may point into it without an allocation
 
+	gated := gates(w, c, s)
 	for i := range w.Regions {
 		r := &w.Regions[i]
 		km, others := distances(c, r)
@@ -110,13 +142,17 @@ func Rank(w *World, c *Client, d *Decision) {
 		d.lawful = append(d.lawful, Candidate{Region: i, Km: km, others: others, hash: mix(c.Key, string(r.ID))})
 	}
 	if len(d.lawful) > 0 {
-		if v := storedNowhere(w, s); !v.Permitted() {
+		if gated.Permitted() {
+			gated = stored(w, s)
+		}
+		if !gated.Permitted() {
 			for _, l := range d.lawful {
-				d.reject(l.Region, l.Km, v)
+				d.reject(l.Region, l.Km, gated)
 			}
 			d.lawful = d.lawful[:0]
 		}
 	}
+	d.order()
 	d.byMode()
 	d.Panic = d.allDown()
 	d.byEdge()
@@ -125,6 +161,70 @@ func Rank(w *World, c *Client, d *Decision) {
 	slices.SortFunc(d.Rejections, compareRejections)
 	if len(d.Candidates) == 0 {
 		d.refuse(s)
+	}
+}
+
+// gates are what refuses a consult wherever it might be: the first verdict in request order.
+func gates(w *World, c *Client, s *residency.Subject) residency.Verdict {
+	for i := range s.Participants {
+		if v := gate(w, c, s, i); !v.Permitted() {
+			return v
+		}
+	}
+	return residency.Verdict{}
+}
+
+// gate is what refuses one participant wherever the consult might be.
+func gate(w *World, c *Client, s *residency.Subject, i int) residency.Verdict {
+	who := s.Participants[i]
+	v := w.Law.Declares(s, who)
+	if c.Hint && v.Code == residency.SubdivisionNeeded {
+		v = residency.Verdict{}
+	}
+	entering := slices.Contains(c.Patients, i)
+	if !v.Permitted() || !entering && !c.Hint {
+		return v
+	}
+	for _, j := range [...]residency.Jurisdiction{who, who.Country(), w.Law.LawOf(who)} {
+		if why, is := w.Map.Refused[j]; is {
+			return residency.Verdict{Code: residency.RefusedByOperator, Participant: who, Fact: residency.Fact(why)}
+		}
+	}
+	if !entering || len(w.Map.Served) == 0 {
+		return v
+	}
+	for _, j := range w.Map.Served {
+		if w.Law.Reaches(j, who) {
+			return v
+		}
+	}
+	return residency.Verdict{Code: residency.NotServed, Participant: who}
+}
+
+// order ranks the lawful regions: home, its neighbours as the map writes them, the others.
+func (d *Decision) order() {
+	if len(d.lawful) == 0 {
+		return
+	}
+	d.home = d.lawful[0]
+	for _, l := range d.lawful[1:] {
+		if compareDistance(l, d.home) < 0 {
+			d.home = l
+		}
+	}
+	near := d.World.Regions[d.home.Region].Neighbours
+	for i := range d.lawful {
+		l := &d.lawful[i]
+		k := slices.Index(near, d.World.Regions[l.Region].ID)
+		switch {
+		case l.Region == d.home.Region:
+			l.By, l.rank = Home, 0
+		case k >= 0:
+			l.By, l.rank = Neighbour, 1+k
+		default:
+			l.By, l.rank = Distance, 1+len(near)
+		}
+		d.tied = d.tied || l.Region != d.home.Region && l.Km == d.home.Km && l.others == d.home.others
 	}
 }
 
@@ -152,16 +252,39 @@ func placement(w *World, r *Region, s *residency.Subject) residency.Verdict {
 // each join, from the token.
 func Permits(w *World, r *Region, c *Client) residency.Verdict {
 	s := subject(w, c)
+	if v := gates(w, c, &s); !v.Permitted() {
+		return v
+	}
 	if v := placement(w, r, &s); !v.Permitted() {
 		return v
 	}
-	return storedNowhere(w, &s)
+	return stored(w, &s)
 }
 
-// storedNowhere permits when evidence of the consult may be written in some
-// region of the map, whatever its mode or health.
-func storedNowhere(w *World, s *residency.Subject) residency.Verdict {
-	var first residency.Verdict
+// stored permits when evidence of the consult may be written in some region of the map,
+// whatever its mode or health. Else it names the first participant who alone has none, or,
+// where each alone has one, what they have not in common.
+func stored(w *World, s *residency.Subject) residency.Verdict {
+	v := storing(w, s)
+	if v.Permitted() {
+		return v
+	}
+	all := s.Participants
+	defer func() { s.Participants = all }()
+	for i := range all {
+		s.Participants = all[i : i+1]
+		if alone := storing(w, s); !alone.Permitted() {
+			alone.Code = residency.StoredNowhere
+			return alone
+		}
+	}
+	v.Code, v.Fact = residency.NoCommonPlace, residency.Fact(residency.Stored.String())
+	return v
+}
+
+// storing permits when some region may store for the subject, else it is the first region's
+// verdict.
+func storing(w *World, s *residency.Subject) (first residency.Verdict) {
 	for i := range w.Regions {
 		v := w.Law.Permits(residency.Stored, &w.Regions[i].Hop, s, w.At)
 		if v.Permitted() {
@@ -171,7 +294,6 @@ func storedNowhere(w *World, s *residency.Subject) residency.Verdict {
 			first = v
 		}
 	}
-	first.Code = residency.StoredNowhere
 	return first
 }
 
@@ -232,8 +354,8 @@ func (d *Decision) byEdge() {
 				code = residency.RegionFull
 				continue
 			}
-			d.Candidates = append(d.Candidates, Candidate{Region: l.Region, Edge: k, Km: l.Km, others: l.others,
-				hash: l.hash, load: e.tenth()})
+			d.Candidates = append(d.Candidates, Candidate{Region: l.Region, Edge: k, Km: l.Km, By: l.By, others: l.others,
+				rank: l.rank, hash: l.hash, load: e.tenth()})
 			found = true
 		}
 		if !found {
@@ -271,9 +393,13 @@ func (d *Decision) edgeLess(a, b Candidate) bool {
 	return ha < hb || ha == hb && a.Edge < b.Edge
 }
 
+// compareDistance orders regions by what the client makes of them (READING, rule 16).
+func compareDistance(a, b Candidate) int {
+	return cmp.Or(cmp.Compare(a.Km, b.Km), cmp.Compare(a.others, b.others), cmp.Compare(a.hash, b.hash), cmp.Compare(a.Region, b.Region))
+}
+
 func compareCandidates(a, b Candidate) int {
-	return cmp.Or(cmp.Compare(a.Km, b.Km), cmp.Compare(a.others, b.others), cmp.Compare(a.hash, b.hash),
-		cmp.Compare(a.Region, b.Region), cmp.Compare(a.load, b.load))
+	return cmp.Or(cmp.Compare(a.rank, b.rank), compareDistance(a, b), cmp.Compare(a.load, b.load))
 }
 
 func compareRejections(a, b Rejection) int {

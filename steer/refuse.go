@@ -2,66 +2,115 @@ package steer
 
 import "bailiwick/residency"
 
-// refuse fills d.Refused once nothing is left. Where the law alone would have
-// given a place, the nearest lawful region's mode, health or load is the reason.
-// Otherwise it is the first participant that has no place even alone; where each
-// alone would have one, all are cited (READING, fine points: no_common_place).
+// refuse fills d.Refused once nothing is left (READING, fine points). Where the law gives a
+// place, home's mode, health or load is the reason. Otherwise it is the first participant, in
+// request order, who has none even alone; where each alone would have one, whoever refuses
+// somewhere is cited.
 func (d *Decision) refuse(s *residency.Subject) {
-	for _, r := range d.Rejections { // nearest first
-		if r.Verdict.Row == nil && r.Verdict.Participant == "" {
-			d.Refused = append(d.Refused, r.Verdict)
-			return
-		}
-		if r.Verdict.Code == residency.StoredNowhere {
-			d.Refused = append(d.Refused, r.Verdict)
-			return
-		}
-	}
-	if len(d.Rejections) == 0 {
+	if len(d.World.Regions) == 0 {
 		d.Refused = append(d.Refused, residency.Verdict{Code: residency.NoRegion})
 		return
 	}
 	all := s.Participants
-	for i := range all {
-		s.Participants = all[i : i+1]
-		v := d.alone(s)
-		if v.Permitted() {
-			continue
-		}
-		s.Participants = all
-		d.Refused = append(d.Refused[:0], v)
+	if len(all) == 0 {
+		d.Refused = append(d.Refused, residency.Verdict{Code: residency.PolicyMissing})
 		return
 	}
+	defer func() { s.Participants = all }()
+	for i := range all {
+		v := gate(d.World, d.Client, s, i)
+		if v.Permitted() {
+			s.Participants = all[i : i+1]
+			v = d.alone(s)
+			s.Participants = all
+		}
+		if !v.Permitted() {
+			d.Refused = append(d.Refused, v)
+			return
+		}
+	}
+	for _, r := range d.Rejections {
+		if r.Region == d.home.Region && r.Verdict.Participant == "" {
+			d.Refused = append(d.Refused, r.Verdict)
+			return
+		}
+	}
+	d.Plane = d.apart(s)
 	for i := range all {
 		s.Participants = all[i : i+1]
-		d.Refused = append(d.Refused, d.firstAgainst(s))
+		if v := d.against(s); !v.Permitted() {
+			d.Refused = append(d.Refused, v)
+		}
 	}
-	s.Participants = all
 }
 
-// alone permits when the subject has some lawful region, else it is the nearest
-// region's verdict.
+// alone permits when the subject has some lawful region, and one for evidence. Else it is the
+// verdict of the region nearest to the patient, whatever its mode.
 func (d *Decision) alone(s *residency.Subject) residency.Verdict {
-	var nearest residency.Verdict
-	for i, r := range d.Rejections {
-		v := placement(d.World, &d.World.Regions[r.Region], s)
+	v := d.nearest(func(r *Region) residency.Verdict { return placement(d.World, r, s) })
+	if !v.Permitted() {
+		return v
+	}
+	v = d.nearest(func(r *Region) residency.Verdict {
+		return d.World.Law.Permits(residency.Stored, &r.Hop, s, d.World.At)
+	})
+	if !v.Permitted() {
+		v.Code = residency.StoredNowhere
+	}
+	return v
+}
+
+// nearest permits where some region does, else it is the nearest one's verdict.
+func (d *Decision) nearest(verdict func(*Region) residency.Verdict) (first residency.Verdict) {
+	for _, r := range d.Rejections { // of every region, nearest first
+		v := verdict(&d.World.Regions[r.Region])
 		if v.Permitted() {
 			return v
 		}
-		if i == 0 {
-			nearest = v
+		if first.Permitted() {
+			first = v
 		}
 	}
-	return nearest
+	return first
 }
 
-// firstAgainst is the nearest region's verdict that refuses the subject; a
-// participant that alone refuses nothing is cited as permitted.
-func (d *Decision) firstAgainst(s *residency.Subject) residency.Verdict {
+// planes are those of a consult's hops, as verdicts name them.
+var planes = [...]residency.Plane{residency.Media, residency.Relay, residency.Stored}
+
+// edge is where each plane has a place, and no region two.
+const edge = "edge"
+
+// apart is the first plane on which the participants have no place in common.
+func (d *Decision) apart(s *residency.Subject) string {
+	for _, p := range planes {
+		found := false
+		for i := range d.World.Regions {
+			found = found || d.World.Law.Permits(p, &d.World.Regions[i].Hop, s, d.World.At).Permitted()
+		}
+		if !found {
+			return p.String()
+		}
+	}
+	return edge
+}
+
+// against is the nearest region's verdict that refuses the subject on the plane that they
+// have not in common.
+func (d *Decision) against(s *residency.Subject) residency.Verdict {
 	for _, r := range d.Rejections {
-		if v := placement(d.World, &d.World.Regions[r.Region], s); !v.Permitted() {
+		reg := &d.World.Regions[r.Region]
+		v := residency.Verdict{}
+		if d.Plane == edge {
+			v = placement(d.World, reg, s)
+		}
+		for _, p := range planes {
+			if d.Plane == p.String() {
+				v = d.World.Law.Permits(p, &reg.Hop, s, d.World.At)
+			}
+		}
+		if !v.Permitted() {
 			return v
 		}
 	}
-	return residency.Verdict{Participant: s.Participants[0]}
+	return residency.Verdict{}
 }

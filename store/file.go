@@ -1,14 +1,14 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"bailiwick/exact"
 )
 
 // File is a Memory whose keys are kept in one JSON file, for `bailiwick dev` and
@@ -79,13 +79,8 @@ func encode(rev uint64, entries []Entry) ([]byte, error) {
 // decode refuses everything that encode could not have written.
 func decode(b []byte) (rev uint64, entries []Entry, err error) {
 	var doc fileDocument
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&doc); err != nil {
+	if err := exact.Read(b, &doc); err != nil {
 		return 0, nil, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return 0, nil, errors.New("more after the document")
 	}
 	if doc.Format != fileFormat {
 		return 0, nil, fmt.Errorf("format %d, want %d", doc.Format, fileFormat)

@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	parser, err := kong.New(&c, kong.Name("bailiwick"),
 		kong.Description("Regional media gateway for telehealth: every consult stays where the law lets it be."),
 		kong.UsageOnError(), kong.Writers(stdout, stderr), kong.Exit(func(n int) { code = n }),
-		defaults(), addressFlags(), kong.ValueFormatter(withDefault), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+		defaults(), addressFlags(), numberFlags(), kong.ValueFormatter(withDefault), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	if err != nil {
 		fmt.Fprintln(stderr, "bailiwick:", err)
 		return exitMisuse

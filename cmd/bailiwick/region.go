@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"bailiwick/edge"
+	"bailiwick/exact"
 	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/steer"
@@ -29,6 +30,9 @@ type apiFlags struct {
 	API string `help:"Base URL of a running node; the API key comes from BAILIWICK_API_KEY, dev when it is not set." default:"http://127.0.0.1:8080" placeholder:"URL"`
 	Key string `help:"API key; better in the environment than here." env:"BAILIWICK_API_KEY" default:"dev" hidden:""`
 }
+
+// maxAnswer bounds what is read of a node's answer.
+const maxAnswer = 16 << 20
 
 // call makes one API request and decodes its answer into out, unless out is nil.
 // A problem document becomes an error in words.
@@ -69,7 +73,11 @@ func (f *apiFlags) call(ctx context.Context, method, path string, body, out any)
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(r.Body).Decode(out); err != nil {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer))
+	if err == nil {
+		err = exact.Known(b, out)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: answer: %w: is that a bailiwick node? --api names another", f.API, err)
 	}
 	return nil
@@ -79,7 +87,7 @@ func (f *apiFlags) call(ctx context.Context, method, path string, body, out any)
 // misuse; a conflict and the node's own trouble are findings.
 func refused(r *http.Response, what string) error {
 	var p problem.Document
-	if json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&p) != nil || p.Code == "" {
+	if b, err := io.ReadAll(io.LimitReader(r.Body, maxAnswer)); err != nil || exact.Known(b, &p) != nil || p.Code == "" {
 		return fmt.Errorf("%s: %s: is that a bailiwick node? --api names another", what, r.Status)
 	}
 	err := errors.New(p.Code + ": " + cmp.Or(p.Detail, p.Title))
@@ -185,6 +193,8 @@ func (c *setFlags) set(e *env, mode string) error {
 	if c.For > 0 {
 		rec.ExpiresAt = time.Now().Add(c.For).UTC().Truncate(time.Second)
 	}
+	wish := rec
+	wish.Actor = "" // the node's to set: it knows whose key it was
 	if c.Consul != "" {
 		st, err := consul.New(c.Consul, "")
 		if err != nil {
@@ -195,7 +205,7 @@ func (c *setFlags) set(e *env, mode string) error {
 		if err := world.SetMode(ctx, st, region.ID(c.ID), rec); err != nil {
 			return fmt.Errorf("region %s: %w", c.ID, err)
 		}
-	} else if err := c.call(e.ctx, http.MethodPut, "/v1/regions/"+url.PathEscape(c.ID), rec, nil); err != nil {
+	} else if err := c.call(e.ctx, http.MethodPut, "/v1/regions/"+url.PathEscape(c.ID), wish, nil); err != nil {
 		return err
 	}
 	until := ""

@@ -2,13 +2,14 @@ package main
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
+
+	"bailiwick/exact"
 )
 
 type tokenCmd struct {
@@ -40,7 +41,7 @@ func (c *tokenCmd) Run(e *env) error {
 	var claims map[string]any
 	b, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err == nil {
-		err = json.Unmarshal(b, &claims)
+		err = exact.Known(b, &claims)
 	}
 	if err != nil {
 		return misuse{fmt.Errorf("standard input: token claims: %w", err)}

@@ -19,7 +19,6 @@ type whyCmd struct {
 	IP      string   `name:"ip" help:"The client's address." placeholder:"ADDR" xor:"who" required:""`
 	Country string   `help:"The declared jurisdiction: DE, CA-QC." placeholder:"CODE" xor:"who" required:""`
 	Overlay []string `help:"Overlays of the law catalogue that bind the consult, e.g. de_statutory." placeholder:"NAME"`
-	E2EE    bool     `name:"e2ee" help:"The consult is end-to-end encrypted."`
 	JSON    bool     `help:"Print JSON."`
 }
 
@@ -49,9 +48,6 @@ func (c *whyCmd) Run(e *env) error {
 	}
 	for _, o := range c.Overlay {
 		v.Add("overlay", o)
-	}
-	if c.E2EE {
-		v.Set("e2ee", "1")
 	}
 	var x explained
 	if err := c.call(e.ctx, http.MethodGet, "/v1/explain?"+v.Encode(), nil, &x); err != nil {
@@ -88,10 +84,13 @@ func printWhy(w io.Writer, x *explained) {
 		fmt.Fprintf(w, "refused  %s [%d]\n", x.Refused, list.number(x.Detail, x.Citation))
 	}
 	if x.Choice != nil {
-		fmt.Fprintf(w, "edge     %s in %s, %s km\n", x.Choice.Edge, x.Choice.Region, km(x.Choice.Km))
+		fmt.Fprintf(w, "edge     %s in %s, %s km (%s)\n", x.Choice.Edge, x.Choice.Region, km(x.Choice.Km), x.Choice.By)
 	}
 	if x.Standby != nil {
-		fmt.Fprintf(w, "standby  %s in %s, %s km\n", x.Standby.Edge, x.Standby.Region, km(x.Standby.Km))
+		fmt.Fprintf(w, "standby  %s in %s, %s km (%s)\n", x.Standby.Edge, x.Standby.Region, km(x.Standby.Km), x.Standby.By)
+	}
+	if x.Hint != "" {
+		wrap(w, "hint     ", 9, x.Hint)
 	}
 	if x.Panic {
 		fmt.Fprintln(w, "Health is ignored: every permitted edge looks down.")

@@ -30,15 +30,15 @@ func TestPrintWhy(t *testing.T) {
 	}{
 		{"reasons of one rule share its citations", router.Explanation{Prefix: "192.0.2.0/27", Explanation: steer.Explanation{
 			Jurisdictions: []string{"DE"}, Generation: 7,
-			Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 424}, Standby: &steer.Choice{Region: "fr-par", Edge: "fr-par-1", Km: 877},
+			Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 424, By: "home"}, Standby: &steer.Choice{Region: "fr-par", Edge: "fr-par-1", Km: 877, By: "distance"},
 			Regions: []steer.RegionWord{region("de-fra", 424, "", ""), region("fr-par", 877, "", ""),
 				region("de-ber", 2, "region_down", "the operator has taken the region down"),
 				region("gb-lon", 932, "fact_missing", "DE: the fact c5 is not asserted"+rule, cite...),
 				region("au-syd", 16095, "not_adequate", "DE: not on the adequacy list"+rule, cite...),
 				region("au-mel", 16095, "not_adequate", "DE: not on the adequacy list"+rule, cite...)}}}, nil,
 			`client   DE, by 192.0.2.0/27
-edge     de-fra-1 in de-fra, 424 km
-standby  fr-par-1 in fr-par, 877 km
+edge     de-fra-1 in de-fra, 424 km (home)
+standby  fr-par-1 in fr-par, 877 km (distance)
 
 REGION         KM  VERDICT
 de-fra        424  permitted
@@ -75,10 +75,10 @@ de-fra          ?  policy_missing [1]
 generation 1
 `},
 		{"panic", router.Explanation{Explanation: steer.Explanation{
-			Jurisdictions: []string{"DE"}, Panic: true, Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 5},
+			Jurisdictions: []string{"DE"}, Panic: true, Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 5, By: "home"},
 			Regions: []steer.RegionWord{region("de-fra", 5, "", "")}}}, nil,
 			`client   DE
-edge     de-fra-1 in de-fra, 5 km
+edge     de-fra-1 in de-fra, 5 km (home)
 Health is ignored: every permitted edge looks down.
 
 REGION         KM  VERDICT
@@ -87,7 +87,7 @@ de-fra          5  permitted
 generation 0
 `},
 		{"an override against the database", router.Explanation{Prefix: "192.0.2.0/27", Override: "192.0.2.0/27", Explanation: steer.Explanation{
-			Jurisdictions: []string{"DE"}, Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 5},
+			Jurisdictions: []string{"DE"}, Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", Km: 5, By: "home"},
 			Regions: []steer.RegionWord{region("de-fra", 5, "", "")}}},
 			&geo.Record{Network: netip.MustParsePrefix("192.0.2.0/24"), Country: "US", Subdivisions: []geo.Subdivision{{Code: "TX", Name: "Texas"}}, City: "Hou\x1bston",
 				Accuracy: 20, Registered: "CH", Represented: "GB", As: "military", Type: "GeoLite2-City", Built: time.Date(2026, 6, 25, 4, 0, 0, 0, time.UTC)},
@@ -95,7 +95,7 @@ generation 0
 override 192.0.2.0/27
 database 192.0.2.0/24 is in US, Texas TX, Houston, within 20 km, registered in
          CH, representing GB military (GeoLite2-City of 2026-06-25)
-edge     de-fra-1 in de-fra, 5 km
+edge     de-fra-1 in de-fra, 5 km (home)
 
 REGION         KM  VERDICT
 de-fra          5  permitted
@@ -119,7 +119,7 @@ func TestWhyCarriesTheRecord(t *testing.T) {
 	record := &geo.Record{Network: netip.MustParsePrefix("192.0.2.0/24"), Country: "US", Registered: "CH", Type: "GeoLite2-City", Built: time.Date(2026, 6, 25, 4, 0, 0, 0, time.UTC)}
 	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		json.NewEncoder(w).Encode(router.Explanation{Prefix: "192.0.2.0/27", Override: "192.0.2.0/27", Database: record,
-			Explanation: steer.Explanation{Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1"}}})
+			Explanation: steer.Explanation{Choice: &steer.Choice{Region: "de-fra", Edge: "de-fra-1", By: "home"}}})
 	}))
 	defer node.Close()
 	why := func(args ...string) string {

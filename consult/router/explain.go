@@ -1,9 +1,13 @@
 package router
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 
 	"bailiwick/problem"
 	"bailiwick/region"
@@ -31,9 +35,70 @@ type Explanation struct {
 	steer.Explanation
 }
 
-// explain answers GET /v1/explain?ip= or ?country=, with &overlay= and &e2ee=1.
+// Question is what an explanation is asked for.
+type Question struct {
+	IP       string // or
+	Country  string // with
+	Sub      string // its subdivision, where country does not carry it
+	Overlays []string
+}
+
+// ParseQuestion reads the query of GET /v1/explain: parameters are those of a Question and
+// e2ee, as they are spelled, each once but overlay, and nothing else.
+func ParseQuestion(query string) (q Question, bad *problem.Document) {
+	wrong := func(format string, args ...any) (Question, *problem.Document) {
+		return Question{}, problem.New("bad_request", fmt.Sprintf(format, args...))
+	}
+	all, err := url.ParseQuery(query)
+	if err != nil {
+		return wrong("query: %v", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		values := all[name]
+		if len(values) > 1 && name != "overlay" {
+			return wrong("%s: given %d times", name, len(values))
+		}
+		switch v := values[0]; {
+		case name == "overlay":
+			q.Overlays = values
+		case name == "e2ee" && v == "0":
+		case name == "e2ee" && v == "1":
+			return wrong("e2ee: no SFU of this version enforces end-to-end encryption, so it opens no place: leave it out")
+		case name == "e2ee":
+			return wrong("e2ee: %.32q: want 0", v)
+		case name == "ip":
+			q.IP = v
+		case name == "country":
+			q.Country = v
+		case name == "subdivision":
+			q.Sub = v
+		default:
+			return wrong("%.32q: no parameter: want ip, or country and subdivision, and overlay", name)
+		}
+		if values[0] == "" {
+			return wrong("%s: empty", name)
+		}
+	}
+	switch {
+	case (q.IP == "") == (q.Country == ""):
+		return wrong("give one of ip and country")
+	case q.Sub != "" && q.Country == "":
+		return wrong("subdivision: goes with country")
+	case len(q.Overlays) > maxOverlays:
+		return wrong("overlay: given %d times, limit %d", len(q.Overlays), maxOverlays)
+	}
+	return q, nil
+}
+
+const maxOverlays = 8
+
+// explain answers GET /v1/explain.
 func (r *Router) explain(w http.ResponseWriter, q *http.Request) {
-	x, bad := Explain(r.World(), r.Locate, q.FormValue("ip"), q.FormValue("country"), q.Form["overlay"], q.FormValue("e2ee") == "1")
+	asked, bad := ParseQuestion(q.URL.RawQuery)
+	var x *Explanation
+	if bad == nil {
+		x, bad = Explain(r.World(), r.Locate, asked)
+	}
 	if bad != nil {
 		bad.Write(w)
 		return
@@ -41,27 +106,25 @@ func (r *Router) explain(w http.ResponseWriter, q *http.Request) {
 	writeJSON(w, http.StatusOK, x)
 }
 
-// Explain ranks for an address or a country as DNS and the router do and words
-// the decision; exactly one of ip and country must be set.
-func Explain(w *steer.World, locate Locator, ip, country string, overlays []string, e2ee bool) (*Explanation, *problem.Document) {
-	c := &steer.Client{E2EE: e2ee}
+// Explain ranks for a question and words the decision: an address as DNS knows its client, a
+// country as a consult declares its patient.
+func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem.Document) {
+	c := &steer.Client{}
 	x := &Explanation{}
 	switch {
-	case (ip == "") == (country == ""):
-		return nil, problem.New("bad_request", "give one of ip and country")
-	case country != "":
-		j, err := residency.ParseJurisdiction(country)
+	case q.Country != "":
+		j, err := residency.Declared(q.Country, q.Sub)
 		if err != nil {
-			return nil, problem.New("bad_request", err.Error())
+			return nil, problem.New("bad_request", "country: "+err.Error())
 		}
 		at, ok := region.Locate(j)
-		c.Participants = []residency.Jurisdiction{j}
+		c.Participants, c.Patients = []residency.Jurisdiction{j}, []int{0}
 		c.Places = []region.Place{{Jurisdiction: j, Point: at, Located: ok}}
 		c.Key = steer.Key(string(j))
 	default:
-		addr, err := netip.ParseAddr(ip)
+		addr, err := netip.ParseAddr(q.IP)
 		if err != nil {
-			return nil, problem.New("bad_request", "ip: "+err.Error())
+			return nil, problem.New("bad_request", fmt.Sprintf("ip: %.64q: want an address such as 192.0.2.1", q.IP))
 		}
 		if locate == nil {
 			return nil, problem.New("bad_request", "this node has no geo database: ask by country, or start it with --geo")
@@ -71,21 +134,25 @@ func Explain(w *steer.World, locate Locator, ip, country string, overlays []stri
 		if at.Override.IsValid() {
 			x.Override = at.Override.String()
 		}
+		c.Hint = true
 		c.Participants = []residency.Jurisdiction{at.Place.Jurisdiction}
 		c.Places = []region.Place{at.Place}
 		c.Key = steer.PrefixKey(at.Prefix)
 	}
-	if len(overlays) > 0 {
-		for _, o := range overlays {
+	if len(q.Overlays) > 0 {
+		for i, o := range q.Overlays {
 			if !slices.Contains(w.Law.Overlays(), o) {
-				return nil, problem.New("bad_request", "overlay "+o+" is not in the law catalogue")
+				return nil, problem.New("bad_request", fmt.Sprintf("overlay %.64q: want one of %s", o, strings.Join(w.Law.Overlays(), ", ")))
+			}
+			if slices.Contains(q.Overlays[:i], o) {
+				return nil, problem.New("bad_request", "overlay "+o+": named twice")
 			}
 		}
 		t := residency.Tenant{}
 		if d := w.Map.Tenants["default"]; d != nil {
 			t = *d
 		}
-		t.Overlays = append(slices.Clone(t.Overlays), overlays...)
+		t.Overlays = append(slices.Clone(t.Overlays), q.Overlays...)
 		c.Tenant = &t
 	}
 	var d steer.Decision

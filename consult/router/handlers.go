@@ -59,7 +59,7 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	world := r.World()
-	p, err := consult.ParseRequest(body, world.Map)
+	p, err := consult.ParseRequest(body, world.Map, world.Law)
 	if err != nil {
 		problem.New("bad_request", err.Error()).Write(w)
 		return
@@ -138,6 +138,10 @@ func (r *Router) mint(p *consult.Placement, recorded bool, now time.Time) (reply
 }
 
 func (r *Router) get(w http.ResponseWriter, q *http.Request) {
+	if bad := problem.NoQuery(q); bad != nil {
+		bad.Write(w)
+		return
+	}
 	p, recorded, err := r.Look(q.Context(), consult.ID(q.PathValue("id")))
 	if err != nil {
 		r.fail(w, "consult: read placement", err)
@@ -158,6 +162,10 @@ func (r *Router) Look(ctx context.Context, id consult.ID) (p *consult.Placement,
 }
 
 func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
+	if bad := problem.NoQuery(q); bad != nil {
+		bad.Write(w)
+		return
+	}
 	id := consult.ID(q.PathValue("id"))
 	p, recorded, err := r.End(q.Context(), id, time.Now().UTC())
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bailiwick/consult"
+	"bailiwick/exact"
 	"bailiwick/steer"
 	"bailiwick/store"
 )
@@ -62,7 +63,7 @@ func OpenSigner(path string) (*Signer, error) {
 	}
 	var k keptKey
 	if err == nil {
-		err = json.Unmarshal(b, &k)
+		err = exact.Read(b, &k)
 	}
 	if err == nil && (len(k.Seed) != ed25519.SeedSize || !validKID(k.KID)) {
 		err = errors.New("not a key of this program")
@@ -96,7 +97,7 @@ const KeysPrefix = "bailiwick/keys/"
 // ParseKey reads a published key.
 func ParseKey(value []byte) (steer.JoinKey, error) {
 	var k publicKey
-	if err := json.Unmarshal(value, &k); err != nil {
+	if err := exact.Known(value, &k); err != nil {
 		return steer.JoinKey{}, fmt.Errorf("join key: parse: %w", err)
 	}
 	x, err := base64.RawURLEncoding.DecodeString(k.X)

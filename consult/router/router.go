@@ -93,6 +93,7 @@ func (r *Router) place(w *steer.World, p *consult.Placement, now time.Time) *pro
 	d := r.decisions.Get().(*steer.Decision)
 	defer r.decisions.Put(d)
 	c := p.Client(w.Map)
+	c.Patients = p.Patients()
 	steer.Rank(w, c, d)
 	e := consult.Evidence{At: now, By: r.Self, Did: consult.Placed, Consult: p.Consult, Generation: w.Generation, Store: steer.StoredIn(w, c)}
 	if len(d.Candidates) == 0 {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/consult"
+	"bailiwick/exact"
 	"bailiwick/store"
 )
 
@@ -112,7 +113,7 @@ func takeTurn(ctx context.Context, st store.Store, node string, now time.Time) (
 		return false, err
 	}
 	var last turn
-	if err == nil && json.Unmarshal(e.Value, &last) == nil && now.Sub(last.At).Abs() < housekeeping*8/10 {
+	if err == nil && exact.Known(e.Value, &last) == nil && now.Sub(last.At).Abs() < housekeeping*8/10 {
 		return false, nil
 	}
 	b, err := json.Marshal(turn{node, now.UTC()})

@@ -8,10 +8,11 @@
 package signal
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
+
+	"bailiwick/exact"
 )
 
 const (
@@ -203,7 +204,7 @@ func Decode(frame []byte) (Client, error) {
 	var tag struct {
 		Type Type `json:"type"`
 	}
-	if err := json.Unmarshal(frame, &tag); err != nil {
+	if err := exact.Known(frame, &tag); err != nil {
 		return Client{}, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	c := Client{Type: tag.Type}
@@ -213,17 +214,17 @@ func Decode(frame []byte) (Client, error) {
 		err = errors.New("no type")
 	case TypeHello:
 		c.Hello = new(Hello)
-		if err = json.Unmarshal(frame, c.Hello); err == nil {
+		if err = exact.Known(frame, c.Hello); err == nil {
 			err = c.Hello.check()
 		}
 	case TypeAnswer:
 		c.Answer = new(Answer)
-		if err = json.Unmarshal(frame, c.Answer); err == nil && c.Answer.SDP == "" {
+		if err = exact.Known(frame, c.Answer); err == nil && c.Answer.SDP == "" {
 			err = errors.New("sdp: empty")
 		}
 	case TypeState:
 		c.State = new(State)
-		err = json.Unmarshal(frame, c.State)
+		err = exact.Known(frame, c.State)
 	}
 	if err != nil {
 		return Client{}, fmt.Errorf("%w: %.32s: %v", ErrMalformed, tag.Type, err)

@@ -45,8 +45,15 @@ func TestDecode(t *testing.T) {
 		{"type that is no string", `{"type":7}`, Client{}, "type"},
 		{"not an object", `[]`, Client{}, "array"},
 		{"not JSON", `hello`, Client{}, "invalid"},
-		{"empty", ``, Client{}, "end of JSON"},
-		{"two messages", `{"type":"leave"}{"type":"leave"}`, Client{}, "after top-level"},
+		{"empty", ``, Client{}, "no JSON here"},
+		{"type twice", `{"type":"leave","type":"unpark"}`, Client{}, "named twice"},
+		{"token twice", `{"type":"hello","token":"t","token":"u"}`, Client{}, "named twice"},
+		{"a newer field twice", `{"type":"leave","x":1,"x":2}`, Client{}, "named twice"},
+		{"type in another case", `{"Type":"leave"}`, Client{}, "no type"},
+		{"token in another case: not known, so ignored", `{"type":"hello","token":"t","Token":"u"}`, Client{Type: TypeHello, Hello: &Hello{Token: "t"}}, ""},
+		{"a byte order mark", "\ufeff{\"type\":\"leave\"}", Client{}, "byte order mark"},
+		{"a control character", "{\"type\":\"hello\",\"token\":\"\x01\"}", Client{}, "line 1"},
+		{"two messages", `{"type":"leave"}{"type":"leave"}`, Client{}, "more follows"},
 		{"too long", `{"type":"answer","sdp":"` + long(MaxMessage) + `","seq":1}`, Client{}, "limit 65536"},
 	}
 	for _, r := range rows {

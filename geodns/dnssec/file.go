@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"bailiwick/exact"
 	"bailiwick/store"
 )
 
@@ -65,13 +66,8 @@ func Parse(b []byte) (Set, error) {
 		return Set{}, fmt.Errorf("dnssec keys: %d bytes, the limit is %d", len(b), maxFile)
 	}
 	var f file
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
-		return Set{}, fmt.Errorf("dnssec keys: %w", redact(err))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return Set{}, errors.New("dnssec keys: more after the end")
+	if err := exact.Read(b, &f); err != nil { // quotes nothing
+		return Set{}, fmt.Errorf("dnssec keys: %w", err)
 	}
 	if f.Version != 1 {
 		return Set{}, fmt.Errorf("dnssec keys: version %d: this release reads version 1", f.Version)
@@ -97,19 +93,6 @@ func Parse(b []byte) (Set, error) {
 		return Set{}, err
 	}
 	return s, nil
-}
-
-// redact keeps the bytes of a key out of an error of package json.
-func redact(err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		return fmt.Errorf("no JSON at byte %d", syntax.Offset)
-	case errors.As(err, &kind):
-		return fmt.Errorf("field %.40q at byte %d: want %s", kind.Field, kind.Offset, kind.Type)
-	}
-	return errors.New("want a JSON object of version, zone and keys, of known fields only")
 }
 
 func (e keyEntry) key(zone string) (Key, error) {

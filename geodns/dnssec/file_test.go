@@ -143,12 +143,12 @@ func TestParseRefuses(t *testing.T) {
 		return strings.Replace(string(one), from, to, 1)
 	}
 	for _, c := range []struct{ name, in, want string }{
-		{"nothing", "", "version, zone and keys"},
-		{"no JSON", "{", "version, zone and keys"},
+		{"nothing", "", "no JSON here"},
+		{"no JSON", "{", "no JSON here"},
 		{"too long", strings.Repeat(" ", maxFile+1), "the limit is 65536"},
 		{"another version", edit(`"version": 1`, `"version": 2`), "version 2"},
-		{"unknown field", edit(`"version"`, `"nonsense": 0, "version"`), "known fields only"},
-		{"more after the end", good + "{}", "more after the end"},
+		{"unknown field", edit(`"version"`, `"nonsense": 0, "version"`), "unknown member"},
+		{"more after the end", good + "{}", "more follows"},
 		{"zone in capitals", edit("media.example.", "Media.example."), "lower case"},
 		{"zone of another", edit("media.example.", "media.test."), ""}, // the key tag does not cover the name
 		{"tag of another", edit(fmt.Sprint(set.Keys[0].Tag), "1"), "the tag of this key is"},

@@ -105,6 +105,12 @@ func (f *family) finish() {
 	f.firsts, f.at = slices.Clip(f.firsts), slices.Clip(f.at)
 }
 
+// tunnels are networks whose addresses are made of other addresses, 6to4 (RFC 3056) and
+// Teredo (RFC 4380): a database's row of one is where somebody registered it, and would place
+// everybody behind a tunnel in that one country. They are nobody's place, but where an
+// override names a network within.
+var tunnels = []netip.Prefix{netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("2001::/32")}
+
 // builder makes one Table.
 type builder struct {
 	v4, v6 family
@@ -134,6 +140,11 @@ func newBuilder(overrides []region.Override) (*builder, error) {
 			v4 = append(v4, s)
 		} else {
 			v6 = append(v6, s)
+		}
+	}
+	for _, p := range tunnels {
+		if !seen[p] {
+			v6 = append(v6, spanOf(p))
 		}
 	}
 	b.v4.over, b.v6.over = flatten(v4), flatten(v6)

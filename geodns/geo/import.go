@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ const (
 // Stats is what [Import] read.
 type Stats struct {
 	Ranges    int       // lines that name a range
-	Unknown   int       // of these, left out: no country
+	Unknown   int       // of these, left out: no country, or a tunnel's
 	Countries int       // distinct
 	Generated time.Time // by the text's own header; zero where it has none
 }
@@ -94,7 +95,7 @@ func plant(all []textRange, s *Stats, progress func(done, total int)) (*mmdbwrit
 			progress(i, len(all))
 		}
 		s.Ranges++
-		if r.country == "" {
+		if r.country == "" || slices.ContainsFunc(tunnels, func(p netip.Prefix) bool { return p.Contains(r.first) && p.Contains(r.last) }) {
 			s.Unknown++
 			continue
 		}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"bailiwick/region"
@@ -90,7 +92,8 @@ func TestLongestOverrideWins(t *testing.T) {
 			{"255.0.0.1", "US", "255.0.0.0/9"},
 			{"255.255.0.1", "CA", "255.255.0.0/17"},
 			{"255.255.255.255", "MX", "255.255.255.255/32"},
-			{"2a00::", "BR", "::/1"},
+			{"3000::", "BR", "3000::/4"},
+			{"2002:c000:204::1", "", "2002::/16"}, // no row of ::/0 places a tunnel,
 			{"ff02::1", "AU", "ff00::/9"},
 			{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "NZ", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"},
 		} {
@@ -98,6 +101,42 @@ func TestLongestOverrideWins(t *testing.T) {
 			if place.Jurisdiction != row.at || scope.String() != row.scope {
 				t.Fatalf("%s: got %q in %s, want %q in %s", row.addr, place.Jurisdiction, scope, row.at, row.scope)
 			}
+		}
+	}
+}
+
+// A tunnel's addresses are nobody's place, whatever a row above or below them says.
+func TestTunnelsAreNobodysPlace(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		over []region.Override
+		addr string
+		want residency.Jurisdiction
+	}{
+		{"6to4", []region.Override{over("2000::/3", "DE")}, "2002:c000:204::1", ""},
+		{"Teredo", []region.Override{over("2000::/3", "DE")}, "2001:0:53aa:64c::1", ""},
+		{"beside Teredo", []region.Override{over("2000::/3", "DE")}, "2001:1::1", "DE"},
+		{"after 6to4", []region.Override{over("2000::/3", "DE")}, "2003::1", "DE"},
+		{"an operator's own network within", []region.Override{over("2002:c000:200::/40", "DE")}, "2002:c000:204::1", "DE"},
+		{"all of it, by an operator's word", []region.Override{over("2002::/16", "DE")}, "2002:c000:204::1", "DE"},
+	} {
+		if got, _ := must(t, row.over).Lookup(netip.MustParseAddr(row.addr)); got.Jurisdiction != row.want {
+			t.Errorf("%s: got %q, want %q", row.name, got.Jurisdiction, row.want)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "x.mmdb")
+	text := "2001::,2001:0:ffff:ffff:ffff:ffff:ffff:ffff,US\n2001:200::,2001:200:ffff:ffff:ffff:ffff:ffff:ffff,JP\n2002::,2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff,US\n2003::,2003:ffff:ffff:ffff:ffff:ffff:ffff:ffff,DE\n"
+	s, err := Import(path, nil, strings.NewReader(text), nil)
+	if err != nil || s.Unknown != 2 || s.Countries != 2 {
+		t.Fatalf("got %+v, %v: want the rows of both tunnels left out", s, err)
+	}
+	table, err := Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]residency.Jurisdiction{"2001:0:1::1": "", "2002:1::1": "", "2001:200::1": "JP", "2003::1": "DE"} {
+		if got, _ := table.Lookup(netip.MustParseAddr(addr)); got.Jurisdiction != want {
+			t.Errorf("%s: got %q, want %q", addr, got.Jurisdiction, want)
 		}
 	}
 }

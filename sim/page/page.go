@@ -808,7 +808,7 @@ func (s *State) pause(dice float64) int64 {
 
 func refusalText(code string) string {
 	switch code {
-	case "policy_missing", "denied_country", "no_common_place":
+	case "policy_missing", "denied_country", "no_common_place", "subdivision_needed", "refused_by_operator", "not_served":
 		return "refused.person"
 	case "home_only", "outside_block", "not_adequate", "condition_unmet", "fact_missing", "baa_missing",
 		"instrument_missing", "product_default", "stored_nowhere", "region_draining", "region_down",

@@ -215,11 +215,16 @@ func (h *Heard) Flags(datacenter string, entries []store.Entry) Change {
 	}
 	t.Flags, t.flags = entries, make(map[string]bool, len(entries))
 	for _, e := range entries {
+		name := strings.TrimPrefix(e.Key, flagsPrefix)
+		if !h.catalogue.HasFlag(name) { // else whoever misspells what is to be revoked believes that it is
+			h.log.Error("law flag not known: it does nothing", "key", e.Key)
+			continue
+		}
 		on := string(e.Value) == "true"
 		if !on && string(e.Value) != "false" {
 			h.log.Error("law flag not readable: want true or false; taken as false", "key", e.Key)
 		}
-		t.flags[strings.TrimPrefix(e.Key, flagsPrefix)] = on
+		t.flags[name] = on
 	}
 	h.lay()
 	return News

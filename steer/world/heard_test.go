@@ -364,3 +364,27 @@ func TestHeardWithoutAWriter(t *testing.T) {
 		t.Errorf("%q\n%q", a, b)
 	}
 }
+
+// Who misspells the flag that is to be revoked must hear of it.
+func TestFlagsAreThoseOfTheLaw(t *testing.T) {
+	var log strings.Builder
+	h := NewHeard(testMap("de-fra"), residency.Shipped(), health.Production(), nil, slog.New(slog.NewTextHandler(&log, nil)), "")
+	for _, row := range []struct{ name, key, value, want string }{
+		{"as it is", "dpf_valid", "true", ""},
+		{"another case", "DPF_valid", "true", "law flag not known"},
+		{"misspelt", "dpf_vaild", "false", "law flag not known"},
+		{"another word", "dpf_valid", "True", "law flag not readable"},
+		{"a line's end", "dpf_valid", "true\n", "law flag not readable"},
+		{"nothing", "dpf_valid", "", "law flag not readable"},
+	} {
+		log.Reset()
+		h.Flags("", []store.Entry{{Key: flagsPrefix + row.key, Value: []byte(row.value), Rev: 5}})
+		if got := log.String(); (got == "") != (row.want == "") || !strings.Contains(got, row.want) {
+			t.Errorf("%s: logged %q, want %q", row.name, got, row.want)
+		}
+		on := residency.Shipped().With(map[string]bool{"dpf_valid": true}).Digest()
+		if got := h.facts.Law.Digest() == on; got != (row.want == "") {
+			t.Errorf("%s: in force %t", row.name, got)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"bailiwick/exact"
 	"bailiwick/region"
 	"bailiwick/steer"
 	"bailiwick/store"
@@ -45,7 +46,7 @@ func readSaved(path string) (Saved, bool, error) {
 		return f.Saved, false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, &f)
+		err = exact.Read(b, &f)
 	}
 	if err == nil {
 		switch f.Version {

@@ -1,7 +1,9 @@
 // What the codes of docs/protocol.md mean to the person in front of the page.
 
 // The appointment's law, whatever server runs.
-const PERSON = ["policy_missing", "denied_country", "no_common_place"];
+const PERSON = [
+  "policy_missing", "denied_country", "no_common_place", "subdivision_needed", "refused_by_operator", "not_served",
+];
 // A server that the law allows is missing now.
 const PLACE = [
   "home_only", "outside_block", "not_adequate", "condition_unmet", "fact_missing", "baa_missing",
