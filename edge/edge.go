@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/access"
 	"bailiwick/consult"
 	"bailiwick/consult/router"
 	"bailiwick/edge/sfu"
@@ -70,7 +71,7 @@ type Config struct {
 	Stores  store.Set
 	Signer  *router.Signer // of join tokens; nil draws one
 	Record  consult.Record // takes decisions as evidence; nil: nobody does
-	APIKeys []string
+	Keys    *access.Keys
 	Locate  router.Locator
 	Web     http.Handler // consult page and its files
 	Log     *slog.Logger
@@ -109,7 +110,7 @@ func New(cfg Config) (*Edge, error) {
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
 	e.rooms = newRunners(e)
-	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, APIKeys: cfg.APIKeys,
+	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, Keys: cfg.Keys,
 		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
 	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
 		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Held {

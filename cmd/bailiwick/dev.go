@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/access"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
 	"bailiwick/geodns/dnssec"
@@ -159,7 +160,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	}
 	for i, r := range m.Regions {
 		cfg := edge.Config{Record: evidence.Record, ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
-			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, APIKeys: []string{devKey}, Locate: locate,
+			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, Keys: access.Of(map[string]access.Principal{devKey: access.Everything("dev")}), Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err
@@ -174,7 +175,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if err != nil {
 		return err
 	}
-	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
+	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, Keys: access.Of(map[string]access.Principal{devKey: access.Everything("dev")}), Locate: locate,
 		Record: evidence.Record, Node: "console", Log: n.e.log})
 	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: n.stores, Web: pages, Log: n.e.log, Metrics: n.metrics,
 		Rooms: func(id region.EdgeID) []edge.Held {
@@ -269,14 +270,14 @@ func (d *dev) announce(ctx context.Context, e *env) error {
 	}
 	fmt.Fprintf(e.stdout, `ready
   dns      %s (UDP and TCP), zone %s
-  console  %s/console/
+  console  %s/console/#key=%s
   consult  %s/v1/consults, API key %s
   edges    %d, one a region, from %s
 %sTry in another terminal:
   dig @%s -p %d join.%s +subnet=192.0.2.1
   %s -H 'Authorization: Bearer %s' -d '{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}' %s/v1/consults
 Ctrl-C stops everything.
-`, d.dns.Addr(), m.Zone, api, api, devKey, len(d.edges), d.edges[0].Self().Host, trust,
+`, d.dns.Addr(), m.Zone, api, devKey, api, devKey, len(d.edges), d.edges[0].Self().Host, trust,
 		d.dns.Addr().Addr(), d.dns.Addr().Port(), m.Zone, curl, devKey, api)
 	return nil
 }

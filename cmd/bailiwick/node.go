@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/access"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
 	"bailiwick/health"
@@ -259,20 +260,18 @@ func listenError(err error, wayOut string) error {
 	return misuse{err}
 }
 
-// readKeys reads API keys, one a line; empty lines and lines with # are skipped.
-func readKeys(path string) ([]string, error) {
+// readKeys reads the file of API keys; what should be changed in it is logged.
+func (n *node) readKeys(path string) (*access.Keys, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, misuse{fmt.Errorf("--api-keys: %w: want a file with one API key a line", err)}
 	}
-	var keys []string
-	for line := range strings.Lines(string(b)) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			keys = append(keys, line)
-		}
+	keys, err := access.Parse(path, string(b), slices.Sorted(maps.Keys(n.world.Current().Map.Tenants)))
+	if err != nil {
+		return nil, misuse{fmt.Errorf("--api-keys: %w", err)}
 	}
-	if len(keys) == 0 {
-		return nil, misuse{fmt.Errorf("--api-keys: %s: holds no API key: want one a line", path)}
+	for _, w := range keys.Warnings {
+		n.e.log.Warn("API key file", "warning", w)
 	}
 	return keys, nil
 }

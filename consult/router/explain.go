@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"bailiwick/access"
 	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -32,7 +33,7 @@ type Explanation struct {
 }
 
 // explain answers GET /v1/explain?ip= or ?country=, with &overlay= and &e2ee=1.
-func (r *Router) explain(w http.ResponseWriter, q *http.Request) {
+func (r *Router) explain(w http.ResponseWriter, q *http.Request, _ access.Principal) {
 	x, bad := Explain(r.World(), r.Locate, q.FormValue("ip"), q.FormValue("country"), q.Form["overlay"], q.FormValue("e2ee") == "1")
 	if bad != nil {
 		bad.Write(w)

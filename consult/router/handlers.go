@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
+	"bailiwick/access"
 	"bailiwick/consult"
 	"bailiwick/problem"
 	"bailiwick/region"
@@ -52,7 +54,7 @@ func replyOf(p *consult.Placement, recorded bool) reply {
 	return r
 }
 
-func (r *Router) create(w http.ResponseWriter, q *http.Request) {
+func (r *Router) create(w http.ResponseWriter, q *http.Request, by access.Principal) {
 	body, bad := problem.ReadBody(w, q)
 	if bad != nil {
 		bad.Write(w)
@@ -62,6 +64,14 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 	p, err := consult.ParseRequest(body, world.Map)
 	if err != nil {
 		problem.New("bad_request", err.Error()).Write(w)
+		return
+	}
+	switch {
+	case by.Sees(p.Tenant):
+	case p.Tenant == "default": // the body names none, as far as a bound key goes
+		p.Tenant = by.Tenant
+	default:
+		problem.New("forbidden", fmt.Sprintf("the key of %s makes consults of tenant %s alone", by.Name, by.Tenant)).Write(w)
 		return
 	}
 	for i := range p.Participants {
@@ -83,7 +93,7 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		r.fail(w, "consult: mint tokens", err)
 		return
 	}
-	r.Log.Info("consult placed", "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", recorded, "generation", world.Generation)
+	r.Log.Info("consult placed", "by", by.Name, "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", recorded, "generation", world.Generation)
 	writeJSON(w, http.StatusCreated, out)
 }
 
@@ -137,13 +147,26 @@ func (r *Router) mint(p *consult.Placement, recorded bool, now time.Time) (reply
 	return out, nil
 }
 
-func (r *Router) get(w http.ResponseWriter, q *http.Request) {
-	p, recorded, err := r.Look(q.Context(), consult.ID(q.PathValue("id")))
+func (r *Router) get(w http.ResponseWriter, q *http.Request, by access.Principal) {
+	p, recorded, err := r.find(q, by)
 	if err != nil {
 		r.fail(w, "consult: read placement", err)
 		return
 	}
 	writeJSON(w, http.StatusOK, replyOf(p, recorded))
+}
+
+// find looks for the consult of the path among those that the principal may see.
+func (r *Router) find(q *http.Request, by access.Principal) (p *consult.Placement, recorded bool, err error) {
+	id := consult.ID(q.PathValue("id"))
+	if !id.Valid() {
+		return nil, false, store.ErrNotFound
+	}
+	p, recorded, err = r.Look(q.Context(), id)
+	if err == nil && !by.Sees(p.Tenant) {
+		err = store.ErrNotFound // whose it is is nobody else's to know
+	}
+	return p, recorded, err
 }
 
 // Look finds a consult: its record, or else what this process knows of it.
@@ -157,14 +180,20 @@ func (r *Router) Look(ctx context.Context, id consult.ID) (p *consult.Placement,
 	return p, recorded, err
 }
 
-func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
+func (r *Router) delete(w http.ResponseWriter, q *http.Request, by access.Principal) {
 	id := consult.ID(q.PathValue("id"))
+	if by.Tenant != "" || !id.Valid() { // else End finds it
+		if _, _, err := r.find(q, by); err != nil {
+			r.fail(w, "consult: end", err)
+			return
+		}
+	}
 	p, recorded, err := r.End(q.Context(), id, time.Now().UTC())
 	if err != nil {
 		r.fail(w, "consult: end", err)
 		return
 	}
-	r.Log.Info("consult ended", "consult", id, "recorded", recorded)
+	r.Log.Info("consult ended", "by", by.Name, "consult", id, "recorded", recorded)
 	if !recorded {
 		writeJSON(w, http.StatusAccepted, replyOf(p, false))
 		return
