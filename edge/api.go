@@ -31,7 +31,7 @@ type API struct {
 	Rooms   func(region.EdgeID) []Held // of edges in this process; nil elsewhere
 	Web     http.Handler
 	Log     *slog.Logger
-	Metrics *prometheus.Registry
+	Metrics *prometheus.Registry // nil: not served here
 }
 
 // Handler routes docs/protocol.md section 2.
@@ -41,8 +41,7 @@ func (a *API) Handler() *http.ServeMux {
 	mux.HandleFunc("GET /v1/status", a.Router.For(a.status, access.Operator, access.Viewer))
 	mux.HandleFunc("GET /v1/regions", a.Router.For(a.status, access.Operator, access.Viewer))
 	mux.HandleFunc("PUT /v1/regions/{id}", a.Router.For(a.setMode, access.Operator))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", a.ready)
+	a.health(mux)
 	if a.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{}))
 	}
@@ -50,6 +49,19 @@ func (a *API) Handler() *http.ServeMux {
 		mux.Handle("GET /", a.Web)
 	}
 	return mux
+}
+
+// observability routes what a node says of itself to who watches it.
+func (a *API) observability(metrics *prometheus.Registry) *http.ServeMux {
+	mux := http.NewServeMux()
+	a.health(mux)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func (a *API) health(mux *http.ServeMux) {
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", a.ready)
 }
 
 func (a *API) ready(w http.ResponseWriter, _ *http.Request) {

@@ -75,7 +75,10 @@ type Config struct {
 	Locate  router.Locator
 	Web     http.Handler // consult page and its files
 	Log     *slog.Logger
-	Metrics *prometheus.Registry
+	Metrics *prometheus.Registry // gets the edge's
+	// Observe is where Metrics are served, with /livez and /readyz: HTTP is the patients'.
+	// Empty: nowhere.
+	Observe string
 }
 
 // Edge is one media edge. Its listeners are open once New returns.
@@ -88,7 +91,10 @@ type Edge struct {
 	turn   *turn.Server
 	secret []byte // of TURN credentials
 	http   net.Listener
+	seen   net.Listener // of Observe; nil: none
 	api    *API
+
+	refusals *refusals
 }
 
 // New opens every listener; a port in use is an error that names it.
@@ -103,7 +109,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
-	e := &Edge{cfg: cfg, secret: make([]byte, 32)}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32), refusals: &refusals{}}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
 		e.close()
@@ -113,7 +119,7 @@ func New(cfg Config) (*Edge, error) {
 	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, Keys: cfg.Keys,
 		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
 	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
-		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Held {
+		Rooms: func(id region.EdgeID) []Held {
 			if id != cfg.ID {
 				return nil
 			}
@@ -134,6 +140,11 @@ func (e *Edge) listen() (err error) {
 		return err
 	}
 	cfg.HTTP = e.http.Addr().(*net.TCPAddr).AddrPort()
+	if cfg.Observe != "" {
+		if e.seen, err = net.Listen("tcp", cfg.Observe); err != nil {
+			return err
+		}
+	}
 	if !cfg.Public.IsValid() {
 		cfg.Public = cfg.HTTP.Addr().Unmap()
 	}
@@ -178,6 +189,9 @@ func (e *Edge) close() {
 	if e.http != nil {
 		e.http.Close()
 	}
+	if e.seen != nil {
+		e.seen.Close()
+	}
 	if e.turn != nil {
 		e.turn.Close()
 	}
@@ -212,6 +226,16 @@ func (e *Edge) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	if e.seen != nil {
+		observed := &http.Server{Handler: e.api.observability(e.cfg.Metrics), ReadHeaderTimeout: 10 * time.Second, ErrorLog: faults(e.cfg.Log)}
+		g.Go(func() error {
+			if err := observed.Serve(e.seen); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("edge %s: metrics: %w", e.cfg.ID, err)
+			}
+			return nil
+		})
+		defer context.AfterFunc(serving, func() { observed.Close() })()
+	}
 	g.Go(func() error { return e.router.Run(gctx) })
 	for _, st := range e.cfg.Stores {
 		g.Go(func() error { return e.notices(gctx, st) })
