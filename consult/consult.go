@@ -181,10 +181,10 @@ func (p *Placement) Move(t *Terms, to region.ID, between []region.EdgeID) {
 	p.Edge, p.Standby, p.Epoch, p.Region = t.Edge, t.Standby, t.Epoch, to
 }
 
-// Copy shares nothing that End changes.
+// Copy shares nothing that End and Move change.
 func (p *Placement) Copy() Placement {
 	c := *p
-	c.Participants = slices.Clone(p.Participants)
+	c.Participants, c.Left = slices.Clone(p.Participants), slices.Clone(p.Left)
 	return c
 }
 

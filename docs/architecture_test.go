@@ -18,8 +18,8 @@ import (
 )
 
 // core packages are pure, and so is what they import in turn: no socket, file, clock, logger
-// or goroutine.
-var core = []string{"region", "residency", "health", "steer", "consult", "failover", "edge/signal"}
+// or goroutine. sim/page is no part of the product, and as pure.
+var core = []string{"region", "residency", "health", "steer", "consult", "failover", "edge/signal", "sim/page"}
 
 // assemblies connect wires; the verbs alone run them.
 // sim connects the rules anew, without sockets, for its tests alone.

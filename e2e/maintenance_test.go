@@ -4,8 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"bailiwick/sim/page"
+	"bailiwick/store/consultest"
 )
 
 // TestMaintenance: an operator's word in Consul takes an edge out, for the service or for its
@@ -49,6 +54,47 @@ func TestMaintenance(t *testing.T) {
 		})
 		t.Logf("%s after %v", service, took)
 	}
+}
+
+// TestMaintenanceMovesTheCall: `consul maint` of an edge takes its calls elsewhere, too, and
+// leaves no seat behind.
+func TestMaintenanceMovesTheCall(t *testing.T) {
+	d := deploy(t)
+	c := newConsult(t, d.api(1), "DE", "DE")
+	if c.Placement.Edge != "de-ber-1" {
+		t.Fatalf("placed on %s", c.Placement.Edge)
+	}
+	var tabs []*tab
+	for _, p := range c.Participants {
+		tb, err := openTab(p.ID, http.DefaultClient, []page.Address{linked(p.URL, p.Token)}, func(string, ...any) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tb.shut(true) })
+		tabs = append(tabs, tb)
+	}
+	ids := []string{"de-ber-1", "de-fra-1"}
+	talkAt := func(here int) {
+		t.Helper()
+		took := eventually(t, "both hear each other on "+ids[here]+" alone", func() error {
+			for i, tb := range tabs {
+				if at, hears := tb.at(), tb.hears(); !strings.Contains(at, d.net+addrOf[ids[here]]) || !slices.Equal(hears, []string{tabs[1-i].name}) {
+					return fmt.Errorf("%s is at %q and hears %v", tb.name, at, hears)
+				}
+			}
+			held, left := rooms(t, d.api(here)), rooms(t, d.api(1-here))
+			if held[ids[here]][c.ID] != 2 || len(left) != 0 {
+				return fmt.Errorf("seats %v and %v", held, left)
+			}
+			return nil
+		})
+		t.Logf("on %s after %v", ids[here], took)
+	}
+	talkAt(0)
+	if out, err := output(consultest.Binary(t), "maint", "-enable", "-service", "de-ber-1", "-reason", "upgrade", "-http-addr", d.servers[0].Addr()); err != nil {
+		t.Fatalf("consul maint: %v\n%s", err, out)
+	}
+	talkAt(1)
 }
 
 // consulCall asks Consul over HTTP.

@@ -237,8 +237,8 @@ func (e *Edge) Run(ctx context.Context) error {
 		defer context.AfterFunc(serving, func() { observed.Close() })()
 	}
 	g.Go(func() error { return e.router.Run(gctx) })
-	for _, st := range e.cfg.Stores {
-		g.Go(func() error { return e.notices(gctx, st) })
+	for dc, st := range e.cfg.Stores {
+		g.Go(func() error { return e.notices(gctx, dc, st) })
 	}
 	g.Go(func() error {
 		e.announce(ctx, gctx)

@@ -51,6 +51,13 @@ func (l *lossy) Put(ctx context.Context, key string, value []byte) (store.Entry,
 	return l.Memory.Put(ctx, key, value)
 }
 
+func (l *lossy) Commit(ctx context.Context, ops ...store.Op) (uint64, error) {
+	if l.gone.Load() {
+		return 0, errGone
+	}
+	return l.Memory.Commit(ctx, ops...)
+}
+
 func (f *fixture) mode(id region.ID, mode string) {
 	f.t.Helper()
 	if err := world.SetMode(f.t.Context(), f.st, id, steer.ModeRecord{Mode: mode}); err != nil {

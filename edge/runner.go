@@ -22,7 +22,8 @@ type runner struct {
 	rooms *runners
 	id    consult.ID
 	inbox chan any      // *joining, or a failover.Event; never buffered
-	world chan struct{} // conflated: there is a new World
+	world chan struct{} // conflated: there is a new World, or doubt
+	doubt atomic.Bool   // the store was restored
 	done  chan struct{} // closed when the inbox is read no more
 	// record is what is known of the consult, for those who ask.
 	record atomic.Pointer[consult.Placement]
@@ -101,7 +102,11 @@ func (rm *runner) run(ctx context.Context, stopping bool) {
 		case <-ctx.Done():
 			return
 		case <-rm.world:
-			rm.step(failover.World{})
+			if rm.doubt.Swap(false) {
+				rm.step(failover.Restored{})
+			} else {
+				rm.step(failover.World{})
+			}
 		case <-timer.C:
 			rm.step(failover.Time{})
 		case ev := <-rm.inbox:
@@ -191,13 +196,14 @@ func (rm *runner) edge() *Edge { return rm.rooms.edge }
 // step feeds the machine and does what it says.
 func (rm *runner) step(ev failover.Event) {
 	w, now := rm.edge().cfg.World.Current(), time.Now()
+	actions := rm.machine.Step(ev, w, now)
+	rm.record.Store(rm.known(now)) // whoever is answered may ask for it at once
 	var failed []failover.Seat
-	for _, a := range rm.machine.Step(ev, w, now) {
+	for _, a := range actions {
 		if n, ok := rm.do(a, w, now); !ok {
 			failed = append(failed, n)
 		}
 	}
-	rm.record.Store(rm.known(now))
 	if active := rm.machine.Active(); active && !rm.counted {
 		rm.counted = rm.rooms.reserve() // one who unparks is admitted, full or not
 	} else if !active && rm.counted {
@@ -335,7 +341,7 @@ func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 // place writes a placement in its turn.
 func (rm *runner) place(a failover.Place) {
 	rm.work(rm.rooms.places, func(ctx context.Context) {
-		out, p := rm.edge().router.Records.Place(ctx, a.Terms, a.Notify)
+		out, p := rm.edge().router.Records.Place(ctx, a.Terms, a.Notify, a.Lost)
 		if out == failover.Written {
 			rm.edge().cfg.Log.Info("consult placed", "consult", rm.id, "to", a.Terms.Edge, "epoch", a.Terms.Epoch, "reason", a.Reason)
 		}

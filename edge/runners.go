@@ -35,6 +35,7 @@ type runners struct {
 	group  sync.WaitGroup
 	places chan func(context.Context) // placements to write, for placers
 	reads  chan func(context.Context)
+	doubts chan string // datacenters whose store was restored
 
 	mu       sync.Mutex
 	byID     map[consult.ID]*runner
@@ -47,7 +48,7 @@ type runners struct {
 
 func newRunners(e *Edge) *runners {
 	r := &runners{edge: e, byID: map[consult.ID]*runner{}, idle: make(chan struct{}), told: map[consult.ID]time.Time{},
-		places: make(chan func(context.Context)), reads: make(chan func(context.Context))}
+		places: make(chan func(context.Context)), reads: make(chan func(context.Context)), doubts: make(chan string)}
 	close(r.idle)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	for range placers {
@@ -78,8 +79,16 @@ func (r *runners) work(jobs <-chan func(context.Context), pause time.Duration) {
 	}
 }
 
+// restored has every room of a datacenter make its record true again, in turn.
+func (r *runners) restored(dc string) {
+	select {
+	case r.doubts <- dc:
+	case <-r.ctx.Done():
+	}
+}
+
 // follow wakes every room, in turn, when there is a World that may decide otherwise, or a
-// store went or came back. Worlds that come meanwhile make no room wait longer.
+// store went, came back or was restored. Worlds that come meanwhile make no room wait longer.
 func (r *runners) follow() {
 	changed, cancel := r.edge.cfg.World.Subscribe()
 	defer cancel()
@@ -88,6 +97,15 @@ func (r *runners) follow() {
 	defer tick.Stop()
 	var next <-chan time.Time // nil while none is due
 	queued := map[*runner]bool{}
+	queue := func(concerns func(*runner) bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, rm := range r.byID {
+			if concerns(rm) && !queued[rm] {
+				due, queued[rm] = append(due, rm), true
+			}
+		}
+	}
 	for last := r.edge.cfg.World.Current(); ; {
 		select {
 		case <-r.ctx.Done():
@@ -98,13 +116,19 @@ func (r *runners) follow() {
 				continue
 			}
 			last = w
-			r.mu.Lock()
-			for _, rm := range r.byID {
-				if !queued[rm] {
-					due, queued[rm] = append(due, rm), true
-				}
+			queue(func(*runner) bool { return true })
+			if next != nil {
+				continue
 			}
-			r.mu.Unlock()
+			tick.Reset(wakePause)
+		case dc := <-r.doubts:
+			queue(func(rm *runner) bool {
+				is := rm.id.Datacenter() == dc
+				if is {
+					rm.doubt.Store(true)
+				}
+				return is
+			})
 			if next != nil {
 				continue
 			}

@@ -24,7 +24,8 @@
 //  6. Where the law leaves a running consult no place it goes on for the map's withdrawal
 //     grace, then ends (rule 18 of residency/READING.md). No seat outlasts it.
 //  7. Losing the store stops none of this: what could not be written is in the tokens, and
-//     is written when the store is back.
+//     is written when the store is back. One that was restored from a backup is told again
+//     what is in force; a record that it lost is made again from what the room has of it.
 package failover
 
 import (
@@ -89,6 +90,9 @@ type (
 		Terms   consult.Terms // of the Place
 		Outcome Outcome
 	}
+	// Restored is a store that was taken back to an older state: what it had of the consult
+	// may be gone.
+	Restored struct{}
 	// World is a new World.
 	World struct{}
 	// Stopping is this edge on its way out: consults go elsewhere.
@@ -112,6 +116,7 @@ func (Left) event()     {}
 func (Lost) event()     {}
 func (Heard) event()    {}
 func (Wrote) event()    {}
+func (Restored) event() {}
 func (World) event()    {}
 func (Stopping) event() {}
 func (Time) event()     {}
@@ -151,11 +156,13 @@ type (
 	}
 	// Place writes the terms into the record, if that does not have newer ones, and tells
 	// the edges of Notify. Wrote, and Heard before it where the record is another's, must
-	// follow.
+	// follow. Lost is what the record was where a restore may have taken it: then it is made
+	// again. nil: a record that is not there is somebody else's to make, or has ended.
 	Place struct {
 		Terms  consult.Terms
 		Reason string
 		Notify []region.EdgeID
+		Lost   *consult.Placement
 	}
 	// Read asks for the record; Heard follows if there is one. Nobody waits for it.
 	Read struct{}

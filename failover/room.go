@@ -20,6 +20,7 @@ type Room struct {
 	terms    consult.Terms // in force, as far as is known here
 	record   *consult.Placement
 	recorded bool      // the record is known to say what terms say
+	restored time.Time // the store was; answers until then may be from before. Zero: it was not
 	fresh    time.Time // until when the owner is taken for alive: it has just said so
 	kept     time.Time // until when the room is kept for who was sent on
 	ended    bool
@@ -91,6 +92,12 @@ func (r *Room) Step(ev Event, w *steer.World, now time.Time) []Action {
 		r.wrote(ev)
 	case Stopping:
 		r.stopping = true
+	case Restored:
+		r.restored = now.Add(writePatience)
+		r.recorded, r.again, r.pause = false, r.restored, writeAgain
+	}
+	if r.recorded && r.believes() {
+		r.restored = time.Time{}
 	}
 	if !r.ended {
 		r.settle()
@@ -289,14 +296,17 @@ func (r *Room) heard(ev Heard) {
 	case ev.Ended:
 		r.end("done", residency.Verdict{})
 	case ev.Terms.Supersedes(&r.terms):
-		r.adopt(ev.Terms, true)
+		r.adopt(ev.Terms, ev.Record == nil || r.believes())
 		r.fresh = r.now.Add(StrandedAfter)
 	case !r.terms.Supersedes(&ev.Terms):
-		r.recorded = true
-	default: // what is in force was never written: who placed it had no store
-		r.recorded = r.recorded && ev.Record == nil
+		r.recorded = ev.Record == nil || r.believes()
+	case ev.Record != nil: // what is in force was never written: who placed it had no store
+		r.recorded, r.again = false, r.now
 	}
 }
+
+// believes tells whether an answer of the store is of the store as it is.
+func (r *Room) believes() bool { return !r.now.Before(r.restored) }
 
 // end is the consult's end: every seat is closed by it.
 func (r *Room) end(reason string, v residency.Verdict) {
@@ -316,6 +326,16 @@ func (r *Room) end(reason string, v residency.Verdict) {
 
 // adopt puts terms in force.
 func (r *Room) adopt(t consult.Terms, recorded bool) {
+	if t.Epoch == r.terms.Epoch && t.Edge != r.terms.Edge { // nobody was sent there yet
+		for _, s := range r.seats {
+			if s.stranded == t.Epoch {
+				s.stranded = 0
+			}
+			if s.toldEpoch == t.Epoch {
+				s.toldAt = r.now
+			}
+		}
+	}
 	r.terms, r.recorded, r.fresh = t, recorded, time.Time{}
 	r.again, r.pause = r.now.Add(writeAgain), writeAgain
 	if recorded && r.record != nil {
@@ -336,15 +356,16 @@ func (r *Room) wrote(ev Wrote) {
 	if pending {
 		r.write = nil
 	}
-	if ev.Outcome == Written {
+	written := ev.Outcome == Written && r.believes()
+	if written {
 		r.untold = nil
 	}
 	switch {
 	case ev.Outcome == Beaten:
 		// Heard put what beat it in force.
 	case pending:
-		r.adopt(ev.Terms, ev.Outcome == Written)
-	case ev.Outcome == Written && ev.Terms.Epoch == r.terms.Epoch && ev.Terms.Edge == r.terms.Edge:
+		r.adopt(ev.Terms, written)
+	case written && ev.Terms.Epoch == r.terms.Epoch && ev.Terms.Edge == r.terms.Edge:
 		r.recorded = true
 	}
 }

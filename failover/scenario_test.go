@@ -30,6 +30,7 @@ var update = flag.Bool("update", false, "write what the scenarios do into them")
 //	heard EDGE/STANDBY@EPOCH …     the record, or with notice a notice; with ended
 //	wrote written|unwritten|beaten what became of the placement under way
 //	world WHAT=HOW …               a=down, a-1=unhealthy, a-1=maintenance, a=gone, a=unpapered, store=away, law=none
+//	restored                       the store was taken back to an older state
 //	stopping
 //	wait 15s                       time passes, with every wake on the way
 //	> …                            what the machine wanted of the edge since the last >
@@ -192,6 +193,8 @@ func (s *scene) do(line, verb string, args []string) {
 		}
 		s.world()
 		s.step(World{})
+	case "restored":
+		s.step(Restored{})
 	case "stopping":
 		s.step(Stopping{})
 	case "wait":
@@ -260,7 +263,11 @@ func (s *scene) word(a Action) string {
 		return fmt.Sprintf("withdraw in %s: %s", a.EndsAt.Sub(s.now), a.Verdict.Code)
 	case Place:
 		s.last = a.Terms
-		return fmt.Sprintf("place %s: %s; tell %s", of(a.Terms), a.Reason, join(a.Notify))
+		word := fmt.Sprintf("place %s: %s; tell %s", of(a.Terms), a.Reason, join(a.Notify))
+		if a.Lost != nil {
+			word += "; if it is lost, again"
+		}
+		return word
 	case Read:
 		return "read"
 	case Record:

@@ -171,7 +171,7 @@ func (r *Room) claim(why string, without ...region.EdgeID) {
 // put begins a write. With the store away its outcome is known before.
 func (r *Room) put(next consult.Terms, why string) {
 	from := r.terms
-	r.do(Place{next, why, r.tells(&from, &next)})
+	r.do(Place{next, why, r.tells(&from, &next), r.missing()})
 	if r.w.Reaches(next.Consult.Datacenter()) {
 		r.write = &write{next, why, r.now.Add(writePatience)}
 	} else {
@@ -360,6 +360,15 @@ func (r *Room) rewrite() {
 	if r.record == nil {
 		r.do(Read{})
 	} else {
-		r.do(Place{r.terms, "unwritten", r.tells(&r.terms)})
+		r.do(Place{r.terms, "unwritten", r.tells(&r.terms), r.missing()})
 	}
+}
+
+// missing is the record that a restored store may lack, until it is known to have it. One that
+// has expired has been swept.
+func (r *Room) missing() *consult.Placement {
+	if r.restored.IsZero() || r.record == nil || !r.now.Before(r.record.Expires) {
+		return nil
+	}
+	return r.record
 }

@@ -8,6 +8,7 @@ import (
 
 	"bailiwick/failover"
 	"bailiwick/region"
+	"bailiwick/sim/page"
 	"bailiwick/steer"
 	"bailiwick/steer/world"
 )
@@ -293,7 +294,7 @@ func (p *person) act(verb string, arg []string) {
 	case "leave":
 		p.wants = false
 		for _, tb := range p.tabs {
-			tb.tell(&event{Type: "leave"})
+			tb.tell(&page.Event{Type: "leave"})
 			tb.shut(true)
 		}
 	case "reload":
@@ -318,7 +319,7 @@ func (p *person) act(verb string, arg []string) {
 			w.reset()
 		}
 	case "retry":
-		tb.tell(&event{Type: "retry"})
+		tb.tell(&page.Event{Type: "retry"})
 	case "park":
 		if e := s.node(arg[2]); e != nil {
 			d, _ := time.ParseDuration(arg[3])
@@ -341,7 +342,7 @@ func (tb *tab) park(e *node, d time.Duration) {
 	if token == "" || tb.currentWire() == nil || there || !e.alive || !tb.p.sigPath(e) {
 		return
 	}
-	ghost := &tab{p: tb.p, name: tb.name + "-parked", page: newPage(), timers: map[string]uint64{}}
+	ghost := &tab{p: tb.p, name: tb.name + "-parked", page: page.New(), timers: map[string]uint64{}}
 	w := &wire{tab: ghost, leg: 1, e: e, inc: e.inc, park: true, open: true, dropped: true}
 	w.ticket, _ = strconv.Atoi(token)
 	w.up(func() { e.edge.hello(w) })

@@ -1,15 +1,14 @@
 package sim
 
 import (
-	"bytes"
 	"slices"
-	"strings"
 	"time"
 
 	"bailiwick/consult"
 	"bailiwick/failover"
 	"bailiwick/problem"
 	"bailiwick/region"
+	"bailiwick/sim/page"
 	"bailiwick/steer"
 	"bailiwick/store"
 )
@@ -63,7 +62,8 @@ type talkCheck struct {
 	by           *node
 	byInc        int
 	byLaw        bool // an edge ended it for want of a lawful place
-	lost         bool // a restore took the record or its end back
+	lost         bool // nothing is promised of it any more
+	undone       bool // a restore changed its record, which nobody has written since
 	apart        time.Duration
 	ok           map[*node]time.Duration // since when an edge could take everybody
 	cut          time.Duration           // when a path of somebody last changed
@@ -128,7 +128,7 @@ func (rm *room) law() {
 func (k *check) wrote(s *Sim, was, is *consult.Placement) {
 	t := s.talk(is.Consult)
 	if t != nil {
-		t.sees.recorded = true
+		t.sees.recorded, t.sees.undone = true, false
 	}
 	if is.Ended && t != nil && t.sees.written == 0 {
 		t.sees.written = s.now
@@ -144,24 +144,29 @@ func (k *check) wrote(s *Sim, was, is *consult.Placement) {
 	}
 }
 
-// restored: what a restore takes back is lost, and nothing is promised of it.
-func (k *check) restored(s *Sim, was, is []store.Entry) {
+// restored: what a restore takes back is written again by who knows it, as if the store had
+// been away, if the edges that know it notice: their marks were younger.
+func (k *check) restored(s *Sim, is []store.Entry) {
+	at := map[string]store.Entry{}
+	for _, e := range is {
+		at[e.Key] = e
+	}
 	for _, t := range s.talks {
-		find := func(list []store.Entry) []byte {
-			for _, e := range list {
-				if e.Key == t.id.Key() {
-					return e.Value
-				}
+		c, now := &t.sees, s.store.placed[at[t.id.Key()].Rev]
+		if now == s.store.record(t.id) && !c.undone {
+			continue
+		}
+		c.undone = true
+		for _, n := range s.edges {
+			if (n == t.by || n == c.by || n.edge.find(t.id) != nil) && at[consult.NoticesTo(n.edge.id)+"edge"].Rev >= n.edge.mark.rev {
+				c.lost = true
 			}
-			return nil
 		}
-		untold := func(a, b []store.Entry) bool { // a notice that one has and the other has not
-			return slices.ContainsFunc(a, func(e store.Entry) bool {
-				return strings.HasSuffix(e.Key, "/"+string(t.id)) && !slices.ContainsFunc(b, func(x store.Entry) bool { return x.Key == e.Key && x.Rev == e.Rev })
-			})
-		}
-		if a, b := find(was), find(is); !bytes.Equal(a, b) || untold(was, is) {
-			t.sees.lost = true
+		c.apart = 0
+		clear(c.ok)
+		c.recorded = now != nil
+		if c.written, c.endAt = 0, s.now; now != nil && now.Ended {
+			c.written = s.now
 		}
 	}
 }
@@ -541,7 +546,7 @@ func (k *check) resolved(n *node, kind string) {
 }
 
 // stopped: a page that was in a call ends for a reason.
-func (k *check) stopped(tb *tab, was bool, e *event) {
+func (k *check) stopped(tb *tab, was bool, e *page.Event) {
 	t := tb.p.t
 	s := t.s
 	s.note("stopped", tb.name, tb.page.Text, 0)

@@ -29,12 +29,19 @@ type edge struct {
 	told    map[consult.ID]time.Time
 	seen    map[string]uint64
 	due     []store.Entry
-	marked  bool
+	mark    mark
 	clears  bool
 	placed  time.Duration // when the next placement may be written
 	media   []*mediaRoom
 	leaving bool   // it stops, and its rooms know
 	emptied func() // a stopping edge has no room left
+}
+
+// mark is edge.mark.
+type mark struct {
+	rev, shown uint64
+	stale      bool
+	raised     time.Duration
 }
 
 // room is edge.room: it carries out what the failover machine says.
@@ -76,17 +83,48 @@ func newEdge(n *node, reg region.ID) *edge {
 }
 
 func (e *edge) start() {
-	e.rooms, e.active, e.told, e.seen, e.due, e.marked, e.clears, e.placed, e.media, e.leaving, e.emptied = nil, 0, map[consult.ID]time.Time{}, map[string]uint64{}, nil, false, false, 0, nil, false, nil
+	e.rooms, e.active, e.told, e.seen, e.due, e.clears, e.placed, e.media, e.leaving, e.emptied = nil, 0, map[consult.ID]time.Time{}, map[string]uint64{}, nil, false, 0, nil, false, nil
+	e.mark = mark{stale: true, raised: e.n.s.now - markEvery}
 	e.router = router.New(router.Config{World: func() *steer.World { return e.n.cur }, Stores: store.Set{"": e.n.client}, Node: e.n.id, Self: e.id,
 		Hosted: e.hosted, Hear: e.hear, Log: quiet})
 	e.n.in(e.n.r.between(0, time.Second), e.pay)
 }
 
-// pay is Records.Run.
+// pay is Records.Run, and the mark's part of edge.clear.
 func (e *edge) pay() {
 	e.router.Records.Pay(context.Background(), e.n.time())
+	e.raise()
 	e.n.client.took()
 	e.n.in(time.Second, e.pay)
+}
+
+const markEvery = 10 * time.Second
+
+func (e *edge) raise() {
+	m, key := &e.mark, consult.NoticesTo(e.id)+"edge"
+	m.stale = e.router.Records.Heard("") || m.stale
+	if e.n.s.now-m.raised < markEvery || !m.stale && m.shown == m.rev {
+		return
+	}
+	is, err := e.n.client.CAS(nil, key, []byte("mine"), m.rev)
+	if err == nil {
+		m.rev, m.raised, m.stale = is.Rev, e.n.s.now, false
+		return
+	}
+	if err != store.ErrConflict {
+		return
+	}
+	if is, err = e.n.client.Get(nil, key); err == errUnreachable {
+		return
+	}
+	if is.Rev < m.rev {
+		e.n.s.note("restored", e.n.id, "", is.Rev)
+		e.router.Records.Restored("")
+		for _, rm := range e.rooms {
+			e.n.in(e.n.r.between(0, 4*time.Second), func() { rm.happened(failover.Restored{}) })
+		}
+	}
+	m.rev, m.stale = is.Rev, true
 }
 
 func (e *edge) count() (active, parked int) { return e.active, len(e.rooms) - e.active }
@@ -151,12 +189,16 @@ func (e *edge) notices(s store.Snapshot) {
 			continue
 		}
 		if n, err := consult.ParseNotice(entry.Value); err == nil {
+			if n.Ended {
+				e.router.Records.LearnEnd(n.Consult, e.n.time())
+			}
 			e.hear(n)
 		}
+		e.mark.stale = true
 		e.due = append(e.due, entry)
 	}
-	e.seen = now
-	if !e.clears {
+	e.seen, e.mark.shown = now, now[mark]
+	if len(e.due) > 0 && !e.clears {
 		e.clears = true
 		e.n.in(time.Second, e.clear)
 	}
@@ -164,21 +206,35 @@ func (e *edge) notices(s store.Snapshot) {
 
 func (e *edge) clear() {
 	e.clears = false
-	if !e.marked {
-		_, err := e.n.client.CAS(nil, consult.NoticesTo(e.id)+"edge", []byte("mine"), 0)
-		e.marked = err == nil || err == store.ErrConflict
-	}
 	for len(e.due) > 0 {
-		if _, err := e.n.client.Delete(nil, e.due[0].Key, e.due[0].Rev); err == errUnreachable {
+		n := min(len(e.due), store.MaxOps)
+		if !e.remove(e.due[:n]) {
 			break
 		}
-		e.due = e.due[1:]
+		e.due = e.due[n:]
 	}
 	e.n.client.took()
-	if len(e.due) > 0 || !e.marked {
+	if len(e.due) > 0 {
 		e.clears = true
 		e.n.in(time.Second, e.clear)
 	}
+}
+
+func (e *edge) remove(entries []store.Entry) bool {
+	var ops []store.Op
+	for _, entry := range entries {
+		ops = append(ops, store.Op{Verb: store.Delete, Key: entry.Key, Rev: entry.Rev})
+	}
+	_, err := e.n.client.Commit(nil, ops...)
+	if err == nil || err == errUnreachable || len(ops) == 1 {
+		return err != errUnreachable
+	}
+	for i := range entries {
+		if !e.remove(entries[i : i+1]) {
+			return false
+		}
+	}
+	return true
 }
 
 // poke tells every room of a new World, each in a moment of its own.
@@ -492,7 +548,7 @@ func (j *job) run() {
 	}
 	j.done = true
 	n.client.took()
-	out, p := rm.e.router.Records.Place(context.Background(), j.a.Terms, j.a.Notify)
+	out, p := rm.e.router.Records.Place(context.Background(), j.a.Terms, j.a.Notify, j.a.Lost)
 	n.in(n.client.took(), func() {
 		if p != nil && out == failover.Beaten {
 			rm.happened(failover.Heard{Terms: p.Terms, Ended: p.Ended, Record: p})

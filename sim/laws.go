@@ -22,8 +22,8 @@ var topologies = map[string][]string{
 	"full":   {"ae-dxb-1", "ae-dxb-2", "de-ber-1", "de-ber-2", "de-fra-1", "de-fra-2", "fr-par-1", "us-iad-1"},
 }
 
-// atlas is the map that runs begin with. The papers are those that make a verdict turn.
-const atlas = `
+// Atlas is the map that runs begin with. The papers are those that make a verdict turn.
+const Atlas = `
 version: 1
 zone: media.example
 operator:
@@ -65,7 +65,7 @@ law:
 `
 
 var parsed = sync.OnceValue(func() *region.Map {
-	m, err := region.Parse("atlas", []byte(atlas))
+	m, err := region.Parse("atlas", []byte(Atlas))
 	if err != nil {
 		panic(err) // the text above is part of the program
 	}

@@ -8,6 +8,7 @@ import (
 
 	"bailiwick/consult"
 	"bailiwick/failover"
+	"bailiwick/sim/page"
 	"bailiwick/steer"
 )
 
@@ -122,9 +123,6 @@ func (s *Sim) lookEnded(t *talk) (over bool) {
 			s.fail("ended", "%s has ended for %s, and its record does not say so", t.id, s.now-c.endAt)
 		}
 		return false
-	}
-	if c.by.inc != c.byInc || !c.by.alive || !c.by.hears(endWithin) {
-		return true // it may owe the notices
 	}
 	for _, e := range s.edges {
 		rm := e.edge.seated(t.id)
@@ -243,7 +241,7 @@ func (t *talk) takes(e *node, who []*person) bool {
 	}
 	for _, p := range who {
 		tb := p.shown()
-		if tb == nil || p.cuts[e.slot] != [2]int{} || !slices.ContainsFunc(tb.page.Addresses, func(a address) bool { return s.edgeOf(a.URL) == e }) {
+		if tb == nil || p.cuts[e.slot] != [2]int{} || !slices.ContainsFunc(tb.page.Addresses, func(a page.Address) bool { return s.edgeOf(a.URL) == e }) {
 			return false
 		}
 	}

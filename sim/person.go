@@ -10,6 +10,7 @@ import (
 	"bailiwick/consult"
 	"bailiwick/failover"
 	"bailiwick/region"
+	"bailiwick/sim/page"
 )
 
 // talk is one consult, from its making to its end.
@@ -43,14 +44,14 @@ type person struct {
 type tab struct {
 	p      *person
 	name   string
-	page   *page
+	page   *page.State
 	shown  bool
 	wires  []*wire
 	timers map[string]uint64 // the newest of each name
 	made   uint64
-	lazy   bool      // the gap timer waits for the current leg to fall silent
-	kept   []address // sessionStorage
-	wasUp  bool      // the current leg carried media at the last look
+	lazy   bool           // the gap timer waits for the current leg to fall silent
+	kept   []page.Address // sessionStorage
+	wasUp  bool           // the current leg carried media at the last look
 }
 
 // wire is one leg's socket and transport, the client's end and the edge's.
@@ -98,17 +99,17 @@ func (s *Sim) edgeOf(url string) *node {
 }
 
 // open opens the link: a fresh page, or one that has a seat to take up.
-func (p *person) open(from []address) *tab {
-	tb := &tab{p: p, name: fmt.Sprint(p.name(), "#", len(p.tabs)), page: newPage(), shown: true, timers: map[string]uint64{}}
+func (p *person) open(from []page.Address) *tab {
+	tb := &tab{p: p, name: fmt.Sprint(p.name(), "#", len(p.tabs)), page: page.New(), shown: true, timers: map[string]uint64{}}
 	p.tabs = append(p.tabs, tb)
 	if from == nil {
-		from = []address{{URL: joinURL(p.t.at), Token: fmt.Sprint(p.t.links[p.i])}}
+		from = []page.Address{{URL: joinURL(p.t.at), Token: fmt.Sprint(p.t.links[p.i])}}
 	}
 	tb.kept = from
-	tb.tell(&event{Type: "open", Granted: true, Addresses: from})
-	tb.tell(&event{Type: "devices"})
+	tb.tell(&page.Event{Type: "open", Granted: true, Addresses: from})
+	tb.tell(&page.Event{Type: "devices"})
 	if tb.page.Step == "ready" {
-		tb.tell(&event{Type: "join"})
+		tb.tell(&page.Event{Type: "join"})
 	}
 	return tb
 }
@@ -128,14 +129,14 @@ func (tb *tab) shut(clean bool) {
 func (tb *tab) ms() int64 { return int64(tb.p.t.s.now/time.Millisecond) + 1 }
 
 // tell is dispatch.
-func (tb *tab) tell(e *event) {
+func (tb *tab) tell(e *page.Event) {
 	s := tb.p.t.s
 	if !tb.shown {
 		return
 	}
 	s.note("page", tb.name, e.Type, uint64(e.Leg))
-	was := tb.page.inCall()
-	fx := tb.page.step(e, tb.ms()) // carrying one out is never a step
+	was := tb.page.InCall()
+	fx := page.Step(tb.page, e, tb.ms()) // carrying one out is never a step
 	for i := range fx {
 		tb.perform(&fx[i])
 	}
@@ -144,7 +145,7 @@ func (tb *tab) tell(e *event) {
 	}
 }
 
-func (tb *tab) perform(fx *effect) {
+func (tb *tab) perform(fx *page.Effect) {
 	s := tb.p.t.s
 	switch fx.Do {
 	case "connect":
@@ -207,7 +208,7 @@ func (tb *tab) ring(name string) {
 		tb.lazy = true
 		return
 	}
-	tb.tell(&event{Type: "timer", Name: name, Dice: tb.p.r.float()})
+	tb.tell(&page.Event{Type: "timer", Name: name, Dice: tb.p.r.float()})
 }
 
 func (tb *tab) wire(id int) *wire {
@@ -220,7 +221,7 @@ func (tb *tab) wire(id int) *wire {
 }
 
 func (tb *tab) currentWire() *wire {
-	if l := tb.page.current(); l != nil {
+	if l := tb.page.Current(); l != nil {
 		return tb.wire(l.ID)
 	}
 	return nil
@@ -247,7 +248,7 @@ func (w *wire) look() {
 	if w.dropped || !tb.shown || w.conn == nil || w.conn.session == nil {
 		return
 	}
-	l := tb.page.leg(w.leg)
+	l := tb.page.Leg(w.leg)
 	if l == nil {
 		return
 	}
@@ -255,18 +256,18 @@ func (w *wire) look() {
 	changed := alive != w.lastAlive || heard != w.lastHeard
 	if l.Current {
 		if tb.wasUp && !alive { // its clock stood at the last packet
-			tb.tell(&event{Type: "pulse", Leg: w.leg, Alive: true, Heard: heard})
+			tb.tell(&page.Event{Type: "pulse", Leg: w.leg, Alive: true, Heard: heard})
 			if tb.lazy {
-				tb.perform(&effect{Do: "timer", Name: "gap", MS: gaps[0]})
+				tb.perform(&page.Effect{Do: "timer", Name: "gap", MS: page.Gaps[0]})
 			}
 		}
 		tb.wasUp = alive
 	}
 	w.lastAlive, w.lastHeard = alive, heard
 	if changed || alive && (!l.Current || tb.page.Gap > 0) {
-		tb.tell(&event{Type: "pulse", Leg: w.leg, Alive: alive, Heard: heard})
+		tb.tell(&page.Event{Type: "pulse", Leg: w.leg, Alive: alive, Heard: heard})
 	}
-	if l := tb.page.leg(w.leg); alive && l != nil && !l.Current && !w.looks {
+	if l := tb.page.Leg(w.leg); alive && l != nil && !l.Current && !w.looks {
 		w.looks = true
 		tb.p.t.s.after(time.Second, func() { // it waits for others to arrive
 			w.looks = false
@@ -286,7 +287,7 @@ func (w *wire) latency() time.Duration {
 	return w.tab.p.r.between(8*time.Millisecond, 60*time.Millisecond)
 }
 
-func (tb *tab) connect(fx *effect) {
+func (tb *tab) connect(fx *page.Effect) {
 	s := tb.p.t.s
 	w := &wire{tab: tb, leg: fx.Leg, e: s.edgeOf(fx.Address.URL), session: fx.Address.Session, stranded: fx.Stranded}
 	fmt.Sscan(fx.Address.Token, &w.ticket)
@@ -308,7 +309,7 @@ func (w *wire) dial(d, again time.Duration) {
 			w.close()
 		default:
 			w.open, w.inc = true, w.e.inc
-			w.tab.tell(&event{Type: "opened", Leg: w.leg})
+			w.tab.tell(&page.Event{Type: "opened", Leg: w.leg})
 			w.up(func() { w.e.edge.hello(w) })
 		}
 	})
@@ -349,12 +350,12 @@ func (w *wire) pathChanged() {
 	s := w.tab.p.t.s
 	w.touch()
 	if w.tab.p.sigPath(w.e) {
-		edge, page := w.toEdge, w.toPage
+		edge, back := w.toEdge, w.toPage
 		w.toEdge, w.toPage = nil, nil
 		for _, do := range edge {
 			w.up(do)
 		}
-		for _, do := range page {
+		for _, do := range back {
 			w.down(do)
 		}
 		return
@@ -405,7 +406,7 @@ func (w *wire) close() {
 	w.down(func() {
 		if !w.closed {
 			w.closed = true
-			w.tab.tell(&event{Type: "closed", Leg: w.leg, Dice: w.tab.p.r.float()})
+			w.tab.tell(&page.Event{Type: "closed", Leg: w.leg, Dice: w.tab.p.r.float()})
 		}
 	})
 }
@@ -450,7 +451,7 @@ func (w *wire) hangUp(clean bool) {
 
 func (w *wire) refuse(code string) {
 	w.down(func() {
-		e := &event{Type: "refused", Leg: w.leg, Dice: w.tab.p.r.float()}
+		e := &page.Event{Type: "refused", Leg: w.leg, Dice: w.tab.p.r.float()}
 		e.Refusal.Code = code
 		w.tab.tell(e)
 	})
@@ -458,7 +459,7 @@ func (w *wire) refuse(code string) {
 }
 
 func (w *wire) sendEnded(reason string) {
-	w.down(func() { w.tab.tell(&event{Type: "ended", Leg: w.leg, Reason: reason}) })
+	w.down(func() { w.tab.tell(&page.Event{Type: "ended", Leg: w.leg, Reason: reason}) })
 	if c := w.conn; c != nil {
 		w.e.in(time.Millisecond, func() {
 			w.shut()
@@ -472,14 +473,14 @@ func (w *wire) sendEnded(reason string) {
 func (w *wire) welcome(rm *room, t *consult.Terms) {
 	n := rm.e.n
 	c := w.conn
-	e := &event{Type: "welcome", Leg: w.leg, Session: c.session.id, Epoch: t.Epoch,
-		Place: place{Region: string(rm.e.region), Country: strings.ToUpper(string(rm.e.region[:2]))}}
+	e := &page.Event{Type: "welcome", Leg: w.leg, Session: c.session.id, Epoch: t.Epoch,
+		Place: page.Place{Region: string(rm.e.region), Country: strings.ToUpper(string(rm.e.region[:2]))}}
 	there := c.token
 	there.Terms = *t
 	token := fmt.Sprint(n.sign(there))
 	for _, id := range append(slices.Clone(t.Standby), t.Edge) {
 		if _, to := n.cur.Edge(id); to != nil && id != rm.e.id {
-			e.Standby = append(e.Standby, address{Edge: string(id), URL: joinURL(id), Token: token})
+			e.Standby = append(e.Standby, page.Address{Edge: string(id), URL: joinURL(id), Token: token})
 		}
 	}
 	w.down(func() {
@@ -497,13 +498,13 @@ func (w *wire) negotiate(d, waited time.Duration) {
 			return
 		}
 		if w.mediaPath() {
-			w.tab.tell(&event{Type: "progress", Leg: w.leg})
+			w.tab.tell(&page.Event{Type: "progress", Leg: w.leg})
 			x.connect()
 			return
 		}
 		if waited > 25*time.Second { // ICE has failed
-			if l := w.tab.page.leg(w.leg); l != nil && !l.Current {
-				w.tab.tell(&event{Type: "closed", Leg: w.leg, Dice: w.tab.p.r.float()})
+			if l := w.tab.page.Leg(w.leg); l != nil && !l.Current {
+				w.tab.tell(&page.Event{Type: "closed", Leg: w.leg, Dice: w.tab.p.r.float()})
 			}
 			return
 		}
@@ -513,7 +514,7 @@ func (w *wire) negotiate(d, waited time.Duration) {
 
 func (w *wire) sendMove(a *failover.Move, ticket int, over bool) {
 	to := a.Token.Edge
-	e := &event{Type: "move", Leg: w.leg, Edge: string(to), URL: joinURL(to), Token: fmt.Sprint(ticket), Epoch: a.Token.Epoch, Dice: w.tab.p.r.float()}
+	e := &page.Event{Type: "move", Leg: w.leg, Edge: string(to), URL: joinURL(to), Token: fmt.Sprint(ticket), Epoch: a.Token.Epoch, Dice: w.tab.p.r.float()}
 	w.down(func() { w.tab.tell(e) })
 	if over {
 		w.shut()

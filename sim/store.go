@@ -235,7 +235,7 @@ func (st *storage) restore(then time.Duration) {
 		i--
 	}
 	p := st.history[i]
-	st.s.sees.restored(st.s, st.entries, p.entries)
+	st.s.sees.restored(st.s, p.entries)
 	st.entries, st.shared, st.index, st.modeAt, st.keyAt = p.entries, true, p.index, st.s.now, st.s.now
 	maint := map[string]int{}
 	for _, in := range st.instances {
@@ -365,6 +365,44 @@ func (c *client) CAS(_ context.Context, key string, value []byte, rev uint64) (s
 		return store.Entry{}, errUnreachable
 	}
 	return e, nil
+}
+
+// Commit may be overtaken as CAS may.
+func (c *client) Commit(_ context.Context, ops ...store.Op) (uint64, error) {
+	if strings.HasPrefix(ops[0].Key, consult.KeyPrefix) && c.n.r.chance(0.25) {
+		c.n.s.overtake(c.n)
+	}
+	arrives, answered := c.call()
+	if !arrives {
+		return 0, errUnreachable
+	}
+	st := c.n.s.store
+	var err error
+	for _, op := range ops {
+		var rev uint64
+		if i, found := st.find(op.Key); found {
+			rev = st.entries[i].Rev
+		}
+		switch {
+		case op.Verb == store.Delete && rev == 0:
+			err = store.ErrNotFound
+		case op.Verb == store.CAS && rev != op.Rev, op.Verb == store.Delete && op.Rev != 0 && rev != op.Rev:
+			err = store.ErrConflict
+		}
+	}
+	for _, op := range ops {
+		switch {
+		case err != nil:
+		case op.Verb == store.Delete:
+			st.delete(op.Key)
+		default:
+			st.put(op.Key, bytes.Clone(op.Value))
+		}
+	}
+	if !answered {
+		return 0, errUnreachable
+	}
+	return st.index, err
 }
 
 func (c *client) Put(_ context.Context, key string, value []byte) (store.Entry, error) {

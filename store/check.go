@@ -58,6 +58,29 @@ func CheckValue(key string, value []byte) error {
 	return nil
 }
 
+// CheckOps refuses a Commit of no changes or too many, of two of one key, or of values
+// that are too large together.
+func CheckOps(ops []Op) error {
+	if len(ops) == 0 || len(ops) > MaxOps {
+		return fmt.Errorf("store: %d changes at once, want 1 to %d", len(ops), MaxOps)
+	}
+	size, seen := 0, make(map[string]bool, len(ops))
+	for _, op := range ops {
+		if err := CheckKey(op.Key); err != nil {
+			return err
+		}
+		if seen[op.Key] {
+			return fmt.Errorf("store: %s: twice in one commit", op.Key)
+		}
+		seen[op.Key] = true
+		size += len(op.Value)
+	}
+	if size > MaxCommit {
+		return fmt.Errorf("store: %s and others: values of %d bytes in one commit, the limit is %d", ops[0].Key, size, MaxCommit)
+	}
+	return nil
+}
+
 // CheckInstance refuses a registration that some implementation could not hold:
 // ID and service are 1 to 128 letters, digits, dots, dashes or underscores, the
 // address is one that others could reach, and Meta keeps to its limits.

@@ -31,7 +31,7 @@ func (m *Memory) Lock(ctx context.Context, key string) (Lock, error) {
 			m.locks[key] = l.free
 			m.mu.Unlock()
 			var err error
-			l.fence, err = m.write(ctx, "", func(entries []Entry, _ uint64) ([]Entry, error) { return entries, nil })
+			l.fence, err = m.commit(ctx) // a revision of its own
 			if err != nil {
 				l.Unlock(ctx)
 				return nil, err

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,49 +65,24 @@ func (m *Memory) Get(ctx context.Context, key string) (Entry, error) {
 
 // CAS implements Store.
 func (m *Memory) CAS(ctx context.Context, key string, value []byte, rev uint64) (Entry, error) {
-	return m.set(ctx, key, value, func(current uint64) error {
-		if current != rev {
-			return fmt.Errorf("%w: %s", ErrConflict, key)
-		}
-		return nil
-	})
+	return m.set(ctx, Op{Verb: CAS, Key: key, Value: value, Rev: rev})
 }
 
 // Put implements Store.
 func (m *Memory) Put(ctx context.Context, key string, value []byte) (Entry, error) {
-	return m.set(ctx, key, value, func(uint64) error { return nil })
+	return m.set(ctx, Op{Verb: Put, Key: key, Value: value})
 }
 
-// set writes one key if allow likes its current revision, 0 for an absent one.
-func (m *Memory) set(ctx context.Context, key string, value []byte, allow func(current uint64) error) (Entry, error) {
-	if err := CheckKey(key); err != nil {
+// set writes one key.
+func (m *Memory) set(ctx context.Context, op Op) (Entry, error) {
+	if err := errors.Join(CheckKey(op.Key), CheckValue(op.Key, op.Value)); err != nil {
 		return Entry{}, err
 	}
-	if err := CheckValue(key, value); err != nil {
-		return Entry{}, err
-	}
-	var written Entry
-	_, err := m.write(ctx, "", func(entries []Entry, rev uint64) ([]Entry, error) {
-		i, found := find(entries, key)
-		var current uint64
-		if found {
-			current = entries[i].Rev
-		}
-		if err := allow(current); err != nil {
-			return nil, err
-		}
-		written = Entry{Key: key, Value: bytes.Clone(value), Rev: rev}
-		next := make([]Entry, 0, len(entries)+1)
-		next = append(append(next, entries[:i]...), written)
-		if found {
-			i++
-		}
-		return append(next, entries[i:]...), nil
-	})
+	rev, err := m.commit(ctx, op)
 	if err != nil {
 		return Entry{}, err
 	}
-	return written.clone(), nil
+	return Entry{Key: op.Key, Value: bytes.Clone(op.Value), Rev: rev}, nil
 }
 
 // Delete implements Store.
@@ -114,22 +90,19 @@ func (m *Memory) Delete(ctx context.Context, key string, rev uint64) (uint64, er
 	if err := CheckKey(key); err != nil {
 		return 0, err
 	}
-	return m.write(ctx, key, func(entries []Entry, _ uint64) ([]Entry, error) {
-		i, found := find(entries, key)
-		if !found {
-			return nil, fmt.Errorf("%w: %s", ErrNotFound, key)
-		}
-		if rev != 0 && rev != entries[i].Rev {
-			return nil, fmt.Errorf("%w: %s", ErrConflict, key)
-		}
-		return slices.Concat(entries[:i], entries[i+1:]), nil
-	})
+	return m.commit(ctx, Op{Verb: Delete, Key: key, Rev: rev})
 }
 
-// write makes one change: edit gets the entries and the revision of this write,
-// which write returns, and gives the next entries, in a slice of their own. deleted
-// is the key that it removes, if any.
-func (m *Memory) write(ctx context.Context, deleted string, edit func(entries []Entry, rev uint64) ([]Entry, error)) (uint64, error) {
+// Commit implements Store.
+func (m *Memory) Commit(ctx context.Context, ops ...Op) (uint64, error) {
+	if err := CheckOps(ops); err != nil {
+		return 0, err
+	}
+	return m.commit(ctx, ops...)
+}
+
+// commit makes the changes at one revision, which it returns.
+func (m *Memory) commit(ctx context.Context, ops ...Op) (uint64, error) {
 	m.writing.Lock()
 	defer m.writing.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -138,7 +111,7 @@ func (m *Memory) write(ctx context.Context, deleted string, edit func(entries []
 	m.mu.Lock()
 	entries, rev := m.entries, m.rev+1
 	m.mu.Unlock()
-	next, err := edit(entries, rev)
+	next, deleted, err := change(entries, rev, ops)
 	if err != nil {
 		return 0, err
 	}
@@ -149,15 +122,39 @@ func (m *Memory) write(ctx context.Context, deleted string, edit func(entries []
 	}
 	m.mu.Lock()
 	m.entries, m.rev = next, rev
-	if deleted != "" {
-		m.deletes = append(m.deletes, Entry{Key: deleted, Rev: rev})
-		if old := len(m.deletes) - remembered; old > 0 {
-			m.forgot, m.deletes = m.deletes[old-1].Rev, m.deletes[old:]
-		}
+	m.deletes = append(m.deletes, deleted...)
+	if old := len(m.deletes) - remembered; old > 0 {
+		m.forgot, m.deletes = m.deletes[old-1].Rev, m.deletes[old:]
 	}
 	m.wakeLocked()
 	m.mu.Unlock()
 	return rev, nil
+}
+
+// change gives the entries after the changes, in a slice of their own, and those that they
+// removed, without values.
+func change(entries []Entry, rev uint64, ops []Op) (next, deleted []Entry, err error) {
+	next = slices.Clone(entries)
+	for _, op := range ops {
+		var current uint64 // of an absent key
+		i, found := find(next, op.Key)
+		if found {
+			current = next[i].Rev
+		}
+		switch {
+		case op.Verb == Delete && !found:
+			return nil, nil, fmt.Errorf("%w: %s", ErrNotFound, op.Key)
+		case op.Verb == CAS && op.Rev != current, op.Verb == Delete && op.Rev != 0 && op.Rev != current:
+			return nil, nil, fmt.Errorf("%w: %s", ErrConflict, op.Key)
+		case op.Verb == Delete:
+			next, deleted = slices.Delete(next, i, i+1), append(deleted, Entry{Key: op.Key, Rev: rev})
+			continue
+		case !found:
+			next = slices.Insert(next, i, Entry{})
+		}
+		next[i] = Entry{Key: op.Key, Value: bytes.Clone(op.Value), Rev: rev}
+	}
+	return next, deleted, nil
 }
 
 // List implements Store.

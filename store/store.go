@@ -28,6 +28,31 @@ var (
 // (Consul's own limit).
 const MaxValue = 512 << 10
 
+// MaxOps changes, and MaxCommit bytes of values, are the most that a Commit takes: far below
+// what Consul does.
+const (
+	MaxOps    = 30
+	MaxCommit = 256 << 10
+)
+
+// Op is one change of a Commit, with the words of the method that makes it alone.
+type Op struct {
+	Verb  Verb
+	Key   string
+	Value []byte // of a Put or CAS
+	Rev   uint64 // of a CAS or Delete
+}
+
+// Verb names what an Op does.
+type Verb uint8
+
+// The verbs are the methods that write.
+const (
+	Put Verb = iota
+	CAS
+	Delete
+)
+
 // Entry is one key as read. Value is the caller's own copy.
 type Entry struct {
 	Key   string
@@ -85,6 +110,11 @@ type Store interface {
 	// removal: a Snapshot of any prefix of the key with no smaller Rev lacks it, or
 	// holds it as it was written later.
 	Delete(ctx context.Context, key string, rev uint64) (uint64, error)
+
+	// Commit makes all the changes, each of a key of its own, or none: ErrConflict or
+	// ErrNotFound is of one of them. It returns the revision of every entry that it wrote,
+	// which is that of the removals too. After any other error all of it may have happened.
+	Commit(ctx context.Context, ops ...Op) (uint64, error)
 
 	// List returns everything under prefix at one instant.
 	List(ctx context.Context, prefix string) (Snapshot, error)

@@ -24,6 +24,8 @@ const (
 	shortTimeout = time.Second
 	// payEvery is how often what a store has not taken is offered again.
 	payEvery = time.Second
+	// checked records are asked for in each payEvery after a restore.
+	checked = 50
 	// maxOwed writes wait for a store, maxKnown placements are known without one.
 	maxOwed  = 20_000
 	maxKnown = 20_000
@@ -52,21 +54,21 @@ type Records struct {
 	order []consult.ID                      // oldest first
 	owed  map[consult.ID]*debt
 	fails map[string]time.Time // since when a store has not answered
+	heard map[string]bool      // stores that took or had a record since somebody asked
+	doubt []consult.ID         // known, of a store that was restored: it may have lost them
 }
 
 // debt is what a store has yet to be told of one consult.
 type debt struct {
 	create *consult.Placement // nil: it has a record
 	ended  bool
-	placed *consult.Terms  // whose write was not answered: it may have happened, and then
-	tell   []region.EdgeID // these have not heard of it
-	notify map[region.EdgeID]consult.Notice
 }
 
 // NewRecords uses the stores by their datacenters' names. self is the edge of this process,
 // if it has one.
 func NewRecords(self region.EdgeID, stores store.Set, world func() *steer.World, log *slog.Logger) *Records {
-	return &Records{self: self, stores: stores, world: world, log: log, known: map[consult.ID]*consult.Placement{}, owed: map[consult.ID]*debt{}, fails: map[string]time.Time{}}
+	return &Records{self: self, stores: stores, world: world, log: log, known: map[consult.ID]*consult.Placement{}, owed: map[consult.ID]*debt{},
+		fails: map[string]time.Time{}, heard: map[string]bool{}}
 }
 
 // reach is the store of a consult's record; nil while it is known to be away.
@@ -93,6 +95,7 @@ func (r *Records) note(id consult.ID, err error) {
 	switch {
 	case slices.ContainsFunc(answers, func(a error) bool { return errors.Is(err, a) }):
 		delete(r.fails, dc)
+		r.heard[dc] = r.heard[dc] || err == nil
 	case !errors.Is(err, context.Canceled) && r.fails[dc].IsZero():
 		r.fails[dc] = time.Now()
 		r.log.Error("consult records out of reach: consults go on, and are recorded later", "datacenter", dc, "err", err)
@@ -119,7 +122,7 @@ func (r *Records) Create(ctx context.Context, p *consult.Placement) (recorded bo
 	if st := r.reach(p.Consult); st != nil {
 		bounded, cancel := context.WithTimeout(ctx, shortTimeout)
 		defer cancel()
-		_, err := save(bounded, st, p, 0)
+		err := write(bounded, st, p, 0, nil)
 		if r.note(p.Consult, err); err == nil {
 			return true, nil
 		}
@@ -136,7 +139,7 @@ func (r *Records) owe(id consult.ID, add func(*debt)) error {
 		if len(r.owed) >= maxOwed {
 			return errOwed
 		}
-		d = &debt{notify: map[region.EdgeID]consult.Notice{}}
+		d = &debt{}
 		r.owed[id] = d
 	}
 	add(d)
@@ -175,6 +178,63 @@ func (r *Records) Learn(p *consult.Placement) {
 	}
 }
 
+// LearnEnd keeps that a consult has ended that was made or held here.
+func (r *Records) LearnEnd(id consult.ID, now time.Time) {
+	r.mu.Lock()
+	held := r.known[id]
+	r.mu.Unlock()
+	if held != nil && !held.Ended {
+		ended := held.Copy()
+		ended.End(now)
+		r.remember(&ended)
+	}
+}
+
+// Heard tells whether a store took or had any record since it was last asked.
+func (r *Records) Heard(dc string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	heard := r.heard[dc]
+	delete(r.heard, dc)
+	return heard
+}
+
+// Restored is told of a store that was taken back to an older state. What this node made or
+// ended is asked for again, in turn, and written where it is lost.
+func (r *Records) Restored(dc string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	of := func(id consult.ID) bool { return id.Datacenter() == dc }
+	r.doubt = slices.DeleteFunc(r.doubt, of)
+	for _, id := range r.order {
+		if of(id) {
+			r.doubt = append(r.doubt, id)
+		}
+	}
+}
+
+// check owes a restored store some of what it may have lost. A consult that runs is made
+// again while its first tokens are good: later a room has it and sees to its record, or it is
+// over, and this node need not have heard so.
+func (r *Records) check(now time.Time) {
+	r.mu.Lock()
+	var list []*consult.Placement
+	for _, id := range r.doubt[:min(checked, len(r.doubt))] {
+		if p := r.known[id]; p != nil && now.Before(p.Expires) && (p.Ended || now.Before(p.Created.Add(consult.TokenLife))) {
+			list = append(list, p)
+		}
+	}
+	r.doubt = r.doubt[min(checked, len(r.doubt)):]
+	r.mu.Unlock()
+	for _, p := range list {
+		r.owe(p.Consult, func(d *debt) {
+			if d.ended = d.ended || p.Ended; !d.ended {
+				d.create = p
+			}
+		})
+	}
+}
+
 func (r *Records) owes(id consult.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,8 +243,9 @@ func (r *Records) owes(id consult.ID) bool {
 
 // Place writes terms into the record by compare-and-swap, unless it has newer ones, and
 // tells the edges of notify and those that the record knows: where terms between the two
-// were never written, they are others. p is the record as it stands, where it is known.
-func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.EdgeID) (out failover.Outcome, p *consult.Placement) {
+// were never written, they are others. A record that is not there is made again from lost,
+// if that is given. p is the record as it stands, where it is known.
+func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.EdgeID, lost *consult.Placement) (out failover.Outcome, p *consult.Placement) {
 	st := r.reach(t.Consult)
 	if st == nil {
 		return failover.Unwritten, nil
@@ -193,9 +254,13 @@ func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.Ed
 	defer cancel()
 	for {
 		held, rev, err := load(bounded, st, t.Consult)
+		if errors.Is(err, store.ErrNotFound) && lost != nil {
+			held, rev, err = lost.Copy(), 0, nil
+		}
 		if r.note(t.Consult, err); err != nil {
 			return failover.Unwritten, nil
 		}
+		edges := r.others(notify, held.Concerned())
 		switch {
 		case held.Ended || held.Supersedes(&t):
 			return failover.Beaten, &held
@@ -205,16 +270,18 @@ func (r *Records) Place(ctx context.Context, t consult.Terms, notify []region.Ed
 				to = reg.ID
 			}
 			held.Move(&t, to, notify)
-			_, err = save(bounded, st, &held, rev)
-			if errors.Is(err, store.ErrConflict) {
-				continue
-			}
-			if r.note(t.Consult, err); err != nil {
-				r.owe(t.Consult, func(d *debt) { d.placed, d.tell = &t, notify })
-				return failover.Unwritten, nil
-			}
+			err = write(bounded, st, &held, rev, r.others(edges, held.Concerned()))
+		case rev == 0:
+			err = write(bounded, st, &held, rev, edges)
+		default:
+			err = tell(bounded, st, &held, edges)
 		}
-		r.tell(bounded, st, held.Notice(), r.others(notify, held.Concerned()))
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if r.note(t.Consult, err); err != nil {
+			return failover.Unwritten, nil // whoever placed it tries again, while anybody is there
+		}
 		return failover.Written, &held
 	}
 }
@@ -224,20 +291,6 @@ func (r *Records) others(a, b []region.EdgeID) []region.EdgeID {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.DeleteFunc(slices.Compact(all), func(e region.EdgeID) bool { return e == r.self })
-}
-
-// tell writes a notice to each edge; what fails is owed.
-func (r *Records) tell(ctx context.Context, st store.Store, n consult.Notice, edges []region.EdgeID) {
-	b, err := json.Marshal(n)
-	if err != nil {
-		return // of strings and numbers it never does
-	}
-	for _, e := range edges {
-		if _, err := st.Put(ctx, consult.NoticeKey(e, n.Consult), b); err != nil {
-			r.note(n.Consult, err)
-			r.owe(n.Consult, func(d *debt) { d.notify[e] = n })
-		}
-	}
 }
 
 // End ends a consult: its record says so, and the edges that may have people of it are
@@ -275,16 +328,19 @@ func (r *Records) end(ctx context.Context, st store.Store, id consult.ID, now ti
 		if err != nil {
 			return nil, err
 		}
-		if !p.Ended {
+		if p.Ended {
+			err = tell(ctx, st, &p, p.Concerned())
+		} else {
 			p.End(now)
-			if _, err = save(ctx, st, &p, rev); errors.Is(err, store.ErrConflict) {
-				continue
-			} else if err != nil {
-				return nil, err
-			}
+			err = write(ctx, st, &p, rev, p.Concerned())
+		}
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		r.remember(&p)
-		r.tell(ctx, st, p.Notice(), p.Concerned())
 		return &p, nil
 	}
 }
@@ -306,6 +362,7 @@ func (r *Records) Run(ctx context.Context) error {
 // Pay offers each store what it has not taken, and stops at the first refusal of each.
 // [Records.Run] calls it.
 func (r *Records) Pay(ctx context.Context, now time.Time) {
+	r.check(now)
 	r.mu.Lock()
 	due := map[string][]consult.ID{}
 	for dc := range r.fails {
@@ -373,14 +430,6 @@ func (r *Records) payOne(ctx context.Context, st store.Store, id consult.ID, now
 				again.create = work.create
 			}
 			again.ended = again.ended || work.ended
-			if again.placed == nil {
-				again.placed, again.tell = work.placed, work.tell
-			}
-			for e, n := range work.notify {
-				if _, newer := again.notify[e]; !newer {
-					again.notify[e] = n
-				}
-			}
 		})
 	}
 	return err
@@ -391,40 +440,31 @@ func (r *Records) settle(ctx context.Context, st store.Store, id consult.ID, d *
 	defer cancel()
 	if d.create != nil && now.Before(d.create.Expires) {
 		// A conflict is a record that is there: the write had happened after all.
-		if _, err := save(bounded, st, d.create, 0); err != nil && !errors.Is(err, store.ErrConflict) {
+		if err := write(bounded, st, d.create, 0, nil); err != nil && !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 		d.create = nil
 	}
-	if d.placed != nil {
-		// Whoever placed it writes again what was not written, if anybody is left there.
-		p, _, err := load(bounded, st, id)
-		switch {
-		case errors.Is(err, store.ErrNotFound), errors.Is(err, errUnreadable):
-		case err != nil:
-			return err
-		case p.Epoch == d.placed.Epoch && p.Edge == d.placed.Edge:
-			r.tell(bounded, st, p.Notice(), r.others(d.tell, p.Concerned()))
-		}
-		d.placed = nil
-	}
 	if d.ended {
-		if _, err := r.end(bounded, st, id, now); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
+		_, err := r.end(bounded, st, id, now)
+		if errors.Is(err, store.ErrNotFound) {
+			err = r.leave(bounded, st, id, now)
 		}
-		d.ended = false
-	}
-	for _, e := range slices.Sorted(maps.Keys(d.notify)) {
-		b, err := json.Marshal(d.notify[e])
-		if err == nil {
-			_, err = st.Put(bounded, consult.NoticeKey(e, id), b)
-		}
-		if err != nil {
-			return err
-		}
-		delete(d.notify, e)
+		return err
 	}
 	return nil
+}
+
+// leave puts the end of a consult where its record is not: who makes that, late or again,
+// finds that it is over.
+func (r *Records) leave(ctx context.Context, st store.Store, id consult.ID, now time.Time) error {
+	r.mu.Lock()
+	p := r.known[id]
+	r.mu.Unlock()
+	if p == nil || !p.Ended || !now.Before(p.Expires) {
+		return nil
+	}
+	return write(ctx, st, p, 0, p.Concerned())
 }
 
 func load(ctx context.Context, st store.Store, id consult.ID) (consult.Placement, uint64, error) {
@@ -439,10 +479,30 @@ func load(ctx context.Context, st store.Store, id consult.ID) (consult.Placement
 	return p, e.Rev, err
 }
 
-func save(ctx context.Context, st store.Store, p *consult.Placement, rev uint64) (store.Entry, error) {
+// write puts a record in the place of the one at rev, and tells edges of it.
+func write(ctx context.Context, st store.Store, p *consult.Placement, rev uint64, edges []region.EdgeID) error {
 	b, err := json.Marshal(p)
 	if err != nil {
-		return store.Entry{}, err
+		return err
 	}
-	return st.CAS(ctx, p.Consult.Key(), b, rev)
+	return tell(ctx, st, p, edges, store.Op{Verb: store.CAS, Key: p.Consult.Key(), Value: b, Rev: rev})
+}
+
+// tell makes the changes of a record, if any, and writes notices of it to edges, all at once:
+// none misses what is on record. Notices beyond what fits, to more edges than a consult is
+// ever at, come after.
+func tell(ctx context.Context, st store.Store, p *consult.Placement, edges []region.EdgeID, ops ...store.Op) error {
+	b, err := json.Marshal(p.Notice())
+	if err != nil {
+		return err
+	}
+	for _, e := range edges {
+		ops = append(ops, store.Op{Verb: store.Put, Key: consult.NoticeKey(e, p.Consult), Value: b})
+	}
+	for some := range slices.Chunk(ops, store.MaxOps) {
+		if _, err := st.Commit(ctx, some...); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -25,6 +25,7 @@ type lossy struct {
 	*store.Memory
 	gone, hung atomic.Bool
 	mute       atomic.Bool // does what it is asked, and its answer is lost
+	commits    atomic.Int64
 }
 
 var errGone = errors.New("connection refused")
@@ -47,15 +48,23 @@ func (l *lossy) Get(ctx context.Context, key string) (store.Entry, error) {
 	return l.Memory.Get(ctx, key)
 }
 
+func (l *lossy) Commit(ctx context.Context, ops ...store.Op) (uint64, error) {
+	if err := l.fault(ctx); err != nil {
+		return 0, err
+	}
+	l.commits.Add(1)
+	rev, err := l.Memory.Commit(ctx, ops...)
+	if l.mute.Load() {
+		return 0, errGone
+	}
+	return rev, err
+}
+
 func (l *lossy) CAS(ctx context.Context, key string, value []byte, rev uint64) (store.Entry, error) {
 	if err := l.fault(ctx); err != nil {
 		return store.Entry{}, err
 	}
-	e, err := l.Memory.CAS(ctx, key, value, rev)
-	if l.mute.Load() {
-		return store.Entry{}, errGone
-	}
-	return e, err
+	return l.Memory.CAS(ctx, key, value, rev)
 }
 
 func (l *lossy) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
@@ -161,7 +170,7 @@ func TestPlaceWritesTheNextEpochOnce(t *testing.T) {
 	outs := make([]failover.Outcome, 20)
 	var all sync.WaitGroup
 	for i := range outs {
-		all.Go(func() { outs[i], _ = f.Records.Place(t.Context(), moved(p, edges[i%2]), nil) })
+		all.Go(func() { outs[i], _ = f.Records.Place(t.Context(), moved(p, edges[i%2]), nil, nil) })
 	}
 	all.Wait()
 	held, _, err := load(t.Context(), st, p.Consult)
@@ -173,7 +182,7 @@ func TestPlaceWritesTheNextEpochOnce(t *testing.T) {
 			t.Errorf("the writer of what is in the record was told %v", out)
 		}
 	}
-	if out, now := f.Records.Place(t.Context(), moved(p, "us-iad-1"), nil); out != failover.Beaten || now == nil || now.Edge != "de-fra-1" {
+	if out, now := f.Records.Place(t.Context(), moved(p, "us-iad-1"), nil, nil); out != failover.Beaten || now == nil || now.Edge != "de-fra-1" {
 		t.Errorf("who comes late gets %v, %+v", out, now)
 	}
 }
@@ -182,7 +191,7 @@ func TestPlaceTellsWhoIsConcerned(t *testing.T) {
 	st := newLossy()
 	f := start(t, st)
 	p := place(t, f)
-	f.Records.Place(t.Context(), moved(p, "de-fra-1"), []region.EdgeID{"de-ber-1"})
+	f.Records.Place(t.Context(), moved(p, "de-fra-1"), []region.EdgeID{"de-ber-1"}, nil)
 	e, err := st.Get(t.Context(), consult.NoticeKey("de-ber-1", p.Consult))
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +203,7 @@ func TestPlaceTellsWhoIsConcerned(t *testing.T) {
 	// edges that the record named until now have heard nothing yet.
 	later := moved(p, "us-iad-1")
 	later.Epoch = 4
-	f.Records.Place(t.Context(), later, []region.EdgeID{"fr-par-1"}) // of terms between
+	f.Records.Place(t.Context(), later, []region.EdgeID{"fr-par-1"}, nil) // of terms between
 	e, err = st.Get(t.Context(), consult.NoticeKey("de-fra-1", p.Consult))
 	if err != nil {
 		t.Fatal(err)
@@ -218,29 +227,172 @@ func TestPlaceTellsWhoIsConcerned(t *testing.T) {
 	}
 }
 
+// A restored store lacks what is younger than its backup. What this node made lately, or knows
+// to have ended, is there again; what it would have to guess about is not.
+func TestRestoredStoreIsToldAgain(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	made, ended, heard, back, late := place(t, f), place(t, f), place(t, f), place(t, f), place(t, f)
+	taken := map[consult.ID]store.Entry{}
+	for _, p := range []*consult.Placement{made, ended, heard, back, late} {
+		e, err := st.Get(t.Context(), p.Consult.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken[p.Consult] = e
+	}
+	now := time.Now()
+	for _, p := range []*consult.Placement{ended, back} {
+		if _, _, err := f.Records.End(t.Context(), p.Consult, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Records.LearnEnd(heard.Consult, now)
+	old := *late
+	old.Created = now.Add(-consult.TokenLife)
+	f.Records.remember(&old)
+
+	all, err := st.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all.Entries {
+		if _, err := st.Delete(t.Context(), e.Key, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := st.Memory.Put(t.Context(), back.Consult.Key(), taken[back.Consult].Value); err != nil {
+		t.Fatal(err)
+	}
+	f.Records.Restored("elsewhere")
+	f.Records.Pay(t.Context(), now)
+	if _, _, err := load(t.Context(), st, made.Consult); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("another datacenter's restore had this one checked: %v", err)
+	}
+	st.gone.Store(true) // it is not back yet
+	f.Records.Restored("")
+	f.Records.Pay(t.Context(), now)
+	st.gone.Store(false)
+	f.Records.Pay(t.Context(), now)
+	if p, _, err := load(t.Context(), st, made.Consult); err != nil || p.Ended || p.Edge != made.Edge || len(p.Participants) != 2 {
+		t.Errorf("what was made is %+v, %v", p, err)
+	}
+	for name, p := range map[string]*consult.Placement{"what was ended here": ended, "what is heard to have ended": heard, "what ended after the backup": back} {
+		if held, _, err := load(t.Context(), st, p.Consult); err != nil || !held.Ended {
+			t.Errorf("%s is %+v, %v; want its end on record", name, held, err)
+		}
+		if e, err := st.Get(t.Context(), consult.NoticeKey("de-ber-1", p.Consult)); err != nil {
+			t.Errorf("%s: nobody is told: %v", name, err)
+		} else if n, err := consult.ParseNotice(e.Value); err != nil || !n.Ended {
+			t.Errorf("%s: told %+v, %v", name, n, err)
+		}
+	}
+	if p, _, err := load(t.Context(), st, late.Consult); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a consult of hours ago, which may be over, is made again: %+v, %v", p, err)
+	}
+}
+
+// An end that is owed may find no record, whose maker has yet to write it, or to write it
+// again: it must find the end.
+func TestEndWithoutARecord(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	st.gone.Store(true)
+	if _, recorded, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil || recorded {
+		t.Fatalf("without the store: recorded %v, %v", recorded, err)
+	}
+	st.gone.Store(false)
+	if _, err := st.Delete(t.Context(), p.Consult.Key(), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Records.Pay(t.Context(), time.Now())
+	if held, _, err := load(t.Context(), st, p.Consult); err != nil || !held.Ended {
+		t.Errorf("the record is %+v, %v; want an end", held, err)
+	}
+	if _, err := st.Get(t.Context(), consult.NoticeKey("de-ber-1", p.Consult)); err != nil {
+		t.Errorf("nobody is told: %v", err)
+	}
+	if err := write(t.Context(), st, p, 0, nil); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("its maker writes over the end: %v", err)
+	}
+}
+
+// Checking is paced, whatever a node remembers.
+func TestRestoredStoreIsAskedInTurn(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	for range 2*checked + 1 {
+		place(t, f)
+	}
+	f.Records.Restored("")
+	for _, want := range []int{checked, checked, 1, 0} {
+		before := st.commits.Load()
+		f.Records.Pay(t.Context(), time.Now())
+		if n := st.commits.Load() - before; n != int64(want) {
+			t.Errorf("%d records were written at once, want %d", n, want)
+		}
+	}
+}
+
+// A room has a record that was lost made again, and not one that is there.
+func TestPlaceMakesALostRecordAgain(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	lost := p.Copy()
+	lost.Left = []region.EdgeID{"fr-par-1"}
+	next := moved(p, "us-iad-1")
+	for _, t2 := range []consult.Terms{p.Terms, next} { // as it was, and moved since
+		if _, err := st.Delete(t.Context(), p.Consult.Key(), 0); err != nil {
+			t.Fatal(err)
+		}
+		if out, _ := f.Records.Place(t.Context(), t2, nil, nil); out != failover.Unwritten {
+			t.Errorf("without the lost record: %v", out)
+		}
+		if out, _ := f.Records.Place(t.Context(), t2, nil, &lost); out != failover.Written {
+			t.Errorf("with the lost record: %v", out)
+		}
+		held, _, err := load(t.Context(), st, p.Consult)
+		if err != nil || held.Epoch != t2.Epoch || held.Edge != t2.Edge || len(held.Participants) != 2 || !held.Expires.Equal(p.Expires) {
+			t.Errorf("made again as %+v, %v, want %+v", held, err, t2)
+		}
+		if _, err := st.Get(t.Context(), consult.NoticeKey("fr-par-1", p.Consult)); err != nil {
+			t.Errorf("an edge that it had left is not told: %v", err)
+		}
+	}
+	if !slices.Equal(lost.Left, []region.EdgeID{"fr-par-1"}) {
+		t.Errorf("the room's record was changed: %+v", lost)
+	}
+	if _, _, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if out, now := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil, &lost); out != failover.Beaten || now == nil || !now.Ended {
+		t.Errorf("what has ended is placed again: %v, %+v", out, now)
+	}
+}
+
 func TestPlaceOfWhatHasEnded(t *testing.T) {
 	f := start(t, newLossy())
 	p := place(t, f)
 	if _, _, err := f.Records.End(t.Context(), p.Consult, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if out, now := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil); out != failover.Beaten || now == nil || !now.Ended {
+	if out, now := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil, nil); out != failover.Beaten || now == nil || !now.Ended {
 		t.Errorf("got %v, %+v; want the end", out, now)
 	}
 }
 
-// A placement whose answer was lost may have happened. Its edge writes it again while it has
-// somebody; who is left where the consult was must hear of it in any case.
+// Of a placement whose answer was lost either nothing has happened or all: who is left where
+// the consult was has heard of it.
 func TestLateAnswerIsTold(t *testing.T) {
 	st := newLossy()
 	f := start(t, st)
 	p := place(t, f)
 	st.mute.Store(true)
-	if out, _ := f.Records.Place(t.Context(), moved(p, "us-iad-1"), nil); out != failover.Unwritten {
+	if out, _ := f.Records.Place(t.Context(), moved(p, "us-iad-1"), nil, nil); out != failover.Unwritten {
 		t.Fatalf("without an answer: %v", out)
 	}
-	st.mute.Store(false)
-	f.Records.Pay(t.Context(), time.Now())
 	e, err := st.Get(t.Context(), consult.NoticeKey("de-ber-1", p.Consult))
 	if err != nil {
 		t.Fatal(err)
@@ -248,8 +400,36 @@ func TestLateAnswerIsTold(t *testing.T) {
 	if n, err := consult.ParseNotice(e.Value); err != nil || n.Epoch != 2 || n.Edge != "us-iad-1" {
 		t.Errorf("the edge that it left is told %+v, %v", n, err)
 	}
-	if f.Records.owes(p.Consult) {
-		t.Error("what was told is owed still")
+	if held, _, err := load(t.Context(), st, p.Consult); err != nil || held.Epoch != 2 {
+		t.Errorf("the record is %+v, %v", held, err)
+	}
+}
+
+// An end is on record and told in one write, or neither is, however many edges it is told to.
+func TestEndIsOneWrite(t *testing.T) {
+	st := newLossy()
+	f := start(t, st)
+	p := place(t, f)
+	many := []region.EdgeID{"e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8"}
+	if out, _ := f.Records.Place(t.Context(), moved(p, "us-iad-1"), many, nil); out != failover.Written {
+		t.Fatalf("Place: %v", out)
+	}
+	before := st.commits.Load()
+	ended, recorded, err := f.Records.End(t.Context(), p.Consult, time.Now())
+	if err != nil || !recorded {
+		t.Fatalf("End: %v, %v", recorded, err)
+	}
+	if n := st.commits.Load() - before; n != 1 {
+		t.Errorf("an end of a consult that %d edges hear of took %d writes, want 1", len(ended.Concerned()), n)
+	}
+	record, err := st.Get(t.Context(), p.Consult.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, edge := range ended.Concerned() {
+		if e, err := st.Get(t.Context(), consult.NoticeKey(edge, p.Consult)); err != nil || e.Rev != record.Rev {
+			t.Errorf("%s is told at revision %d, %v; the record's is %d", edge, e.Rev, err, record.Rev)
+		}
 	}
 }
 
@@ -259,11 +439,11 @@ func TestPlaceWithoutARecordOrStore(t *testing.T) {
 	p := place(t, f)
 	unknown := moved(p, "de-fra-1")
 	unknown.Consult = "cunknown"
-	if out, _ := f.Records.Place(t.Context(), unknown, nil); out != failover.Unwritten {
+	if out, _ := f.Records.Place(t.Context(), unknown, nil, nil); out != failover.Unwritten {
 		t.Errorf("without a record: %v", out)
 	}
 	st.gone.Store(true)
-	if out, _ := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil); out != failover.Unwritten {
+	if out, _ := f.Records.Place(t.Context(), moved(p, "de-fra-1"), nil, nil); out != failover.Unwritten {
 		t.Errorf("without a store: %v", out)
 	}
 }
@@ -291,10 +471,9 @@ func TestKeepPublishesAndOneNodeSweeps(t *testing.T) {
 	p := place(t, f)
 	old := *p
 	old.Consult, old.Expires = "cold", time.Now().Add(-time.Minute)
-	if _, err := save(t.Context(), st, &old, 0); err != nil {
+	if err := write(t.Context(), st, &old, 0, []region.EdgeID{"de-ber-1"}); err != nil {
 		t.Fatal(err)
 	}
-	f.Records.tell(t.Context(), st, old.Notice(), []region.EdgeID{"de-ber-1"})
 	if err := f.keep(t.Context(), st, time.Now()); err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func (s *Store) get(ctx context.Context, key string) (*api.KVPair, uint64, error
 // CAS implements store.Store. After an error other than ErrConflict the write may
 // have happened.
 func (s *Store) CAS(ctx context.Context, key string, value []byte, rev uint64) (store.Entry, error) {
-	return s.write(ctx, &api.KVTxnOp{Verb: api.KVCAS, Key: key, Value: value, Index: rev}, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
+	return s.write(ctx, store.Op{Verb: store.CAS, Key: key, Value: value, Rev: rev}, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
 		pair.ModifyIndex = rev
 		ok, _, err := s.client.KV().CAS(pair, q)
 		return ok, err
@@ -204,71 +204,126 @@ func (s *Store) CAS(ctx context.Context, key string, value []byte, rev uint64) (
 
 // Put implements store.Store. After an error the write may have happened.
 func (s *Store) Put(ctx context.Context, key string, value []byte) (store.Entry, error) {
-	return s.write(ctx, &api.KVTxnOp{Verb: api.KVSet, Key: key, Value: value}, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
+	return s.write(ctx, store.Op{Verb: store.Put, Key: key, Value: value}, func(pair *api.KVPair, q *api.WriteOptions) (bool, error) {
 		_, err := s.client.KV().Put(pair, q)
 		return true, err
 	})
 }
 
-// maxTxn bounds what is written by a transaction: far below what an agent takes of one,
-// and above all values that are written often.
-const maxTxn = 64 << 10
-
 // write makes the operation by a transaction, which tells the revision, or a large one by
 // put, after which the key is read back.
-func (s *Store) write(ctx context.Context, op *api.KVTxnOp, put func(*api.KVPair, *api.WriteOptions) (bool, error)) (store.Entry, error) {
-	key, value := op.Key, op.Value
-	if err := errors.Join(store.CheckKey(key), store.CheckValue(key, value)); err != nil {
+func (s *Store) write(ctx context.Context, op store.Op, put func(*api.KVPair, *api.WriteOptions) (bool, error)) (store.Entry, error) {
+	if err := errors.Join(store.CheckKey(op.Key), store.CheckValue(op.Key, op.Value)); err != nil {
 		return store.Entry{}, err
 	}
-	op.Flags = rand.Uint64() | 1 // the mark; 0 would leave Flags alone
-	var ok bool
-	var refused, err error
-	if len(value) <= maxTxn {
-		var rev uint64
-		if rev, refused, err = s.transact(ctx, op); err == nil && refused == nil {
-			return store.Entry{Key: key, Value: bytes.Clone(value), Rev: rev}, nil
+	if len(op.Value) <= store.MaxCommit {
+		rev, err := s.Commit(ctx, op)
+		if err != nil {
+			return store.Entry{}, err
 		}
-	} else {
-		q := &api.WriteOptions{}
-		ok, err = put(&api.KVPair{Key: key, Value: value, Flags: op.Flags}, q.WithContext(ctx))
+		return store.Entry{Key: op.Key, Value: bytes.Clone(op.Value), Rev: rev}, nil
 	}
+	mark, q := newMark(), &api.WriteOptions{}
+	ok, err := put(&api.KVPair{Key: op.Key, Value: op.Value, Flags: mark}, q.WithContext(ctx))
 	if err != nil {
-		return store.Entry{}, s.fail(ctx, "write "+key, err)
+		return store.Entry{}, s.fail(ctx, "write "+op.Key, err)
 	}
-	now, index, err := s.get(ctx, key)
+	now, index, err := s.get(ctx, op.Key)
 	switch {
 	case err != nil:
 		return store.Entry{}, err
-	case now != nil && now.Flags == op.Flags:
+	case now != nil && now.Flags == mark:
 		return entry(now), nil
-	case refused != nil && !outdated(op, now, refused):
-		return store.Entry{}, s.fail(ctx, "write "+key, refused)
 	case !ok:
-		return store.Entry{}, fmt.Errorf("%w: %s", store.ErrConflict, key)
+		return store.Entry{}, fmt.Errorf("%w: %s", store.ErrConflict, op.Key)
 	case now != nil:
 		// Written, and overwritten already: any revision that ours is not above
 		// and that is not the present one tells the caller so at its next CAS.
 		index = now.ModifyIndex - 1
 	}
-	return store.Entry{Key: key, Value: bytes.Clone(value), Rev: index}, nil
+	return store.Entry{Key: op.Key, Value: bytes.Clone(op.Value), Rev: index}, nil
 }
 
-// outdated tells whether an operation was refused for its revision: the key has another, or
-// had, if it came and went since.
-func outdated(op *api.KVTxnOp, now *api.KVPair, refused error) bool {
-	if op.Verb != api.KVCAS {
-		return false
+// newMark is what a write carries in its key's Flags; 0 would leave them alone.
+func newMark() uint64 { return rand.Uint64() | 1 }
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, key string, rev uint64) (uint64, error) {
+	return s.Commit(ctx, store.Op{Verb: store.Delete, Key: key, Rev: rev})
+}
+
+// Commit implements store.Store. Of several deletes at once exactly one succeeds: Consul's
+// own calls an absent key a success, one that is asked for its index before does not.
+func (s *Store) Commit(ctx context.Context, ops ...store.Op) (uint64, error) {
+	if err := store.CheckOps(ops); err != nil {
+		return 0, err
 	}
+	mark := newMark()
+	var all []*api.KVTxnOp
+	var of []*store.Op // whose they are
+	add := func(op *store.Op, made api.KVTxnOp) { all, of = append(all, &made), append(of, op) }
+	for i := range ops {
+		op := &ops[i]
+		switch op.Verb {
+		case store.Put:
+			add(op, api.KVTxnOp{Verb: api.KVSet, Key: op.Key, Value: op.Value, Flags: mark})
+		case store.CAS:
+			add(op, api.KVTxnOp{Verb: api.KVCAS, Key: op.Key, Value: op.Value, Flags: mark, Index: op.Rev})
+		case store.Delete:
+			if op.Rev == 0 {
+				add(op, api.KVTxnOp{Verb: api.KVGet, Key: op.Key})
+			} else {
+				add(op, api.KVTxnOp{Verb: api.KVCheckIndex, Key: op.Key, Index: op.Rev})
+			}
+			if i == 0 { // a write tells the index, which deletes do not
+				add(op, api.KVTxnOp{Verb: api.KVSet, Key: op.Key, Flags: mark})
+			}
+			add(op, api.KVTxnOp{Verb: api.KVDelete, Key: op.Key})
+		default:
+			return 0, fmt.Errorf("consul: %s: unknown verb %d", op.Key, op.Verb)
+		}
+	}
+	rev, at, refused, err := s.transact(ctx, all...)
+	switch {
+	case err != nil:
+		return 0, s.fail(ctx, "write "+ops[0].Key, err)
+	case refused == nil:
+		return rev, nil
+	}
+	op := of[at]
+	now, _, err := s.get(ctx, op.Key)
+	switch {
+	case err != nil:
+		return 0, err
+	case now != nil && now.Flags == mark: // refused to the cluster's own retry
+		return now.ModifyIndex, nil
+	}
+	if because := outdated(op, now, refused); because != nil {
+		return 0, fmt.Errorf("%w: %s", because, op.Key)
+	}
+	return 0, s.fail(ctx, "write "+op.Key, refused)
+}
+
+// outdated is the reason where an operation was refused for what the key is, or was, if it
+// came and went since; nil where it was refused for something else.
+func outdated(op *store.Op, now *api.KVPair, refused error) error {
 	var rev uint64
 	if now != nil {
 		rev = now.ModifyIndex
 	}
-	return rev != op.Index || strings.Contains(refused.Error(), "index is stale")
+	says := func(text string) bool { return strings.Contains(refused.Error(), text) }
+	switch {
+	case op.Verb == store.Delete && (now == nil || says("doesn't exist")):
+		return store.ErrNotFound
+	case op.Verb == store.Delete && op.Rev != 0 && rev != op.Rev, op.Verb == store.CAS && (rev != op.Rev || says("index is stale")):
+		return store.ErrConflict
+	}
+	return nil
 }
 
-// transact makes operations at one revision, which it returns, or none of them.
-func (s *Store) transact(ctx context.Context, ops ...*api.KVTxnOp) (rev uint64, refused, err error) {
+// transact makes operations at one revision, which it returns, or none of them: refused is
+// why, and at which one.
+func (s *Store) transact(ctx context.Context, ops ...*api.KVTxnOp) (rev uint64, at int, refused, err error) {
 	var all api.TxnOps
 	for _, op := range ops {
 		all = append(all, &api.TxnOp{KV: op})
@@ -277,56 +332,16 @@ func (s *Store) transact(ctx context.Context, ops ...*api.KVTxnOp) (rev uint64, 
 	ok, res, _, err := s.client.Txn().Txn(all, q.WithContext(ctx))
 	switch {
 	case err != nil:
-		return 0, nil, err
-	case !ok && len(res.Errors) > 0:
-		return 0, errors.New(res.Errors[0].What), nil
+		return 0, 0, nil, err
+	case !ok && len(res.Errors) > 0 && res.Errors[0].OpIndex < len(ops):
+		return 0, res.Errors[0].OpIndex, errors.New(res.Errors[0].What), nil
 	case !ok:
-		return 0, errors.New("transaction refused"), nil
+		return 0, 0, errors.New("transaction refused"), nil
 	}
 	for _, r := range res.Results { // a write's is the newest
 		rev = max(rev, r.KV.ModifyIndex)
 	}
-	return rev, nil, nil
-}
-
-// Delete implements store.Store. Of several at once exactly one succeeds: Consul's
-// own delete-cas calls an absent key a success, a transaction with check-index
-// does not.
-func (s *Store) Delete(ctx context.Context, key string, rev uint64) (uint64, error) {
-	if err := store.CheckKey(key); err != nil {
-		return 0, err
-	}
-	// Who knows the revision need not ask for it.
-	index, first := rev, rev != 0
-	var refused error // the last transaction, by which nothing was deleted
-	for ; ; first = false {
-		if !first {
-			pair, _, err := s.get(ctx, key)
-			switch {
-			case err != nil:
-				return 0, err
-			case pair == nil:
-				return 0, fmt.Errorf("%w: %s", store.ErrNotFound, key)
-			case rev != 0 && pair.ModifyIndex != rev:
-				return 0, fmt.Errorf("%w: %s", store.ErrConflict, key)
-			case refused != nil && pair.ModifyIndex == index:
-				return 0, s.fail(ctx, "delete "+key, refused) // not for its revision
-			}
-			index = pair.ModifyIndex
-		}
-		var at uint64
-		var err error
-		at, refused, err = s.transact(ctx,
-			&api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: index},
-			&api.KVTxnOp{Verb: api.KVSet, Key: key, Flags: rand.Uint64() | 1}, // else it might change nothing
-			&api.KVTxnOp{Verb: api.KVDelete, Key: key})
-		switch {
-		case err != nil:
-			return 0, s.fail(ctx, "delete "+key, err)
-		case refused == nil:
-			return at, nil
-		}
-	}
+	return rev, 0, nil, nil
 }
 
 // List implements store.Store. It is linearizable.

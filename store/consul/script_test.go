@@ -301,7 +301,7 @@ func TestWatchesTakeTurns(t *testing.T) {
 // What the write of a large value learns from reading back what it wrote.
 func TestWriteReadBack(t *testing.T) {
 	const theirs = 5
-	value := strings.Repeat("1", maxTxn+1)
+	value := strings.Repeat("1", store.MaxCommit+1)
 	for _, c := range []struct {
 		name    string
 		put     bool // Consul's answer to the PUT

@@ -1,4 +1,10 @@
-package sim
+// Package page is web/consult/machine.js in Go, as far as it decides anything: its words and
+// its devices are left out. TestPage holds it to the original by the same scripts through
+// both. Its functions bear the names that they have there, and their reasons are there.
+//
+// Like the original it is a rule alone: the simulation, and the tests of whole systems, make
+// events of what happens to a page and carry its effects out.
+package page
 
 import (
 	"math"
@@ -6,10 +12,8 @@ import (
 	"strings"
 )
 
-// page is web/consult/machine.js in Go, as far as it decides anything: its words and its
-// devices are left out. TestPage holds it to the original by the same scripts through
-// both. Its functions bear the names that they have there, and their reasons are there.
-type page struct {
+// State is a page's.
+type State struct {
 	Name, Step, Text string
 	sound            bool // of the wish
 	Gap              int
@@ -18,66 +22,68 @@ type page struct {
 	Failures         int
 	Tried, Sent      []string
 	Stranded         string
-	Addresses        []address
-	Legs             []*leg
+	Addresses        []Address
+	Legs             []*Leg
 	made             int
 	seen, away       []string
-	peers            []peer // of the current leg
+	peers            []Peer // of the current leg
 
-	do []effect // of the step under way
+	do []Effect // of the step under way
 }
 
-// address is where a join may land.
-type address struct {
+// Address is where a join may land.
+type Address struct {
 	Edge    string `json:"edge"`
 	URL     string `json:"url"`
 	Token   string `json:"token"`
 	Session string `json:"session"`
 }
 
-// leg is one WebSocket with its media.
-type leg struct {
+// Leg is one WebSocket with its media.
+type Leg struct {
 	ID       int
 	Current  bool // else next
-	Address  address
+	Address  Address
 	Sent     bool
 	Socket   string // connecting, open, closed
 	Welcomed bool
-	Place    place
+	Place    Place
 	Epoch    uint64
-	Standby  []address
-	peers    []peer
+	Standby  []Address
+	peers    []Peer
 	told     bool // peers is known
 	Heard    int
 	Progress int64
 	To       string
 }
 
-type place struct {
+// Place is where a call is handled.
+type Place struct {
 	Region  string `json:"region"`
 	Country string `json:"country"`
 }
 
-type peer struct {
+// Peer is another participant.
+type Peer struct {
 	Participant string `json:"participant"`
 	Connected   bool   `json:"connected"`
 }
 
-// event is one of types.js, with the fields of all of them.
-type event struct {
+// Event is one of types.js, with the fields of all of them.
+type Event struct {
 	Type      string    `json:"type"`
 	Leg       int       `json:"leg"`
 	Problem   string    `json:"problem"`
 	Granted   bool      `json:"granted"`
 	Sound     bool      `json:"sound"`
-	Addresses []address `json:"addresses"`
+	Addresses []Address `json:"addresses"`
 	Session   string    `json:"session"`
-	Place     place     `json:"place"`
+	Place     Place     `json:"place"`
 	Epoch     uint64    `json:"epoch"`
-	Standby   []address `json:"standby"`
+	Standby   []Address `json:"standby"`
 	Alive     bool      `json:"alive"`
 	Heard     int       `json:"heard"`
-	Peers     []peer    `json:"peers"`
+	Peers     []Peer    `json:"peers"`
 	Edge      string    `json:"edge"`
 	URL       string    `json:"url"`
 	Token     string    `json:"token"`
@@ -90,18 +96,19 @@ type event struct {
 	Dice float64 `json:"dice"`
 }
 
-// effect is one of types.js, with the fields of those that are modelled.
-type effect struct {
+// Effect is one of types.js, with the fields of those that are modelled.
+type Effect struct {
 	Do       string
 	Leg      int
-	Address  address
+	Address  Address
 	Stranded bool
 	Name     string
 	MS       int64
 	Token    bool
 }
 
-var gaps = [3]int64{1_500, 10_000, 60_000}
+// Gaps are the silences, ms, after which the banner, the help and the failure page come.
+var Gaps = [3]int64{1_500, 10_000, 60_000}
 
 const (
 	welcomeMS, mediaMS, lateMS, noticeMS, peerMS = 3_000, 8_000, 1_000, 15_000, 1_500
@@ -109,13 +116,14 @@ const (
 	stallMS                                      = 15_000
 )
 
-func newPage() *page { return &page{Name: "link", Step: "ask"} }
+// New is a page before anything has happened.
+func New() *State { return &State{Name: "link", Step: "ask"} }
 
-// step takes one event; the effects are the caller's until the next one.
-func (s *page) step(e *event, now int64) []effect {
+// Step takes one event at a time in ms; the effects are the caller's until the next one.
+func Step(s *State, e *Event, now int64) []Effect {
 	s.do = s.do[:0]
 	was := s.Due
-	if s.inCall() {
+	if s.InCall() {
 		s.Name = "call"
 	}
 	s.take(e, now)
@@ -129,10 +137,10 @@ func (s *page) step(e *event, now int64) []effect {
 		if s.Due != 0 {
 			s.timerIn("attempt", max(0, s.Due-now))
 		} else {
-			s.fx(effect{Do: "cancel", Name: "attempt"})
+			s.fx(Effect{Do: "cancel", Name: "attempt"})
 		}
 	}
-	if s.inCall() {
+	if s.InCall() {
 		switch {
 		case s.Gap > 0:
 			s.Name = "reconnecting"
@@ -147,12 +155,13 @@ func (s *page) step(e *event, now int64) []effect {
 	return s.do
 }
 
-func (s *page) fx(e effect)                   { s.do = append(s.do, e) }
-func (s *page) timerIn(name string, ms int64) { s.fx(effect{Do: "timer", Name: name, MS: ms}) }
+func (s *State) fx(e Effect)                   { s.do = append(s.do, e) }
+func (s *State) timerIn(name string, ms int64) { s.fx(Effect{Do: "timer", Name: name, MS: ms}) }
 
-func (s *page) inCall() bool { return s.Name != "link" && s.Name != "ended" && s.Name != "refused" }
+// InCall tells whether the page shows a call, whether it plays or not.
+func (s *State) InCall() bool { return s.Name != "link" && s.Name != "ended" && s.Name != "refused" }
 
-func (s *page) take(e *event, now int64) {
+func (s *State) take(e *Event, now int64) {
 	switch e.Type {
 	case "open":
 		s.open(e)
@@ -175,7 +184,7 @@ func (s *page) take(e *event, now int64) {
 	case "retry":
 		s.retry(now)
 	case "leave":
-		if s.inCall() {
+		if s.InCall() {
 			s.finish("ended.left")
 		}
 	case "mic", "camera", "sound":
@@ -188,8 +197,8 @@ func (s *page) take(e *event, now int64) {
 	}
 }
 
-func (s *page) fromLeg(e *event, now int64) {
-	l := s.leg(e.Leg)
+func (s *State) fromLeg(e *Event, now int64) {
+	l := s.Leg(e.Leg)
 	if l == nil {
 		return
 	}
@@ -214,7 +223,7 @@ func (s *page) fromLeg(e *event, now int64) {
 	case "move":
 		s.move(e, l, now)
 	case "ended":
-		if e.Reason == "replaced" && l.Current && slices.ContainsFunc(s.Legs, func(n *leg) bool {
+		if e.Reason == "replaced" && l.Current && slices.ContainsFunc(s.Legs, func(n *Leg) bool {
 			return !n.Current && (n.Welcomed || n.Socket == "open" && same(&n.Address, &l.Address))
 		}) {
 			return
@@ -232,7 +241,8 @@ func (s *page) fromLeg(e *event, now int64) {
 	}
 }
 
-func (s *page) leg(id int) *leg {
+// Leg is the leg of that number; nil: it is gone.
+func (s *State) Leg(id int) *Leg {
 	for _, l := range s.Legs {
 		if l.ID == id {
 			return l
@@ -241,7 +251,8 @@ func (s *page) leg(id int) *leg {
 	return nil
 }
 
-func (s *page) current() *leg {
+// Current is the leg that people hear; nil: there is none.
+func (s *State) Current() *Leg {
 	for _, l := range s.Legs {
 		if l.Current {
 			return l
@@ -250,7 +261,7 @@ func (s *page) current() *leg {
 	return nil
 }
 
-func (s *page) attempts() (n int) {
+func (s *State) attempts() (n int) {
 	for _, l := range s.Legs {
 		if !l.Current {
 			n++
@@ -259,7 +270,7 @@ func (s *page) attempts() (n int) {
 	return n
 }
 
-func (s *page) followed() (epoch uint64) {
+func (s *State) followed() (epoch uint64) {
 	for _, l := range s.Legs {
 		if !l.Current || s.Gap == 0 {
 			epoch = max(epoch, l.Epoch)
@@ -268,20 +279,20 @@ func (s *page) followed() (epoch uint64) {
 	return epoch
 }
 
-func (s *page) isWell() bool {
-	c := s.current()
+func (s *State) isWell() bool {
+	c := s.Current()
 	return s.Gap == 0 && c != nil && c.Socket == "open"
 }
 
-func same(a, b *address) bool { return a.URL == b.URL || a.Edge != "" && a.Edge == b.Edge }
+func same(a, b *Address) bool { return a.URL == b.URL || a.Edge != "" && a.Edge == b.Edge }
 
-func (s *page) open(e *event) {
+func (s *State) open(e *Event) {
 	if e.Problem != "" {
 		s.Step, s.Text = "stopped", e.Problem
 		return
 	}
 	s.Addresses, s.sound = slices.Clone(e.Addresses), e.Sound
-	if slices.ContainsFunc(s.Addresses, func(a address) bool { return a.Session != "" }) {
+	if slices.ContainsFunc(s.Addresses, func(a Address) bool { return a.Session != "" }) {
 		s.rejoin()
 		return
 	}
@@ -290,9 +301,9 @@ func (s *page) open(e *event) {
 	}
 }
 
-func (s *page) devices(now int64) {
+func (s *State) devices(now int64) {
 	if s.Step == "stopped" {
-		s.fx(effect{Do: "stop"})
+		s.fx(Effect{Do: "stop"})
 		return
 	}
 	if s.Name != "link" {
@@ -306,21 +317,21 @@ func (s *page) devices(now int64) {
 	}
 }
 
-func (s *page) begin(now int64) {
+func (s *State) begin(now int64) {
 	s.FlowAt = now
 	s.seek(now)
-	s.timerIn("gap", gaps[1])
+	s.timerIn("gap", Gaps[1])
 }
 
 // reset is Object.assign(s, initial, …) with what both of its callers keep.
-func (s *page) reset(step, text string) {
-	*s = page{Name: "link", Step: step, Text: text, sound: s.sound, Addresses: s.Addresses, made: s.made, do: s.do}
+func (s *State) reset(step, text string) {
+	*s = State{Name: "link", Step: step, Text: text, sound: s.sound, Addresses: s.Addresses, made: s.made, do: s.do}
 }
 
-func (s *page) rejoin() { s.reset("joining", "") }
+func (s *State) rejoin() { s.reset("joining", "") }
 
-func (s *page) retry(now int64) {
-	if s.inCall() && s.Gap == 0 || !s.inCall() && s.Due == 0 {
+func (s *State) retry(now int64) {
+	if s.InCall() && s.Gap == 0 || !s.InCall() && s.Due == 0 {
 		return
 	}
 	for _, l := range slices.Clone(s.Legs) {
@@ -332,7 +343,7 @@ func (s *page) retry(now int64) {
 	s.Due = now
 }
 
-func (s *page) seek(now int64) {
+func (s *State) seek(now int64) {
 	switch {
 	case s.Due > 0:
 	case s.attempts() > 0:
@@ -343,9 +354,9 @@ func (s *page) seek(now int64) {
 	}
 }
 
-func (s *page) anew() { s.Failures, s.Tried, s.Sent = 0, nil, nil }
+func (s *State) anew() { s.Failures, s.Tried, s.Sent = 0, nil, nil }
 
-func (s *page) pursue(dice float64, now int64) {
+func (s *State) pursue(dice float64, now int64) {
 	for s.Due > 0 && now >= s.Due {
 		slow, to := s.slowest(0), s.vacancy()
 		switch {
@@ -362,53 +373,53 @@ func (s *page) pursue(dice float64, now int64) {
 	}
 }
 
-func (s *page) start(a address, now int64, sent bool, epoch uint64) {
+func (s *State) start(a Address, now int64, sent bool, epoch uint64) {
 	s.made++
-	s.Legs = append(s.Legs, &leg{ID: s.made, Address: a, Socket: "connecting", Progress: now, Sent: sent, Epoch: epoch})
+	s.Legs = append(s.Legs, &Leg{ID: s.made, Address: a, Socket: "connecting", Progress: now, Sent: sent, Epoch: epoch})
 	s.last(a.URL)
-	s.fx(effect{Do: "connect", Leg: s.made, Address: a, Stranded: s.Stranded != "" && s.Stranded != a.URL})
+	s.fx(Effect{Do: "connect", Leg: s.made, Address: a, Stranded: s.Stranded != "" && s.Stranded != a.URL})
 	s.Due = now + welcomeMS
 }
 
-func (s *page) last(url string) {
+func (s *State) last(url string) {
 	s.Tried = append(slices.DeleteFunc(s.Tried, func(u string) bool { return u == url }), url)
 }
 
-func (s *page) end(how string, which func(*leg) bool) {
+func (s *State) end(how string, which func(*Leg) bool) {
 	for _, l := range s.Legs {
 		if which(l) {
-			s.fx(effect{Do: how, Leg: l.ID})
+			s.fx(Effect{Do: how, Leg: l.ID})
 		}
 	}
 	s.Legs = slices.DeleteFunc(s.Legs, which)
 }
 
-func (s *page) quit(l *leg) {
+func (s *State) quit(l *Leg) {
 	how := "leave"
-	if c := s.current(); c != nil && same(&c.Address, &l.Address) {
+	if c := s.Current(); c != nil && same(&c.Address, &l.Address) {
 		how = "drop"
 	}
-	s.end(how, func(x *leg) bool { return x == l })
+	s.end(how, func(x *Leg) bool { return x == l })
 }
 
-func (s *page) fail(l *leg, dice float64, now int64) {
+func (s *State) fail(l *Leg, dice float64, now int64) {
 	s.quit(l)
 	s.last(l.Address.URL)
 	s.Failures++
 	if l.Sent {
 		s.Stranded, s.Sent = l.Address.URL, nil
 	}
-	if !s.inCall() || !s.isWell() || s.Moving {
+	if !s.InCall() || !s.isWell() || s.Moving {
 		s.Due = now + s.pause(dice)
 	} else {
 		s.Due = 0
 	}
 }
 
-func (s *page) welcome(e *event, l *leg, now int64) {
+func (s *State) welcome(e *Event, l *Leg, now int64) {
 	a := l.Address
 	a.Session = e.Session
-	var standby []address
+	var standby []Address
 	for _, b := range e.Standby {
 		if b.Session = ""; !same(&b, &a) {
 			standby = append(standby, b)
@@ -426,8 +437,8 @@ func (s *page) welcome(e *event, l *leg, now int64) {
 		}
 	}
 	l.Address, l.Place, l.Welcomed, l.Epoch, l.Socket, l.Standby = a, e.Place, true, e.Epoch, "open", standby
-	s.fx(effect{Do: "save"})
-	if c := s.current(); s.Gap == 0 && c != nil && e.Epoch < c.Epoch {
+	s.fx(Effect{Do: "save"})
+	if c := s.Current(); s.Gap == 0 && c != nil && e.Epoch < c.Epoch {
 		s.fail(l, 0.5, now)
 		return
 	}
@@ -436,7 +447,7 @@ func (s *page) welcome(e *event, l *leg, now int64) {
 	}
 }
 
-func (s *page) pulse(e *event, l *leg, now int64) {
+func (s *State) pulse(e *Event, l *Leg, now int64) {
 	l.Heard = e.Heard
 	if !e.Alive {
 		return
@@ -445,7 +456,7 @@ func (s *page) pulse(e *event, l *leg, now int64) {
 		s.flows(l, now)
 		return
 	}
-	c := s.current()
+	c := s.Current()
 	if c == nil || s.Gap > 0 || e.Heard >= c.Heard {
 		s.adopt(l, now)
 		return
@@ -455,43 +466,43 @@ func (s *page) pulse(e *event, l *leg, now int64) {
 	}
 }
 
-func (s *page) flows(l *leg, now int64) {
+func (s *State) flows(l *Leg, now int64) {
 	s.FlowAt = now
 	if s.Gap == 0 {
 		return
 	}
 	s.Gap = 0
-	s.timerIn("gap", gaps[0])
+	s.timerIn("gap", Gaps[0])
 	if !s.isWell() || s.Moving {
 		return
 	}
 	s.settle(l)
 }
 
-func (s *page) settle(l *leg) {
+func (s *State) settle(l *Leg) {
 	s.Due = 0
-	s.end("leave", func(x *leg) bool { return !x.Current && !same(&x.Address, &l.Address) })
+	s.end("leave", func(x *Leg) bool { return !x.Current && !same(&x.Address, &l.Address) })
 }
 
-func (s *page) adopt(l *leg, now int64) {
-	old := s.current()
-	onward := func(x *leg) bool { return !x.Current && (x.Address.URL == l.To || x.Epoch > l.Epoch) }
-	s.fx(effect{Do: "adopt", Leg: l.ID})
-	s.end("drop", func(x *leg) bool { return x != l && same(&x.Address, &l.Address) })
-	s.end("leave", func(x *leg) bool { return x != l && !onward(x) })
+func (s *State) adopt(l *Leg, now int64) {
+	old := s.Current()
+	onward := func(x *Leg) bool { return !x.Current && (x.Address.URL == l.To || x.Epoch > l.Epoch) }
+	s.fx(Effect{Do: "adopt", Leg: l.ID})
+	s.end("drop", func(x *Leg) bool { return x != l && same(&x.Address, &l.Address) })
+	s.end("leave", func(x *Leg) bool { return x != l && !onward(x) })
 	l.Current, l.Socket = true, "open"
 	if old == nil {
 		s.peers = nil
 	}
 	moving := s.Moving
-	var list []address
-	on := slices.IndexFunc(s.Addresses, func(a address) bool { return a.URL == l.To })
+	var list []Address
+	on := slices.IndexFunc(s.Addresses, func(a Address) bool { return a.URL == l.To })
 	if on >= 0 {
 		list = append(list, s.Addresses[on])
 	}
 	list = append(list, l.Address)
 	for _, b := range l.Standby {
-		if i := slices.IndexFunc(s.Addresses, func(a address) bool { return same(&a, &b) }); i >= 0 {
+		if i := slices.IndexFunc(s.Addresses, func(a Address) bool { return same(&a, &b) }); i >= 0 {
 			b = s.Addresses[i]
 		}
 		list = append(list, b)
@@ -510,8 +521,8 @@ func (s *page) adopt(l *leg, now int64) {
 	if s.Name == "link" {
 		s.Name = "call"
 	}
-	s.timerIn("gap", gaps[0])
-	s.fx(effect{Do: "save"})
+	s.timerIn("gap", Gaps[0])
+	s.fx(Effect{Do: "save"})
 	if l.told {
 		s.hearPeers(l.peers)
 	}
@@ -523,8 +534,8 @@ func (s *page) adopt(l *leg, now int64) {
 	}
 }
 
-func (s *page) move(e *event, l *leg, now int64) {
-	to := address{Edge: e.Edge, URL: e.URL, Token: e.Token}
+func (s *State) move(e *Event, l *Leg, now int64) {
+	to := Address{Edge: e.Edge, URL: e.URL, Token: e.Token}
 	over := !l.Welcomed
 	old := e.Epoch < s.followed()
 	if over {
@@ -532,14 +543,14 @@ func (s *page) move(e *event, l *leg, now int64) {
 			s.fail(l, e.Dice, now)
 			return
 		}
-		s.end("drop", func(x *leg) bool { return x == l })
+		s.end("drop", func(x *Leg) bool { return x == l })
 		s.Sent = append(s.Sent, l.Address.URL)
 	} else if old || same(&to, &l.Address) {
 		return
 	} else if !l.Current {
 		l.To = to.URL
 	}
-	list := []address{to}
+	list := []Address{to}
 	for _, a := range s.Addresses {
 		if !same(&a, &to) {
 			list = append(list, a)
@@ -548,7 +559,7 @@ func (s *page) move(e *event, l *leg, now int64) {
 		}
 	}
 	to, s.Addresses = list[0], list
-	c := s.current()
+	c := s.Current()
 	if over && c != nil && s.isWell() && same(&c.Address, &to) {
 		s.Moving = false
 		s.settle(c)
@@ -557,7 +568,7 @@ func (s *page) move(e *event, l *leg, now int64) {
 	if l.Current {
 		s.Moving = true
 		s.anew()
-		s.end("leave", func(x *leg) bool { return !x.Current && !same(&x.Address, &to) })
+		s.end("leave", func(x *Leg) bool { return !x.Current && !same(&x.Address, &to) })
 	}
 	for _, there := range s.Legs {
 		if !there.Current && same(&there.Address, &to) {
@@ -570,14 +581,14 @@ func (s *page) move(e *event, l *leg, now int64) {
 	}
 	if s.attempts() >= beside {
 		slow := s.slowest(l.ID)
-		s.end("leave", func(x *leg) bool { return x == slow })
+		s.end("leave", func(x *Leg) bool { return x == slow })
 	}
 	s.start(to, now, true, e.Epoch)
 }
 
-func (s *page) refused(e *event, l *leg, now int64) {
+func (s *State) refused(e *Event, l *Leg, now int64) {
 	text := refusalText(e.Refusal.Code)
-	runs := !l.Current && (s.attempts() > 1 || s.inCall() && s.Gap == 0)
+	runs := !l.Current && (s.attempts() > 1 || s.InCall() && s.Gap == 0)
 	switch {
 	case text == "ended.done" || text != "" && !runs:
 		s.finish(text)
@@ -586,14 +597,14 @@ func (s *page) refused(e *event, l *leg, now int64) {
 	}
 }
 
-func (s *page) finish(text string) {
-	s.end("leave", func(l *leg) bool { return !l.Current || text == "ended.left" })
-	s.end("drop", func(*leg) bool { return true })
+func (s *State) finish(text string) {
+	s.end("leave", func(l *Leg) bool { return !l.Current || text == "ended.left" })
+	s.end("drop", func(*Leg) bool { return true })
 	for _, name := range []string{"gap", "notice", "peers"} {
-		s.fx(effect{Do: "cancel", Name: name})
+		s.fx(Effect{Do: "cancel", Name: name})
 	}
-	s.fx(effect{Do: "stop"})
-	s.fx(effect{Do: "forget", Token: text == "ended.done"})
+	s.fx(Effect{Do: "stop"})
+	s.fx(Effect{Do: "forget", Token: text == "ended.done"})
 	s.reset("stopped", text)
 	switch {
 	case strings.HasPrefix(text, "refused."):
@@ -604,7 +615,7 @@ func (s *page) finish(text string) {
 	}
 }
 
-func (s *page) toggle(which string) {
+func (s *State) toggle(which string) {
 	was := s.sound
 	switch which {
 	case "camera":
@@ -612,13 +623,13 @@ func (s *page) toggle(which string) {
 	case "sound":
 		s.sound = !s.sound
 	}
-	s.fx(effect{Do: "save"})
-	if was && !s.sound && s.inCall() {
+	s.fx(Effect{Do: "save"})
+	if was && !s.sound && s.InCall() {
 		s.timerIn("notice", noticeMS)
 	}
 }
 
-func (s *page) timer(e *event, now int64) {
+func (s *State) timer(e *Event, now int64) {
 	if e.Late > lateMS {
 		for _, l := range s.Legs {
 			l.Progress = min(now, l.Progress+e.Late)
@@ -638,12 +649,12 @@ func (s *page) timer(e *event, now int64) {
 	}
 }
 
-func (s *page) gapped(now int64) {
+func (s *State) gapped(now int64) {
 	if s.Name == "ended" || s.Name == "refused" || s.Step == "stopped" {
 		return
 	}
 	silence, was, reached := now-s.FlowAt, s.Gap, 0
-	for _, ms := range gaps {
+	for _, ms := range Gaps {
 		if silence >= ms {
 			reached++
 		}
@@ -652,14 +663,14 @@ func (s *page) gapped(now int64) {
 		s.Gap = 0
 	}
 	if reached < 3 {
-		s.timerIn("gap", max(1, gaps[reached]-silence))
+		s.timerIn("gap", max(1, Gaps[reached]-silence))
 	}
-	if s.Gap > was && s.inCall() {
+	if s.Gap > was && s.InCall() {
 		s.seek(now)
 	}
 }
 
-func (s *page) hearPeers(list []peer) {
+func (s *State) hearPeers(list []Peer) {
 	for _, p := range list {
 		if p.Connected && !slices.Contains(s.seen, p.Participant) {
 			s.seen = append(s.seen, p.Participant)
@@ -667,20 +678,20 @@ func (s *page) hearPeers(list []peer) {
 	}
 	s.peers = list
 	s.away = slices.DeleteFunc(s.away, func(who string) bool {
-		return !slices.ContainsFunc(list, func(p peer) bool { return p.Participant == who && !p.Connected })
+		return !slices.ContainsFunc(list, func(p Peer) bool { return p.Participant == who && !p.Connected })
 	})
-	if slices.ContainsFunc(list, func(p peer) bool {
+	if slices.ContainsFunc(list, func(p Peer) bool {
 		return !p.Connected && slices.Contains(s.seen, p.Participant) && !slices.Contains(s.away, p.Participant)
 	}) {
 		s.timerIn("peers", peerMS)
 	} else {
-		s.fx(effect{Do: "cancel", Name: "peers"})
+		s.fx(Effect{Do: "cancel", Name: "peers"})
 	}
 }
 
 // vacancy, slowest, merge and pause are those of legs.js.
 
-func (s *page) vacancy() *address {
+func (s *State) vacancy() *Address {
 	if s.attempts() >= beside {
 		return nil
 	}
@@ -688,7 +699,7 @@ func (s *page) vacancy() *address {
 	best, at := -1, 0
 	for i := range s.Addresses {
 		a := &s.Addresses[i]
-		if slices.Contains(s.Sent, a.URL) || slices.ContainsFunc(s.Legs, func(l *leg) bool { return (well || !l.Current) && same(&l.Address, a) }) {
+		if slices.Contains(s.Sent, a.URL) || slices.ContainsFunc(s.Legs, func(l *Leg) bool { return (well || !l.Current) && same(&l.Address, a) }) {
 			continue
 		}
 		if k := slices.Index(s.Tried, a.URL); best < 0 || k < at {
@@ -701,7 +712,7 @@ func (s *page) vacancy() *address {
 	return &s.Addresses[best]
 }
 
-func (s *page) slowest(but int) (slow *leg) {
+func (s *State) slowest(but int) (slow *Leg) {
 	for _, l := range s.Legs {
 		if !l.Current && l.ID != but && (slow == nil || l.Progress < slow.Progress) {
 			slow = l
@@ -710,7 +721,7 @@ func (s *page) slowest(but int) (slow *leg) {
 	return slow
 }
 
-func (s *page) merge(more []address) {
+func (s *State) merge(more []Address) {
 	known := len(s.Addresses)
 	for i := range s.Addresses {
 		a := &s.Addresses[i]
@@ -728,14 +739,14 @@ func (s *page) merge(more []address) {
 	}
 	list := slices.Clip(s.Addresses[:known])
 	for k := range more {
-		if !slices.ContainsFunc(s.Addresses[:known], func(a address) bool { return same(&more[k], &a) }) {
+		if !slices.ContainsFunc(s.Addresses[:known], func(a Address) bool { return same(&more[k], &a) }) {
 			list = append(list, more[k])
 		}
 	}
 	s.Addresses = list
 }
 
-func (s *page) pause(dice float64) int64 {
+func (s *State) pause(dice float64) int64 {
 	if to := s.vacancy(); to != nil && !slices.Contains(s.Tried, to.URL) {
 		return 0
 	}

@@ -1,9 +1,10 @@
-package sim
+package page
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,7 @@ type line struct {
 		Failures         int
 		Tried, Sent      []string
 		Stranded         string
-		Addresses        []address
+		Addresses        []Address
 		Legs             []lineLeg
 	}
 	Effects []map[string]any
@@ -44,7 +45,7 @@ type lineLeg struct {
 }
 
 // summary is the page's state as the runner words it.
-func (l *line) summary(s *page) {
+func (l *line) summary(s *State) {
 	st := &l.State
 	st.Name, st.Step, st.Text, st.Gap, st.Moving, st.FlowAt, st.Due = s.Name, s.Step, s.Text, s.Gap, s.Moving, s.FlowAt, s.Due
 	st.Failures, st.Tried, st.Sent, st.Stranded, st.Addresses = s.Failures, s.Tried, s.Sent, s.Stranded, s.Addresses
@@ -57,7 +58,7 @@ func (l *line) summary(s *page) {
 	}
 }
 
-func (e *effect) line() map[string]any {
+func (e *Effect) line() map[string]any {
 	m := map[string]any{"do": e.Do}
 	switch e.Do {
 	case "connect":
@@ -77,19 +78,19 @@ func (e *effect) line() map[string]any {
 
 // play runs a script through the model.
 func play(t *testing.T, script []byte) (lines []any) {
-	p := newPage()
+	p := New()
 	for text := range strings.Lines(string(script)) {
 		if strings.TrimSpace(text) == "" || strings.HasPrefix(text, "#") {
 			continue
 		}
 		var in struct {
 			At    int64
-			Event event
+			Event Event
 		}
 		if err := json.Unmarshal([]byte(text), &in); err != nil {
 			t.Fatal(err)
 		}
-		fx := p.step(&in.Event, in.At)
+		fx := Step(p, &in.Event, in.At)
 		l := line{At: in.At, Event: in.Event.Type, Effects: []map[string]any{}}
 		l.summary(p)
 		for i := range fx {
@@ -141,7 +142,7 @@ func canonical(t *testing.T, v any) any {
 // and lives drawn by chance, through both. Without Node.js the scripts' committed output
 // stands for the page.
 func TestPage(t *testing.T) {
-	scripts, err := filepath.Glob("../web/testdata/machine/*.jsonl")
+	scripts, err := filepath.Glob("../../web/testdata/machine/*.jsonl")
 	if err != nil || len(scripts) < 8 {
 		t.Fatalf("%d scripts of the page, %v", len(scripts), err)
 	}
@@ -177,7 +178,7 @@ func TestPage(t *testing.T) {
 	}
 	cmd := exec.Command(node, "--input-type=module", "--eval", `import {readFileSync} from "node:fs"; import {argv} from "node:process"; import {run} from "./tools/web/machine.mjs";
 console.log(JSON.stringify(JSON.parse(readFileSync(argv[1], "utf8")).map((script) => run(script).join("\n"))))`, file)
-	cmd.Dir, cmd.Stderr = "..", os.Stderr
+	cmd.Dir, cmd.Stderr = "../..", os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -193,16 +194,16 @@ console.log(JSON.stringify(JSON.parse(readFileSync(argv[1], "utf8")).map((script
 
 // life is a page's life by chance: whatever may happen to its legs, in any order.
 func life(seed uint64) []byte {
-	r := newRand(seed, "life")
+	r := rand.New(rand.NewPCG(seed, 1))
 	var out bytes.Buffer
 	now := int64(1000)
-	p := newPage()
+	p := New()
 	put := func(e map[string]any) {
 		b, _ := json.Marshal(map[string]any{"at": now, "event": e})
 		out.Write(append(b, '\n'))
-		var in struct{ Event event }
+		var in struct{ Event Event }
 		json.Unmarshal(b, &in)
-		p.step(&in.Event, now)
+		Step(p, &in.Event, now)
 	}
 	edges := []map[string]any{}
 	for i := range 4 {
@@ -210,60 +211,60 @@ func life(seed uint64) []byte {
 		edges = append(edges, map[string]any{"edge": "e-" + name, "url": "wss://" + name + "/v1/join", "token": "t" + name, "session": ""})
 	}
 	first := map[string]any{"edge": "", "url": "wss://a/v1/join", "token": "t0", "session": ""}
-	if r.chance(0.2) {
+	if r.Float64() < 0.2 {
 		first["session"] = "s0"
 	}
-	put(map[string]any{"type": "open", "problem": "", "granted": true, "addresses": append([]map[string]any{first}, edges[1:1+r.n(3)]...), "sound": false})
+	put(map[string]any{"type": "open", "problem": "", "granted": true, "addresses": append([]map[string]any{first}, edges[1:1+r.IntN(3)]...), "sound": false})
 	put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
 	put(map[string]any{"type": "join"})
 	for range 150 {
-		now += int64(r.n(3000))
+		now += int64(r.IntN(3000))
 		leg, met := 0, 0
 		if n := len(p.Legs); n > 0 {
-			leg = p.Legs[r.n(n)].ID
+			leg = p.Legs[r.IntN(n)].ID
 		}
 		for _, l := range p.Legs {
-			if l.Welcomed && (met == 0 || r.chance(0.5)) {
+			if l.Welcomed && (met == 0 || r.Float64() < 0.5) {
 				met = l.ID
 			}
 		}
-		dice := float64(r.n(1000)) / 1000
-		to := edges[r.n(len(edges))]
-		switch r.n(16) {
+		dice := float64(r.IntN(1000)) / 1000
+		to := edges[r.IntN(len(edges))]
+		switch r.IntN(16) {
 		case 0:
 			put(map[string]any{"type": "opened", "leg": leg})
 		case 1:
 			put(map[string]any{"type": "progress", "leg": leg})
 		case 2, 3:
-			put(map[string]any{"type": "welcome", "leg": leg, "session": fmt.Sprint("s", leg), "epoch": 1 + r.n(3), "place": map[string]any{"region": []string{"de-fra", "fr-par"}[r.n(2)], "city": "", "country": []string{"DE", "FR"}[r.n(2)]},
-				"standby": edges[1 : 1+r.n(3)]})
+			put(map[string]any{"type": "welcome", "leg": leg, "session": fmt.Sprint("s", leg), "epoch": 1 + r.IntN(3), "place": map[string]any{"region": []string{"de-fra", "fr-par"}[r.IntN(2)], "city": "", "country": []string{"DE", "FR"}[r.IntN(2)]},
+				"standby": edges[1 : 1+r.IntN(3)]})
 		case 4, 5, 6:
-			put(map[string]any{"type": "pulse", "leg": met, "alive": r.chance(0.7), "heard": r.n(2)})
+			put(map[string]any{"type": "pulse", "leg": met, "alive": r.Float64() < 0.7, "heard": r.IntN(2)})
 		case 7:
-			put(map[string]any{"type": "move", "leg": leg, "edge": to["edge"], "url": to["url"], "token": to["token"], "epoch": 1 + r.n(3), "dice": dice})
+			put(map[string]any{"type": "move", "leg": leg, "edge": to["edge"], "url": to["url"], "token": to["token"], "epoch": 1 + r.IntN(3), "dice": dice})
 		case 8:
 			put(map[string]any{"type": "closed", "leg": leg, "dice": dice})
 		case 9:
-			code := []string{"region_full", "wrong_edge", "store_unavailable", "consult_ended", "region_down"}[min(4, r.n(12))]
+			code := []string{"region_full", "wrong_edge", "store_unavailable", "consult_ended", "region_down"}[min(4, r.IntN(12))]
 			put(map[string]any{"type": "refused", "leg": leg, "refusal": map[string]any{"code": code, "jurisdiction": "", "citation": []string{}, "id": ""}, "dice": dice})
 		case 10, 11, 12:
 			late := int64(0)
-			if r.chance(0.1) {
+			if r.Float64() < 0.1 {
 				late = 5000
 			}
 			put(map[string]any{"type": "timer", "name": "attempt", "late": late, "dice": dice})
 		case 13:
 			put(map[string]any{"type": "timer", "name": "gap", "late": 0, "dice": dice})
 		case 14:
-			put(map[string]any{"type": []string{"retry", "rejoin", "sound", "camera"}[r.n(4)]})
+			put(map[string]any{"type": []string{"retry", "rejoin", "sound", "camera"}[r.IntN(4)]})
 			if p.Step == "joining" && p.Due == 0 {
 				put(map[string]any{"type": "devices", "mic": true, "camera": true, "failure": nil})
 			}
 		case 15:
-			if r.chance(0.1) {
-				put(map[string]any{"type": "ended", "leg": leg, "reason": []string{"done", "replaced", "expired"}[r.n(3)]})
+			if r.Float64() < 0.1 {
+				put(map[string]any{"type": "ended", "leg": leg, "reason": []string{"done", "replaced", "expired"}[r.IntN(3)]})
 			} else if met != 0 {
-				put(map[string]any{"type": "peers", "leg": met, "peers": []map[string]any{{"participant": "p2", "role": "clinician", "mic": true, "camera": true, "connected": r.chance(0.6)}}})
+				put(map[string]any{"type": "peers", "leg": met, "peers": []map[string]any{{"participant": "p2", "role": "clinician", "mic": true, "camera": true, "connected": r.Float64() < 0.6}}})
 			}
 		}
 	}
