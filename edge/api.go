@@ -41,6 +41,9 @@ func (a *API) Handler() *http.ServeMux {
 	mux.HandleFunc("GET /v1/status", a.Router.For(a.status, access.Operator, access.Viewer))
 	mux.HandleFunc("GET /v1/regions", a.Router.For(a.status, access.Operator, access.Viewer))
 	mux.HandleFunc("PUT /v1/regions/{id}", a.Router.For(a.setMode, access.Operator))
+	mux.HandleFunc("GET /v1/", func(w http.ResponseWriter, q *http.Request) {
+		problem.New("not_found", "there is no such path: docs/protocol.md has those that there are").Write(w)
+	})
 	a.health(mux)
 	if a.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{}))

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bailiwick/access"
+	"bailiwick/consult"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
 	"bailiwick/geodns/dnssec"
@@ -23,6 +24,7 @@ import (
 	"bailiwick/health"
 	"bailiwick/nameserver"
 	"bailiwick/region"
+	"bailiwick/residency"
 	"bailiwick/store"
 )
 
@@ -268,18 +270,43 @@ func (d *dev) announce(ctx context.Context, e *env) error {
            bailiwick's own verbs set SSL_CERT_FILE to it
 `, d.ca.path)
 	}
+	patient, clinician, err := d.invite(ctx, m)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(e.stdout, `ready
   dns      %s (UDP and TCP), zone %s
   console  %s/console/#key=%s
   consult  %s/v1/consults, API key %s
   edges    %d, one a region, from %s
-%sTry in another terminal:
+%sA consult to try, one link a browser window:
+  patient    %s
+  clinician  %s
+Try in another terminal:
   dig @%s -p %d join.%s +subnet=192.0.2.1
   %s -H 'Authorization: Bearer %s' -d '{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}' %s/v1/consults
 Ctrl-C stops everything.
-`, d.dns.Addr(), m.Zone, api, devKey, api, devKey, len(d.edges), d.edges[0].Self().Host, trust,
+`, d.dns.Addr(), m.Zone, api, devKey, api, devKey, len(d.edges), d.edges[0].Self().Host, trust, patient, clinician,
 		d.dns.Addr().Addr(), d.dns.Addr().Port(), m.Zone, curl, devKey, api)
 	return nil
+}
+
+// invite makes a consult for who wants to see one, at the first region that takes it.
+func (d *dev) invite(ctx context.Context, m *region.Map) (patient, clinician string, err error) {
+	const none = "(no region takes one now: bailiwick region list)"
+	for i := range m.Regions {
+		at := m.Regions[i].Place.Jurisdiction
+		p := &consult.Placement{Terms: consult.Terms{Priority: consult.Routine, Tenant: "default", Jurisdictions: []residency.Jurisdiction{at, at}},
+			Participants: []consult.Participant{{Role: "patient"}, {Role: "clinician"}}}
+		out, refused, err := d.router.Invite(ctx, p, time.Now())
+		if err != nil {
+			return "", "", err
+		}
+		if refused == nil {
+			return out.Participants[0].URL, out.Participants[1].URL, nil
+		}
+	}
+	return none, none, nil
 }
 
 // ready: each edge is registered here, its join key is known, and so is the

@@ -118,7 +118,7 @@ func two(a, b string) string {
 
 func TestCreateReadDelete(t *testing.T) {
 	f := start(t, store.NewMemory())
-	var c reply
+	var c Reply
 	if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated {
 		t.Fatalf("status %d", code)
 	}
@@ -134,7 +134,7 @@ func TestCreateReadDelete(t *testing.T) {
 			t.Errorf("url %s, want %s", p.URL, want)
 		}
 	}
-	var again reply
+	var again Reply
 	if code := f.call(t, "GET", "/v1/consults/"+string(c.ID), "other", "", &again); code != http.StatusOK {
 		t.Errorf("read: status %d", code)
 	}
@@ -222,7 +222,7 @@ func TestExplainIsTheDecision(t *testing.T) {
 
 func place(t *testing.T, f *fixture) *consult.Placement {
 	t.Helper()
-	var c reply
+	var c Reply
 	if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated {
 		t.Fatalf("POST: %d", code)
 	}
@@ -245,7 +245,7 @@ func TestParseKeyRefusesNonsense(t *testing.T) {
 // reads nor ends another's.
 func TestTenantsKeys(t *testing.T) {
 	f := start(t, store.NewMemory())
-	var own, others reply
+	var own, others Reply
 	if code := f.call(t, "POST", "/v1/consults", "clinic", two("DE", "DE"), &own); code != http.StatusCreated {
 		t.Fatalf("POST: %d", code)
 	}
