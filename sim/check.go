@@ -472,6 +472,9 @@ func (rm *room) ends(a failover.End) {
 		s.fail("cut", "%s ends %s by law before the grace is over", rm.e.id, rm.id)
 	}
 	if a.Reason == "law" {
+		if x := rm.e.better(rm.t.kind, ""); x != "" {
+			s.fail("cut", "%s ends %s by law, and %s would take it", rm.e.id, rm.id, x)
+		}
 		rm.t.sees.lost = true // here it is over, and its record does not say so
 		rm.t.sees.byLaw = true
 	}
