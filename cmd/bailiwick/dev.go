@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -291,11 +292,19 @@ Ctrl-C stops everything.
 	return nil
 }
 
-// invite makes a consult for who wants to see one, at the first region that takes it.
+// invite makes a consult for who wants to see one: in a country that has two regions, so that
+// it can be seen to move, or else where somebody takes it.
 func (d *dev) invite(ctx context.Context, m *region.Map) (patient, clinician string, err error) {
 	const none = "(no region takes one now: bailiwick region list)"
+	order, seen := []residency.Jurisdiction{}, map[residency.Jurisdiction]bool{}
 	for i := range m.Regions {
 		at := m.Regions[i].Place.Jurisdiction
+		if order = append(order, at); seen[at] {
+			order = slices.Insert(order, 0, at)
+		}
+		seen[at] = true
+	}
+	for _, at := range order {
 		p := &consult.Placement{Terms: consult.Terms{Priority: consult.Routine, Tenant: "default", Jurisdictions: []residency.Jurisdiction{at, at}},
 			Participants: []consult.Participant{{Role: "patient"}, {Role: "clinician"}}}
 		out, refused, err := d.router.Invite(ctx, p, time.Now())
