@@ -24,6 +24,7 @@ help:
 build: bin/bailiwick
 
 bin/bailiwick: FORCE
+	@[ -e $@ ] || echo "building $@: the first time takes a minute or two"
 	@$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./cmd/bailiwick
 FORCE:
 

@@ -65,6 +65,13 @@ func (t *Terms) Place(d *steer.Decision) {
 	t.Epoch++
 }
 
+// Valid tells whether a consult can have the ID: it becomes a key of the store, and comes
+// from strangers' URLs.
+func (id ID) Valid() bool {
+	outside := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
+	return strings.HasPrefix(string(id), "c") && len(id) <= 128 && !strings.ContainsFunc(string(id), outside)
+}
+
 // Datacenter is the one whose store has the consult's record; empty where the deployment
 // names none. The ID tells it: RANDOM or RANDOM-DATACENTER.
 func (id ID) Datacenter() string {

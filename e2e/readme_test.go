@@ -99,7 +99,7 @@ func TestReadmeCommands(t *testing.T) {
 				if reaches.MatchString(cmd + " ") {
 					cmd += " --api " + d.api()
 				}
-				shell(t, strings.NewReplacer("127.0.", d.net+".", "bin/bailiwick", binary, "country.mmdb", country).Replace(cmd))
+				shell(t, strings.NewReplacer("127.0.", d.net+".", "bin/bailiwick", binary, "bin/country.mmdb", country).Replace(cmd))
 				ran++
 			}
 		})

@@ -6,13 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"bailiwick/access"
 	"bailiwick/consult/router"
 	"bailiwick/problem"
 	"bailiwick/region"
@@ -31,18 +31,20 @@ type API struct {
 	Rooms   func(region.EdgeID) []Held // of edges in this process; nil elsewhere
 	Web     http.Handler
 	Log     *slog.Logger
-	Metrics *prometheus.Registry
+	Metrics *prometheus.Registry // nil: not served here
 }
 
 // Handler routes docs/protocol.md section 2.
 func (a *API) Handler() *http.ServeMux {
 	mux := http.NewServeMux()
 	a.Router.Register(mux)
-	mux.HandleFunc("GET /v1/status", a.status)
-	mux.HandleFunc("GET /v1/regions", a.Router.RequireKey(a.status))
-	mux.HandleFunc("PUT /v1/regions/{id}", a.Router.RequireKey(a.setMode))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", a.ready)
+	mux.HandleFunc("GET /v1/status", a.Router.For(a.status, access.Operator, access.Viewer))
+	mux.HandleFunc("GET /v1/regions", a.Router.For(a.status, access.Operator, access.Viewer))
+	mux.HandleFunc("PUT /v1/regions/{id}", a.Router.For(a.setMode, access.Operator))
+	mux.HandleFunc("GET /v1/", func(w http.ResponseWriter, q *http.Request) {
+		problem.New("not_found", "there is no such path: docs/protocol.md has those that there are").Write(w)
+	})
+	a.health(mux)
 	if a.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{}))
 	}
@@ -50,6 +52,19 @@ func (a *API) Handler() *http.ServeMux {
 		mux.Handle("GET /", a.Web)
 	}
 	return mux
+}
+
+// observability routes what a node says of itself to who watches it.
+func (a *API) observability(metrics *prometheus.Registry) *http.ServeMux {
+	mux := http.NewServeMux()
+	a.health(mux)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func (a *API) health(mux *http.ServeMux) {
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", a.ready)
 }
 
 func (a *API) ready(w http.ResponseWriter, _ *http.Request) {
@@ -82,23 +97,22 @@ type RegionStatus struct {
 	Country string       `json:"country"`
 	Mode    string       `json:"mode"`
 	Reason  string       `json:"reason,omitempty"`
+	Actor   string       `json:"actor,omitempty"` // who set the mode
+	Drill   string       `json:"drill,omitempty"`
+	Until   *time.Time   `json:"until,omitempty"` // it serves again then; nil: until somebody says so
 	Edges   []EdgeStatus `json:"edges"`
 }
 
 // EdgeStatus is one edge of it; Rooms only for edges of the answering process.
 type EdgeStatus struct {
-	ID     region.EdgeID `json:"id"`
-	Health string        `json:"health"`
-	Used   int           `json:"used"`
-	Seats  int           `json:"seats"`
-	Rooms  []Held        `json:"rooms,omitempty"`
+	ID       region.EdgeID `json:"id"`
+	Health   string        `json:"health"`
+	Consults int           `json:"consults"` // running now
+	Admits   int           `json:"admits"`   // at most
+	Rooms    []Held        `json:"rooms,omitempty"`
 }
 
-func (a *API) status(w http.ResponseWriter, q *http.Request) {
-	if !fromLoopback(q) && !a.Router.Authorized(q) {
-		problem.New("unauthorized", "from outside this machine, send an API key").Write(w)
-		return
-	}
+func (a *API) status(w http.ResponseWriter, q *http.Request, _ access.Principal) {
 	if bad := problem.NoQuery(q); bad != nil {
 		bad.Write(w)
 		return
@@ -111,12 +125,15 @@ func (a *API) status(w http.ResponseWriter, q *http.Request) {
 	for i := range cur.Regions {
 		r := &cur.Regions[i]
 		rs := RegionStatus{ID: r.ID, City: r.City, Country: string(r.Place.Jurisdiction.Country()), Mode: r.Mode.String(),
-			Reason: r.Reason, Edges: []EdgeStatus{}}
+			Reason: r.Reason, Actor: r.Actor, Drill: r.Drill, Edges: []EdgeStatus{}}
+		if !r.Until.IsZero() {
+			rs.Until = &r.Until
+		}
 		for _, e := range r.Edges {
-			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Used: a.World.Load(e.ID).Consults, Seats: e.Admits}
+			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Consults: a.World.Load(e.ID).Consults, Admits: e.Admits}
 			if a.Rooms != nil {
 				if es.Rooms = a.Rooms(e.ID); es.Rooms != nil {
-					es.Used = len(es.Rooms) // this process knows better than its lease
+					es.Consults = len(es.Rooms) // this process knows better than its lease
 				}
 			}
 			rs.Edges = append(rs.Edges, es)
@@ -128,13 +145,8 @@ func (a *API) status(w http.ResponseWriter, q *http.Request) {
 	json.NewEncoder(w).Encode(out)
 }
 
-func fromLoopback(q *http.Request) bool {
-	ap, err := netip.ParseAddrPort(q.RemoteAddr)
-	return err == nil && ap.Addr().Unmap().IsLoopback()
-}
-
 // setMode writes an operator's word on a region.
-func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
+func (a *API) setMode(w http.ResponseWriter, q *http.Request, by access.Principal) {
 	body, bad := problem.ReadBody(w, q)
 	if bad != nil {
 		bad.Write(w)
@@ -159,7 +171,7 @@ func (a *API) setMode(w http.ResponseWriter, q *http.Request) {
 		problem.New("bad_request", "expires_at is in the past").Write(w)
 		return
 	}
-	rec.Actor = "api"
+	rec.Actor = by.Name
 	if err := world.SetMode(q.Context(), a.Stores[m.Datacenter(id)], id, rec); err != nil {
 		p := problem.New("store_unavailable", "the mode was not written; steering goes on as before")
 		a.Log.Error("mode not written", "region", id, "err", err, "problem", p.ID)

@@ -16,6 +16,7 @@ func TestModesAPI(t *testing.T) {
 		code                  string
 	}{
 		{"no key", "/v1/regions/de-ber", `{"mode":"down"}`, "x", 401, "unauthorized"},
+		{"a viewer's key", "/v1/regions/de-ber", `{"mode":"down"}`, "watch", 403, "forbidden"},
 		{"unknown region", "/v1/regions/xx", `{"mode":"down"}`, "dev", 404, "not_found"},
 		{"unknown mode", "/v1/regions/de-ber", `{"mode":"off"}`, "dev", 400, "bad_request"},
 		{"expiry in the past", "/v1/regions/de-ber", `{"mode":"down","expires_at":"2020-01-01T00:00:00Z"}`, "dev", 400, "bad_request"},
@@ -44,6 +45,12 @@ func TestModesAPI(t *testing.T) {
 	}
 	if status := f.call("de-ber", "PUT", "/v1/regions/de-ber", `{"mode":"down","reason":"test"}`, "dev", nil); status != 204 {
 		t.Errorf("status %d", status)
+	}
+	if status := f.call("de-ber", "GET", "/v1/status", "", "", nil); status != 401 {
+		t.Errorf("status without a key, from this machine: %d, want 401: loopback is no person", status)
+	}
+	if status := f.call("de-ber", "GET", "/v1/status", "", "watch", nil); status != 200 {
+		t.Errorf("status with a viewer's key: %d", status)
 	}
 	f.until("the mode is folded", func(w *steer.World) bool { return w.Regions[w.RegionIndex("de-ber")].Reason == "test" })
 }

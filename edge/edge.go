@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/access"
 	"bailiwick/consult"
 	"bailiwick/consult/router"
 	"bailiwick/crowd"
@@ -71,11 +72,14 @@ type Config struct {
 	Stores  store.Set
 	Signer  *router.Signer // of join tokens; nil draws one
 	Record  consult.Record // takes decisions as evidence; nil: nobody does
-	APIKeys []string
+	Keys    *access.Keys
 	Locate  router.Locator
 	Web     http.Handler // consult page and its files
 	Log     *slog.Logger
-	Metrics *prometheus.Registry
+	Metrics *prometheus.Registry // gets the edge's
+	// Observe is where Metrics are served, with /livez and /readyz: HTTP is the patients'.
+	// Empty: nowhere.
+	Observe string
 }
 
 // Edge is one media edge. Its listeners are open once New returns.
@@ -89,7 +93,10 @@ type Edge struct {
 	secret []byte // of TURN credentials
 	http   net.Listener
 	crowd  *crowd.Crowd // of the HTTP listener
+	seen   net.Listener // of Observe; nil: none
 	api    *API
+
+	refusals *refusals
 }
 
 // New opens every listener; a port in use is an error that names it.
@@ -104,17 +111,17 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
-	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns)}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
 		e.close()
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
 	e.rooms = newRunners(e)
-	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, APIKeys: cfg.APIKeys,
+	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, Keys: cfg.Keys,
 		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
 	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
-		Metrics: cfg.Metrics, Rooms: func(id region.EdgeID) []Held {
+		Rooms: func(id region.EdgeID) []Held {
 			if id != cfg.ID {
 				return nil
 			}
@@ -135,6 +142,11 @@ func (e *Edge) listen() (err error) {
 		return err
 	}
 	cfg.HTTP = e.http.Addr().(*net.TCPAddr).AddrPort()
+	if cfg.Observe != "" {
+		if e.seen, err = net.Listen("tcp", cfg.Observe); err != nil {
+			return err
+		}
+	}
 	if !cfg.Public.IsValid() {
 		cfg.Public = cfg.HTTP.Addr().Unmap()
 	}
@@ -179,6 +191,9 @@ func (e *Edge) close() {
 	if e.http != nil {
 		e.http.Close()
 	}
+	if e.seen != nil {
+		e.seen.Close()
+	}
 	if e.turn != nil {
 		e.turn.Close()
 	}
@@ -213,6 +228,16 @@ func (e *Edge) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	if e.seen != nil {
+		observed := &http.Server{Handler: e.api.observability(e.cfg.Metrics), ReadHeaderTimeout: 10 * time.Second, ErrorLog: faults(e.cfg.Log)}
+		g.Go(func() error {
+			if err := observed.Serve(e.seen); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("edge %s: metrics: %w", e.cfg.ID, err)
+			}
+			return nil
+		})
+		defer context.AfterFunc(serving, func() { observed.Close() })()
+	}
 	g.Go(func() error { return e.router.Run(gctx) })
 	for dc, st := range e.cfg.Stores {
 		g.Go(func() error { return e.notices(gctx, dc, st) })

@@ -20,6 +20,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bailiwick/access"
 	"bailiwick/consult"
 	"bailiwick/consult/router"
 	"bailiwick/edge/signal"
@@ -82,7 +83,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 	metrics := prometheus.NewRegistry()
 	for _, id := range regions {
 		cfg := Config{ID: region.EdgeID(id + "-1"), Region: id, HTTP: any, Media: any, Turn: any, Admits: seats, Linger: time.Second, World: f.world,
-			Stores: store.Set{"": f.st}, APIKeys: []string{"dev"}, Log: log, Metrics: metrics}
+			Stores: store.Set{"": f.st}, Keys: access.Of(map[string]access.Principal{"dev": access.Everything("dev"), "watch": {Name: "w", Roles: []access.Role{access.Viewer}}}), Log: log, Metrics: metrics}
 		change(&cfg)
 		e, err := New(cfg)
 		if err != nil {

@@ -56,17 +56,17 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 		token, bad = e.admit(hello.Token)
 	}
 	if bad != nil {
-		refuse(ctx, conn, bad)
+		e.refuse(ctx, conn, &token, bad)
 		return
 	}
 	j := &joining{seat: failover.Seat(seats.Add(1)), token: token, hello: hello, out: newOutbox(conn, cancel), answer: make(chan answer, 1)}
 	a, ok := e.rooms.join(ctx, j)
 	switch {
 	case !ok:
-		refuse(ctx, conn, problem.New(string(residency.RegionDraining), "this edge is closing"))
+		e.refuse(ctx, conn, &token, problem.New(string(residency.RegionDraining), "this edge is closing"))
 		return
 	case a.refused != nil:
-		refuse(ctx, conn, a.refused)
+		e.refuse(ctx, conn, &token, a.refused)
 		return
 	case a.move != nil:
 		say(ctx, conn, a.move)
@@ -80,7 +80,7 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 	writing.Go(func() { keepAlive(ctx, conn, cancel) })
 	left, bad := e.listenTo(ctx, conn, a.room, j, a.session)
 	if bad != nil {
-		refuse(ctx, conn, bad)
+		e.refuse(ctx, conn, &token, bad)
 	}
 	cancel()
 	writing.Wait()
@@ -228,7 +228,11 @@ func keepAlive(ctx context.Context, conn *websocket.Conn, cancel context.CancelF
 	}
 }
 
-func refuse(ctx context.Context, conn *websocket.Conn, p *problem.Document) {
+// refuse tells the client, and the log by the id that the client was given: of the token
+// what it names of the consult, and nothing of the person.
+func (e *Edge) refuse(ctx context.Context, conn *websocket.Conn, token *consult.Token, p *problem.Document) {
+	e.refusals.add(p.Code)
+	e.cfg.Log.Info("join refused", "code", p.Code, "problem", p.ID, "consult", token.Consult, "jurisdictions", token.Jurisdictions, "epoch", token.Epoch, "detail", p.Detail)
 	say(ctx, conn, signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
 		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID, ValidFrom: p.ValidFrom, Clock: p.Clock})
 	conn.Close(websocket.StatusPolicyViolation, p.Code)

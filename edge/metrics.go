@@ -1,6 +1,9 @@
 package edge
 
 import (
+	"maps"
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bailiwick/turn"
@@ -18,6 +21,7 @@ var (
 	retransmitted  = prometheus.NewDesc("bailiwick_sfu_packets_retransmitted_total", "RTP packets sent again after a NACK.", []string{"edge", "region"}, nil)
 	keyframes      = prometheus.NewDesc("bailiwick_sfu_keyframe_requests_total", "Keyframes asked of publishers.", []string{"edge", "region"}, nil)
 	allocations    = prometheus.NewDesc("bailiwick_turn_allocations", "TURN allocations in force.", []string{"edge", "region"}, nil)
+	joinRefusals   = prometheus.NewDesc("bailiwick_join_refusals_total", "Joins refused, by the code that the client was given.", []string{"edge", "region", "code"}, nil)
 	turnRefusals   = prometheus.NewDesc("bailiwick_turn_refusals_total", "TURN requests refused.", []string{"edge", "region", "reason"}, nil)
 )
 
@@ -53,9 +57,33 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(packetsOut, s.PacketsOut)
 	count(retransmitted, s.Retransmitted)
 	count(keyframes, s.KeyframeRequests)
+	for code, n := range c.refusals.counts() {
+		count(joinRefusals, n, code)
+	}
 	t := c.turn.Stats()
 	gauge(allocations, t.Allocations)
 	for reason, n := range t.Refused {
 		count(turnRefusals, n, turn.Reason(reason).String())
 	}
+}
+
+// refusals counts refused joins by code; the codes are a closed list (package problem).
+type refusals struct {
+	mu sync.Mutex
+	n  map[string]uint64
+}
+
+func (r *refusals) add(code string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n == nil {
+		r.n = map[string]uint64{}
+	}
+	r.n[code]++
+}
+
+func (r *refusals) counts() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.n)
 }

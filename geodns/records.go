@@ -16,7 +16,7 @@ func (s *Server) SetRecords(z *zonefile.Records) error {
 		z = zonefile.Empty(s.apex)
 	}
 	if len(s.ns) == 0 && !z.HasNS() {
-		return fmt.Errorf("dns: the address of ns1.%s is not known: listen on one address, state the name server's addresses, or have NS records in the zone file",
+		return fmt.Errorf("dns: the address of ns1.%s is not known: listen on one address, give the name server's with --ns, or have NS records in the zone file",
 			strings.TrimSuffix(s.apex, "."))
 	}
 	s.set(func(in *inputs) { in.records = z })

@@ -52,6 +52,7 @@ var table = map[string]entry{
 	"bad_request":       {http.StatusBadRequest, "the request is not well-formed"},
 	"body_too_large":    {http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"},
 	"unauthorized":      {http.StatusUnauthorized, "a valid API key is required"},
+	"forbidden":         {http.StatusForbidden, "this API key may not do that"},
 	"not_found":         {http.StatusNotFound, "no such thing"},
 	"conflict":          {http.StatusConflict, "somebody else changed it meanwhile"},
 	"token_invalid":     {http.StatusUnauthorized, "the join token is not valid"},

@@ -27,7 +27,7 @@ import (
 //go:embed consult/index.html consult/consult.css consult/main.js consult/machine.js consult/codes.js
 //go:embed consult/view.js consult/page.js consult/tiles.js consult/toolbar.js
 //go:embed consult/devices.js consult/media.js consult/leg.js consult/legs.js consult/link.js
-//go:embed home/index.html
+//go:embed home/index.html home/missing.html
 //go:embed console/index.html console/console.css console/main.js console/status.js
 var Files embed.FS
 
@@ -67,7 +67,7 @@ type file struct {
 }
 
 // Handler serves the consult page at /c/{id}, whatever the id, at / a page for who
-// lost the link, the console at /console/ and their files below /web/, to GET and HEAD. It panics on an embedded
+// lost the link, at paths that are none one that says so, the console at /console/ and their files below /web/, to GET and HEAD. It panics on an embedded
 // file without a content type: that is a build's mistake. Safe for concurrent use.
 func Handler(connect []string) http.Handler {
 	files, err := load()
@@ -78,7 +78,7 @@ func Handler(connect []string) http.Handler {
 	serve := func(w http.ResponseWriter, r *http.Request, name string) {
 		f, ok := files[name]
 		if !ok {
-			http.NotFound(w, r)
+			http.NotFound(w, r) // of a page's own parts: nobody reads it
 			return
 		}
 		h := w.Header()
@@ -91,6 +91,13 @@ func Handler(connect []string) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, "home/index.html") })
 	mux.HandleFunc("GET /c/{id}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, "consult/index.html") })
 	mux.HandleFunc("GET /console/{$}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, "console/index.html") })
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		f := files["home/missing.html"]
+		maps.Copy(w.Header(), headers)
+		w.Header().Set("Content-Type", f.kind)
+		w.WriteHeader(http.StatusNotFound)
+		w.Write(f.body)
+	})
 	mux.HandleFunc("GET /web/{name...}", func(w http.ResponseWriter, r *http.Request) { serve(w, r, r.PathValue("name")) })
 	return mux
 }

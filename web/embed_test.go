@@ -33,7 +33,7 @@ func TestHandlerPaths(t *testing.T) {
 		{"consult page without an id", "/c/", "", 404},
 		{"consult page with a tail", "/c/c7/x", "", 404},
 		{"home", "/", "text/html; charset=utf-8", 200},
-		{"nothing", "/nothing", "", 404},
+		{"nothing", "/nothing", "text/html; charset=utf-8", 404},
 		{"console", "/console/", "text/html; charset=utf-8", 200},
 		{"module", "/web/consult/machine.js", "text/javascript; charset=utf-8", 200},
 		{"style", "/web/shared/theme.css", "text/css; charset=utf-8", 200},

@@ -61,6 +61,10 @@ func newEdge(t *testing.T, others ...*fakeEdge) *fakeEdge {
 	})
 	mux.HandleFunc("GET /v1/join", e.join)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer s3cret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
 		code, body := e.status()
 		w.WriteHeader(code)
 		fmt.Fprint(w, body)

@@ -241,8 +241,8 @@ func TestDevices(t *testing.T) {
 func TestConsole(t *testing.T) {
 	e := newEdge(t)
 	status := `{"node":"de-fra-1","generation":12,"store":"live","regions":[
-	  {"id":"de-fra","city":"Frankfurt am Main","country":"DE","mode":"serving","reason":"","edges":[{"id":"de-fra-1","health":"up","used":2,"seats":1600,"rooms":[{"id":"c1","participants":2}]}]},
-	  {"id":"de-ber","city":"Berlin","country":"DE","mode":"draining","reason":"kernel","edges":[{"id":"de-ber-1","health":"down","used":0,"seats":1600,"rooms":[]}]},
+	  {"id":"de-fra","city":"Frankfurt am Main","country":"DE","mode":"serving","reason":"","edges":[{"id":"de-fra-1","health":"up","consults":2,"admits":1600,"rooms":[{"id":"c1","participants":2}]}]},
+	  {"id":"de-ber","city":"Berlin","country":"DE","mode":"draining","reason":"kernel update of all hypervisors of the city, in three waves, each announced to the clinics a day before","actor":"oncall","until":"2026-11-27T13:00:00Z","edges":[{"id":"de-ber-1","health":"down","consults":0,"admits":1600,"rooms":[]}]},
 	  {"id":"fr-par","city":"Paris","country":"FR","mode":"down","reason":"power","edges":[]}]}`
 	answer := make(chan func() (int, string), 1)
 	ok := func() (int, string) { return 200, status }
@@ -250,8 +250,14 @@ func TestConsole(t *testing.T) {
 	e.status = func() (int, string) { f := <-answer; answer <- f; return f() }
 	p := tab{t, webtest.Browser(t)}
 	p.open(e.URL + "/console/")
+	p.shows("This page needs an API key")
+	p.judge("console-key")
+	p.do(chromedp.SendKeys("#key", "wrong\r"))
+	p.shows("not one of this node's")
+	p.do(chromedp.SendKeys("#key", "s3cret\r"))
 	p.shows("de-fra-1. Generation 12. Store live.")
-	p.shows("▼ draining (kernel)")
+	p.shows("▼ draining")
+	p.shows("2026-11-27 13:00 UTC")
 	p.judge("console")
 	<-answer
 	answer <- func() (int, string) { return 503, "" }

@@ -9,12 +9,15 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/access"
+	"bailiwick/consult"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
 	"bailiwick/geodns/dnssec"
@@ -22,6 +25,7 @@ import (
 	"bailiwick/health"
 	"bailiwick/nameserver"
 	"bailiwick/region"
+	"bailiwick/residency"
 	"bailiwick/store"
 )
 
@@ -159,7 +163,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	}
 	for i, r := range m.Regions {
 		cfg := edge.Config{Record: evidence.Record, ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
-			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, APIKeys: []string{devKey}, Locate: locate,
+			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, Keys: access.Of(map[string]access.Principal{devKey: access.Everything("dev")}), Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err
@@ -174,7 +178,7 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 	if err != nil {
 		return err
 	}
-	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, APIKeys: []string{devKey}, Locate: locate,
+	d.router = router.New(router.Config{World: n.world.Current, Stores: n.stores, Signer: signer, Keys: access.Of(map[string]access.Principal{devKey: access.Everything("dev")}), Locate: locate,
 		Record: evidence.Record, Node: "console", Log: n.e.log})
 	d.api = &edge.API{Node: "dev", Router: d.router, World: n.world, Stores: n.stores, Web: pages, Log: n.e.log, Metrics: n.metrics,
 		Rooms: func(id region.EdgeID) []edge.Held {
@@ -267,18 +271,51 @@ func (d *dev) announce(ctx context.Context, e *env) error {
            bailiwick's own verbs set SSL_CERT_FILE to it
 `, d.ca.path)
 	}
+	patient, clinician, err := d.invite(ctx, m)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(e.stdout, `ready
   dns      %s (UDP and TCP), zone %s
-  console  %s/console/
+  console  %s/console/#key=%s
   consult  %s/v1/consults, API key %s
   edges    %d, one a region, from %s
-%sTry in another terminal:
+%sA consult to try, one link a browser window:
+  patient    %s
+  clinician  %s
+Try in another terminal:
   dig @%s -p %d join.%s +subnet=192.0.2.1
   %s -H 'Authorization: Bearer %s' -d '{"participants":[{"role":"patient","country":"DE"},{"role":"clinician","country":"DE"}]}' %s/v1/consults
 Ctrl-C stops everything.
-`, d.dns.Addr(), m.Zone, api, api, devKey, len(d.edges), d.edges[0].Self().Host, trust,
+`, d.dns.Addr(), m.Zone, api, devKey, api, devKey, len(d.edges), d.edges[0].Self().Host, trust, patient, clinician,
 		d.dns.Addr().Addr(), d.dns.Addr().Port(), m.Zone, curl, devKey, api)
 	return nil
+}
+
+// invite makes a consult for who wants to see one: in a country that has two regions, so that
+// it can be seen to move, or else where somebody takes it.
+func (d *dev) invite(ctx context.Context, m *region.Map) (patient, clinician string, err error) {
+	const none = "(no region takes one now: bailiwick region list)"
+	order, seen := []residency.Jurisdiction{}, map[residency.Jurisdiction]bool{}
+	for i := range m.Regions {
+		at := m.Regions[i].Place.Jurisdiction
+		if order = append(order, at); seen[at] {
+			order = slices.Insert(order, 0, at)
+		}
+		seen[at] = true
+	}
+	for _, at := range order {
+		p := &consult.Placement{Terms: consult.Terms{Priority: consult.Routine, Tenant: "default", Jurisdictions: []residency.Jurisdiction{at, at}},
+			Participants: []consult.Participant{{Role: "patient"}, {Role: "clinician"}}}
+		out, refused, err := d.router.Invite(ctx, p, time.Now())
+		if err != nil {
+			return "", "", err
+		}
+		if refused == nil {
+			return out.Participants[0].URL, out.Participants[1].URL, nil
+		}
+	}
+	return none, none, nil
 }
 
 // ready: each edge is registered here, its join key is known, and so is the

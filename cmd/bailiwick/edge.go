@@ -49,7 +49,8 @@ type edgeCmd struct {
 	Public  netip.Addr     `help:"Address of this machine that DNS answers and ICE offers; needed when --listen names none."`
 	Host    string         `help:"Base URL that join links carry; with a certificate it is https://ID.edge.ZONE, and the port of --listen unless that is 443." placeholder:"URL"`
 	Admits  int            `help:"Consults that it admits; the map's admission when 0."`
-	APIKeys string         `help:"File with the API keys of backends, one a line." placeholder:"FILE" required:""`
+	APIKeys string         `help:"File with the API keys, one a line: KEY name=NAME [tenant=TENANT] roles=backend,operator,viewer." placeholder:"FILE" required:""`
+	Metrics string         `help:"Address for /metrics, /livez and /readyz; keep it from strangers." placeholder:"ADDR"`
 	Linger  time.Duration  `help:"How long a stopping edge waits for its consults to move." default:"20s"`
 }
 
@@ -82,11 +83,11 @@ func (c *edgeCmd) Run(e *env) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	keys, err := readKeys(c.APIKeys)
+	n, err := newNode(e, c.ID, c.mapFlags, c.stores, params(c.ProbeInterval), c.State)
 	if err != nil {
 		return err
 	}
-	n, err := newNode(e, c.ID, c.mapFlags, c.stores, params(c.ProbeInterval), c.State)
+	keys, err := n.readKeys(c.APIKeys)
 	if err != nil {
 		return err
 	}
@@ -121,10 +122,10 @@ func (c *edgeCmd) Run(e *env) error {
 		return err
 	}
 	ed, err := edge.New(edge.Config{Signer: signer, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
-		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Admits, Linger: c.Linger, World: n.world, Stores: n.stores, APIKeys: keys, Locate: locate,
-		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics})
+		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Admits, Linger: c.Linger, World: n.world, Stores: n.stores, Keys: keys, Locate: locate,
+		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics, Observe: c.Metrics})
 	if err != nil {
-		return listenError(err, "name another address with --listen, --public, --media, --turn or --turns")
+		return listenError(err, "name another address with --listen, --public, --media, --turn, --turns or --metrics")
 	}
 	// The world outlives the edge: a stopping edge still needs to know where its
 	// consults may go.

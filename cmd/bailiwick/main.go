@@ -71,6 +71,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "bailiwick:", err)
 		return exitMisuse
 	}
+	if len(args) > 0 && args[0] == "help" { // what many type first
+		args = append(args[1:len(args):len(args)], "--help")
+	}
 	k, err := parser.Parse(args)
 	if code >= 0 { // --help printed
 		return code

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"bailiwick/access"
 	"bailiwick/consult/router"
 	"bailiwick/edge"
 	"bailiwick/health"
@@ -60,10 +61,12 @@ type node struct {
 	world   *world.Writer
 	health  health.Params
 	metrics *prometheus.Registry
-	builtin []region.Override // laid under the map's own overrides
-	files   []string          // whose change is a reload
-	seen    []string          // their stamps before they were first read
-	roots   *x509.CertPool    // whom probes trust; nil: the system's
+
+	reloadFailures prometheus.Counter
+	builtin        []region.Override // laid under the map's own overrides
+	files          []string          // whose change is a reload
+	seen           []string          // their stamps before they were first read
+	roots          *x509.CertPool    // whom probes trust; nil: the system's
 }
 
 // newNode opens the map's stores and folds the first world. state is a folder for the last-known-good file,
@@ -80,6 +83,9 @@ func newNode(e *env, name string, flags mapFlags, open func(*region.Map) (store.
 		return nil, err
 	}
 	n := &node{files: files, seen: seen, e: e, name: name, flags: flags, stores: stores, health: params, metrics: prometheus.NewRegistry()}
+	n.reloadFailures = prometheus.NewCounter(prometheus.CounterOpts{Name: "bailiwick_reload_failures_total",
+		Help: "Times that a changed file could not be taken: the last good one stays in force, and the log says which and why."})
+	n.metrics.MustRegister(n.reloadFailures)
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	path := ""
 	if state != "" {
@@ -123,6 +129,7 @@ func (n *node) places(m *region.Map) (*places, error) {
 func (n *node) place(m *region.Map, set func(*places)) (taken string) {
 	p, err := n.places(m)
 	if err != nil {
+		n.reloadFailures.Inc()
 		n.e.log.Error("geo database not reloaded: the last good one stays in force", "file", n.flags.Geo, "err", err)
 		return ""
 	}
@@ -189,10 +196,12 @@ func (n *node) reload(ctx context.Context, further func(*region.Map) []string) e
 		seen = now
 		m, err := readMap(n.flags.Map)
 		if err != nil {
+			n.reloadFailures.Inc()
 			n.e.log.Error("region map not reloaded: the last good one stays in force", "file", n.flags.Map, "err", err)
 			continue
 		}
 		if err := n.holds(m); err != nil {
+			n.reloadFailures.Inc()
 			n.e.log.Error("region map not reloaded: the last good one stays in force", "file", n.flags.Map, "err", err)
 			continue
 		}
@@ -259,20 +268,18 @@ func listenError(err error, wayOut string) error {
 	return misuse{err}
 }
 
-// readKeys reads API keys, one a line; empty lines and lines with # are skipped.
-func readKeys(path string) ([]string, error) {
+// readKeys reads the file of API keys; what should be changed in it is logged.
+func (n *node) readKeys(path string) (*access.Keys, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, misuse{fmt.Errorf("--api-keys: %w: want a file with one API key a line", err)}
 	}
-	var keys []string
-	for line := range strings.Lines(string(b)) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			keys = append(keys, line)
-		}
+	keys, err := access.Parse(path, string(b), slices.Sorted(maps.Keys(n.world.Current().Map.Tenants)))
+	if err != nil {
+		return nil, misuse{fmt.Errorf("--api-keys: %w", err)}
 	}
-	if len(keys) == 0 {
-		return nil, misuse{fmt.Errorf("--api-keys: %s: holds no API key: want one a line", path)}
+	for _, w := range keys.Warnings {
+		n.e.log.Warn("API key file", "warning", w)
 	}
 	return keys, nil
 }

@@ -137,16 +137,23 @@ func (c *regionListCmd) Run(e *env) error {
 	}
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REGION\tMODE\tEDGES UP\tCONSULTS\tCITY\tREASON")
+	fmt.Fprintln(t, "REGION\tMODE\tUNTIL\tBY\tEDGES UP\tCONSULTS\tCITY\tREASON")
 	for _, r := range s.Regions {
 		up, holds, admits := 0, 0, 0
 		for _, ed := range r.Edges {
-			holds, admits = holds+ed.Used, admits+ed.Seats
+			holds, admits = holds+ed.Consults, admits+ed.Admits
 			if ed.Health == "up" {
 				up++
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d of %d\t%d of %d\t%s, %s\t%s\n", r.ID, r.Mode, up, len(r.Edges), holds, admits, r.City, r.Country, r.Reason)
+		until, by := "-", cmp.Or(r.Actor, "-")
+		if r.Until != nil {
+			until = r.Until.UTC().Format("2006-01-02 15:04Z")
+		}
+		if r.Drill != "" {
+			by += ", drill " + r.Drill
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d of %d\t%d of %d\t%s, %s\t%s\n", r.ID, r.Mode, until, by, up, len(r.Edges), holds, admits, r.City, r.Country, r.Reason)
 	}
 	t.Flush()
 	for line := range bytes.Lines(b.Bytes()) {

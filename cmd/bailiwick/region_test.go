@@ -47,7 +47,7 @@ func TestExitCodeOfAnswers(t *testing.T) {
 func TestRegionList(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"generation":4,"store":"stale","regions":[
-{"id":"de-ber","city":"Berlin","country":"DE","mode":"down","reason":"a drill","edges":[{"id":"de-ber-1","health":"unknown","used":1,"seats":8},{"id":"de-ber-2","health":"up","used":2,"seats":8}]},
+{"id":"de-ber","city":"Berlin","country":"DE","mode":"down","reason":"a drill","actor":"oncall","drill":"q4","until":"2026-11-27T13:00:00Z","edges":[{"id":"de-ber-1","health":"unknown","consults":1,"admits":8},{"id":"de-ber-2","health":"up","consults":2,"admits":8}]},
 {"id":"br-gru","city":"São Paulo","country":"BR","mode":"serving","edges":[]}]}`)
 	}))
 	defer srv.Close()
@@ -55,9 +55,9 @@ func TestRegionList(t *testing.T) {
 	if code := run(context.Background(), []string{"region", "list", "--api", srv.URL}, strings.NewReader(""), &stdout, &stderr); code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr.String())
 	}
-	want := `REGION  MODE     EDGES UP  CONSULTS  CITY           REASON
-de-ber  down     1 of 2    3 of 16   Berlin, DE     a drill
-br-gru  serving  0 of 0    0 of 0    São Paulo, BR
+	want := `REGION  MODE     UNTIL              BY                EDGES UP  CONSULTS  CITY           REASON
+de-ber  down     2026-11-27 13:00Z  oncall, drill q4  1 of 2    3 of 16   Berlin, DE     a drill
+br-gru  serving  -                  -                 0 of 0    0 of 0    São Paulo, BR
 
 generation 4, store stale: the last known good is served
 `

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"bailiwick/access"
 	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/residency"
@@ -93,7 +94,7 @@ func ParseQuestion(query string) (q Question, bad *problem.Document) {
 const maxOverlays = 8
 
 // explain answers GET /v1/explain.
-func (r *Router) explain(w http.ResponseWriter, q *http.Request) {
+func (r *Router) explain(w http.ResponseWriter, q *http.Request, _ access.Principal) {
 	asked, bad := ParseQuestion(q.URL.RawQuery)
 	var x *Explanation
 	if bad == nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
+	"bailiwick/access"
 	"bailiwick/consult"
 	"bailiwick/problem"
 	"bailiwick/region"
@@ -15,44 +17,46 @@ import (
 	"bailiwick/store"
 )
 
-// reply is a consult as the API shows it.
-type reply struct {
+// Reply is a consult as the API shows it.
+type Reply struct {
 	ID           consult.ID `json:"id"`
-	Placement    placed     `json:"placement"`
+	Placement    Placed     `json:"placement"`
 	Priority     string     `json:"priority"`
 	Ended        bool       `json:"ended,omitempty"`
 	Recorded     bool       `json:"recorded"` // false: the store is away and is told later
-	Participants []seatOf   `json:"participants"`
+	Participants []Seat     `json:"participants"`
 	Expires      time.Time  `json:"expires"`
 }
 
-type placed struct {
+// Placed is where a consult is.
+type Placed struct {
 	Region  region.ID       `json:"region"`
 	Edge    region.EdgeID   `json:"edge"`
 	Standby []region.EdgeID `json:"standby"`
 	Epoch   uint64          `json:"epoch"`
 }
 
-type seatOf struct {
+// Seat is one participant, with a link in the answer that made the consult.
+type Seat struct {
 	ID    consult.ParticipantID `json:"id"`
 	Role  consult.Role          `json:"role"`
 	URL   string                `json:"url,omitempty"`
 	Token string                `json:"token,omitempty"`
 }
 
-func replyOf(p *consult.Placement, recorded bool) reply {
-	r := reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
-		Placement: placed{Region: p.Region, Edge: p.Edge, Standby: p.Standby, Epoch: p.Epoch}}
+func replyOf(p *consult.Placement, recorded bool) Reply {
+	r := Reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
+		Placement: Placed{Region: p.Region, Edge: p.Edge, Standby: p.Standby, Epoch: p.Epoch}}
 	if r.Placement.Standby == nil {
 		r.Placement.Standby = []region.EdgeID{}
 	}
 	for _, who := range p.Participants {
-		r.Participants = append(r.Participants, seatOf{ID: who.ID, Role: who.Role})
+		r.Participants = append(r.Participants, Seat{ID: who.ID, Role: who.Role})
 	}
 	return r
 }
 
-func (r *Router) create(w http.ResponseWriter, q *http.Request) {
+func (r *Router) create(w http.ResponseWriter, q *http.Request, by access.Principal) {
 	body, bad := problem.ReadBody(w, q)
 	if bad != nil {
 		bad.Write(w)
@@ -64,27 +68,40 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request) {
 		problem.New("bad_request", err.Error()).Write(w)
 		return
 	}
-	for i := range p.Participants {
-		p.Participants[i].ID = consult.ParticipantID(newID("p"))
+	switch {
+	case by.Sees(p.Tenant):
+	case p.Tenant == "default": // the body names none, as far as a bound key goes
+		p.Tenant = by.Tenant
+	default:
+		problem.New("forbidden", fmt.Sprintf("the key of %s makes consults of tenant %s alone", by.Name, by.Tenant)).Write(w)
+		return
 	}
-	now := time.Now().UTC().Truncate(time.Second)
-	recorded, refused, err := r.Make(q.Context(), p, consult.ID(newID("c")), now)
+	out, refused, err := r.Invite(q.Context(), p, time.Now())
 	switch {
 	case refused != nil:
-		r.Log.Info("consult refused", "code", refused.Code, "problem", refused.ID)
+		r.Log.Info("consult refused", "by", by.Name, "code", refused.Code, "problem", refused.ID)
 		refused.Write(w)
 		return
 	case err != nil:
-		r.fail(w, "consult: write placement", err)
+		r.fail(w, "consult: make", err)
 		return
 	}
-	out, err := r.mint(p, recorded, now)
-	if err != nil {
-		r.fail(w, "consult: mint tokens", err)
-		return
-	}
-	r.Log.Info("consult placed", "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", recorded, "generation", world.Generation)
+	r.Log.Info("consult placed", "by", by.Name, "consult", p.Consult, "region", p.Region, "to", p.Edge, "recorded", out.Recorded, "generation", world.Generation)
 	writeJSON(w, http.StatusCreated, out)
+}
+
+// Invite makes the consult that a request describes, and a link for each participant.
+func (r *Router) Invite(ctx context.Context, p *consult.Placement, now time.Time) (out Reply, refused *problem.Document, err error) {
+	for i := range p.Participants {
+		p.Participants[i].ID = consult.ParticipantID(newID("p"))
+	}
+	now = now.UTC().Truncate(time.Second)
+	recorded, refused, err := r.Make(ctx, p, consult.ID(newID("c")), now)
+	if refused != nil || err != nil {
+		return Reply{}, refused, err
+	}
+	out, err = r.mint(p, recorded, now)
+	return out, nil, err
 }
 
 // Make places and records the consult that a request describes, its participants named,
@@ -119,15 +136,15 @@ func (r *Router) datacenter(w *steer.World, p *consult.Placement) (name string, 
 	return names[0], true
 }
 
-// mint signs one token a participant and words the reply.
-func (r *Router) mint(p *consult.Placement, recorded bool, now time.Time) (reply, error) {
+// mint signs one token a participant and words the Reply.
+func (r *Router) mint(p *consult.Placement, recorded bool, now time.Time) (Reply, error) {
 	out := replyOf(p, recorded)
 	_, edge := r.World().Edge(p.Edge)
 	for i := range p.Participants {
 		t := p.Token(i, now)
 		token, err := r.Signer.Sign(&t, now)
 		if err != nil {
-			return reply{}, err
+			return Reply{}, err
 		}
 		out.Participants[i].Token = token
 		if edge != nil {
@@ -137,17 +154,30 @@ func (r *Router) mint(p *consult.Placement, recorded bool, now time.Time) (reply
 	return out, nil
 }
 
-func (r *Router) get(w http.ResponseWriter, q *http.Request) {
+func (r *Router) get(w http.ResponseWriter, q *http.Request, by access.Principal) {
 	if bad := problem.NoQuery(q); bad != nil {
 		bad.Write(w)
 		return
 	}
-	p, recorded, err := r.Look(q.Context(), consult.ID(q.PathValue("id")))
+	p, recorded, err := r.find(q, by)
 	if err != nil {
 		r.fail(w, "consult: read placement", err)
 		return
 	}
 	writeJSON(w, http.StatusOK, replyOf(p, recorded))
+}
+
+// find looks for the consult of the path among those that the principal may see.
+func (r *Router) find(q *http.Request, by access.Principal) (p *consult.Placement, recorded bool, err error) {
+	id := consult.ID(q.PathValue("id"))
+	if !id.Valid() {
+		return nil, false, store.ErrNotFound
+	}
+	p, recorded, err = r.Look(q.Context(), id)
+	if err == nil && !by.Sees(p.Tenant) {
+		err = store.ErrNotFound // whose it is is nobody else's to know
+	}
+	return p, recorded, err
 }
 
 // Look finds a consult: its record, or else what this process knows of it.
@@ -161,18 +191,24 @@ func (r *Router) Look(ctx context.Context, id consult.ID) (p *consult.Placement,
 	return p, recorded, err
 }
 
-func (r *Router) delete(w http.ResponseWriter, q *http.Request) {
+func (r *Router) delete(w http.ResponseWriter, q *http.Request, by access.Principal) {
 	if bad := problem.NoQuery(q); bad != nil {
 		bad.Write(w)
 		return
 	}
 	id := consult.ID(q.PathValue("id"))
+	if by.Tenant != "" || !id.Valid() { // else End finds it
+		if _, _, err := r.find(q, by); err != nil {
+			r.fail(w, "consult: end", err)
+			return
+		}
+	}
 	p, recorded, err := r.End(q.Context(), id, time.Now().UTC())
 	if err != nil {
 		r.fail(w, "consult: end", err)
 		return
 	}
-	r.Log.Info("consult ended", "consult", id, "recorded", recorded)
+	r.Log.Info("consult ended", "by", by.Name, "consult", id, "recorded", recorded)
 	if !recorded {
 		writeJSON(w, http.StatusAccepted, replyOf(p, false))
 		return

@@ -87,7 +87,7 @@ func TestStoreAway(t *testing.T) {
 			st := newLossy()
 			f := start(t, st)
 			away(st, true)
-			var c, running reply
+			var c, running Reply
 			if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated || c.Recorded {
 				t.Fatalf("POST: %d, recorded %v; want 201 and false", code, c.Recorded)
 			}
@@ -97,9 +97,9 @@ func TestStoreAway(t *testing.T) {
 			if code := f.call(t, "GET", "/v1/consults/"+string(c.ID), "secret", "", &running); code != http.StatusOK || running.Recorded || running.Placement.Edge != "de-ber-1" {
 				t.Errorf("GET: %d %+v", code, running)
 			}
-			var other reply
+			var other Reply
 			f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &other)
-			var ended reply
+			var ended Reply
 			if code := f.call(t, "DELETE", "/v1/consults/"+string(other.ID), "secret", "", &ended); code != http.StatusAccepted || !ended.Ended || ended.Recorded {
 				t.Errorf("DELETE: %d %+v, want 202 and not recorded", code, ended)
 			}

@@ -7,14 +7,14 @@
 package router
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
+	"bailiwick/access"
 	"bailiwick/consult"
 	"bailiwick/problem"
 	"bailiwick/region"
@@ -24,13 +24,13 @@ import (
 
 // Config is what a Router needs. World must not block.
 type Config struct {
-	World   func() *steer.World
-	Stores  store.Set
-	Signer  *Signer
-	APIKeys []string      // of backends and operators; none: every call is refused
-	Locate  Locator       // nil: no question by address can be answered
-	Node    string        // this process, for the published key
-	Self    region.EdgeID // the edge that it is part of; empty: none
+	World  func() *steer.World
+	Stores store.Set
+	Signer *Signer
+	Keys   *access.Keys  // nil: every call is refused
+	Locate Locator       // nil: no question by address can be answered
+	Node   string        // this process, for the published key
+	Self   region.EdgeID // the edge that it is part of; empty: none
 	// Record takes each decision as evidence; nil takes none.
 	Record consult.Record
 	// Hosted is a consult that runs in this process; nil, or a nil result: it does not.
@@ -45,46 +45,40 @@ type Router struct {
 	Config
 	Records   *Records
 	decisions sync.Pool
-	keys      [][sha256.Size]byte
 }
 
 // New makes a Router.
 func New(cfg Config) *Router {
-	r := &Router{Config: cfg, Records: NewRecords(cfg.Self, cfg.Stores, cfg.World, cfg.Log), decisions: sync.Pool{New: func() any { return new(steer.Decision) }}}
-	for _, k := range cfg.APIKeys {
-		r.keys = append(r.keys, sha256.Sum256([]byte(k)))
+	if cfg.Keys == nil {
+		cfg.Keys = &access.Keys{}
 	}
-	return r
+	return &Router{Config: cfg, Records: NewRecords(cfg.Self, cfg.Stores, cfg.World, cfg.Log), decisions: sync.Pool{New: func() any { return new(steer.Decision) }}}
 }
 
-// Authorized tells whether the request carries an API key, in constant time.
-func (r *Router) Authorized(q *http.Request) bool {
-	given, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
-	sum := sha256.Sum256([]byte(given))
-	found := 0
-	for _, k := range r.keys {
-		found |= subtle.ConstantTimeCompare(sum[:], k[:])
-	}
-	return ok && found == 1
-}
+// Handler is a handler that knows who asks.
+type Handler func(w http.ResponseWriter, q *http.Request, by access.Principal)
 
-// RequireKey wraps a handler so that it runs for API key holders only.
-func (r *Router) RequireKey(h http.HandlerFunc) http.HandlerFunc {
+// For wraps a handler so that it runs for holders of an API key with one of the roles.
+func (r *Router) For(h Handler, roles ...access.Role) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
-		if !r.Authorized(q) {
+		by, known := r.Keys.Principal(q.Header.Get("Authorization"))
+		switch {
+		case !known:
 			problem.New("unauthorized", "send Authorization: Bearer KEY, with a key this deployment was started with").Write(w)
-			return
+		case !by.Is(roles...):
+			problem.New("forbidden", fmt.Sprintf("the key of %s has the roles %v; this wants one of %v: the file of --api-keys says which a key has", by.Name, by.Roles, roles)).Write(w)
+		default:
+			h(w, q, by)
 		}
-		h(w, q)
 	}
 }
 
 // Register adds the consult API's routes to mux.
 func (r *Router) Register(mux *http.ServeMux) {
-	mux.HandleFunc("POST /v1/consults", r.RequireKey(r.create))
-	mux.HandleFunc("GET /v1/consults/{id}", r.RequireKey(r.get))
-	mux.HandleFunc("DELETE /v1/consults/{id}", r.RequireKey(r.delete))
-	mux.HandleFunc("GET /v1/explain", r.RequireKey(r.explain))
+	mux.HandleFunc("POST /v1/consults", r.For(r.create, access.Backend))
+	mux.HandleFunc("GET /v1/consults/{id}", r.For(r.get, access.Backend))
+	mux.HandleFunc("DELETE /v1/consults/{id}", r.For(r.delete, access.Backend))
+	mux.HandleFunc("GET /v1/explain", r.For(r.explain, access.Backend, access.Operator, access.Viewer))
 }
 
 // place ranks the consult and writes its choice into p with the next epoch; it does not

@@ -15,6 +15,7 @@ import (
 
 	"crypto/ed25519"
 
+	"bailiwick/access"
 	"bailiwick/consult"
 	"bailiwick/problem"
 	"bailiwick/region"
@@ -37,7 +38,7 @@ func asserted(scope string) residency.Facts {
 func testWorld() *steer.World {
 	m := &region.Map{Zone: "media.example", Operator: region.Operator{Facts: asserted("operator")},
 		Providers: map[region.ProviderID]*region.Provider{"p": {Facts: asserted("provider")}},
-		Tenants:   map[string]*residency.Tenant{"default": {Facts: asserted("tenant")}}}
+		Tenants:   map[string]*residency.Tenant{"default": {Facts: asserted("tenant")}, "clinic": {Facts: asserted("tenant")}}}
 	for _, r := range []struct {
 		id       region.ID
 		at       residency.Jurisdiction
@@ -67,7 +68,11 @@ func start(t *testing.T, st store.Store) *fixture {
 	}
 	f := &fixture{}
 	f.world.Store(testWorld())
-	f.Router = New(Config{World: f.world.Load, Stores: store.Set{"": st}, Signer: signer, APIKeys: []string{"secret", "other"}, Node: "n", Log: slog.New(slog.DiscardHandler),
+	keys, err := access.Parse("keys", "secret\nother\nclinic name=c tenant=clinic roles=backend\nwatch name=w roles=viewer\nops name=o roles=operator\n", []string{"clinic", "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Router = New(Config{World: f.world.Load, Stores: store.Set{"": st}, Signer: signer, Keys: keys, Node: "n", Log: slog.New(slog.DiscardHandler),
 		Locate: func(a netip.Addr) Located {
 			p, _ := a.Prefix(24)
 			return Located{Place: region.Place{Jurisdiction: "DE", Point: region.Point{Lat: 50, Lon: 8}, Located: true}, Prefix: p,
@@ -113,7 +118,7 @@ func two(a, b string) string {
 
 func TestCreateReadDelete(t *testing.T) {
 	f := start(t, store.NewMemory())
-	var c reply
+	var c Reply
 	if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated {
 		t.Fatalf("status %d", code)
 	}
@@ -129,7 +134,7 @@ func TestCreateReadDelete(t *testing.T) {
 			t.Errorf("url %s, want %s", p.URL, want)
 		}
 	}
-	var again reply
+	var again Reply
 	if code := f.call(t, "GET", "/v1/consults/"+string(c.ID), "other", "", &again); code != http.StatusOK {
 		t.Errorf("read: status %d", code)
 	}
@@ -160,6 +165,13 @@ func TestProblems(t *testing.T) {
 		{"unknown country", "POST", "/v1/consults", "secret", two("ZZ", "DE"), 422, "policy_missing"},
 		{"no such consult", "GET", "/v1/consults/cnope", "secret", "", 404, "not_found"},
 		{"end no such consult", "DELETE", "/v1/consults/cnope", "secret", "", 404, "not_found"},
+		{"an id that is a path", "GET", "/v1/consults/%2e%2e", "secret", "", 404, "not_found"},
+		{"an id with a slash", "GET", "/v1/consults/c%2f%2e%2e%2fmodes", "secret", "", 404, "not_found"},
+		{"an id with a NUL", "DELETE", "/v1/consults/c%00", "secret", "", 404, "not_found"},
+		{"an id without end", "DELETE", "/v1/consults/c" + strings.Repeat("x", 4096), "secret", "", 404, "not_found"},
+		{"a viewer's consult", "POST", "/v1/consults", "watch", two("DE", "DE"), 403, "forbidden"},
+		{"an operator's consult", "GET", "/v1/consults/cnope", "ops", "", 403, "forbidden"},
+		{"another tenant's consult", "POST", "/v1/consults", "clinic", strings.Replace(two("DE", "DE"), "{", `{"tenant":"other",`, 1), 400, "bad_request"},
 		{"explain nothing", "GET", "/v1/explain", "secret", "", 400, "bad_request"},
 		{"explain both", "GET", "/v1/explain?ip=192.0.2.1&country=DE", "secret", "", 400, "bad_request"},
 		{"explain an unknown overlay", "GET", "/v1/explain?country=DE&overlay=x", "secret", "", 400, "bad_request"},
@@ -210,7 +222,7 @@ func TestExplainIsTheDecision(t *testing.T) {
 
 func place(t *testing.T, f *fixture) *consult.Placement {
 	t.Helper()
-	var c reply
+	var c Reply
 	if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &c); code != http.StatusCreated {
 		t.Fatalf("POST: %d", code)
 	}
@@ -225,6 +237,39 @@ func TestParseKeyRefusesNonsense(t *testing.T) {
 	for _, bad := range []string{"", "{}", `{"x":"AAAA"}`, `{"x":"!"}`} {
 		if _, err := ParseKey([]byte(bad)); err == nil {
 			t.Errorf("%q was taken for a key", bad)
+		}
+	}
+}
+
+// TestTenantsKeys: a key that is bound to a tenant makes that tenant's consults, and neither
+// reads nor ends another's.
+func TestTenantsKeys(t *testing.T) {
+	f := start(t, store.NewMemory())
+	var own, others Reply
+	if code := f.call(t, "POST", "/v1/consults", "clinic", two("DE", "DE"), &own); code != http.StatusCreated {
+		t.Fatalf("POST: %d", code)
+	}
+	if code := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &others); code != http.StatusCreated {
+		t.Fatalf("POST: %d", code)
+	}
+	p, _, err := f.Look(t.Context(), own.ID)
+	if err != nil || p.Tenant != "clinic" {
+		t.Errorf("tenant %q, %v: want clinic", p.Tenant, err)
+	}
+	for _, tt := range []struct {
+		method, key string
+		id          consult.ID
+		want        int
+	}{
+		{"GET", "clinic", others.ID, 404},
+		{"DELETE", "clinic", others.ID, 404},
+		{"GET", "secret", own.ID, 200},
+		{"GET", "clinic", own.ID, 200},
+		{"DELETE", "clinic", own.ID, 204},
+		{"DELETE", "secret", others.ID, 204},
+	} {
+		if code := f.call(t, tt.method, "/v1/consults/"+string(tt.id), tt.key, "", nil); code != tt.want {
+			t.Errorf("%s of %s with %s: %d, want %d", tt.method, tt.id, tt.key, code, tt.want)
 		}
 	}
 }

@@ -1,15 +1,30 @@
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {row, stale, summary} from "./status.js";
+import {keyIn, refusal, row, stale, summary} from "./status.js";
 
-const edge = {id: "de-fra-1", health: "up", used: 3, seats: 1600, rooms: [{id: "c1", participants: 2}]};
-const region = {id: "de-fra", city: "Frankfurt am Main", country: "DE", mode: "serving", reason: "", edges: [edge, {...edge, id: "de-fra-2", health: "down", rooms: null}]};
+const edge = {id: "de-fra-1", health: "up", consults: 3, admits: 1600, rooms: [{id: "c1", participants: 2}, {id: "c2", participants: 3}]};
+const region = {id: "de-fra", city: "Frankfurt am Main", country: "DE", mode: "serving", edges: [edge, {...edge, id: "de-fra-2", health: "down", rooms: null}]};
 
 test("a region's row", () => {
-  assert.deepEqual(row(region), ["de-fra", "Frankfurt am Main", "DE", "● serving", "1 of 2", "6 of 3200", "1"]);
-  assert.deepEqual(row({...region, mode: "draining", reason: "kernel", edges: null}).slice(3), ["▼ draining (kernel)", "0 of 0", "0 of 0", "0"]);
-  assert.equal(row({...region, mode: "down"})[3], "■ down");
-  assert.equal(row({...region, mode: ""})[3], "○ unknown");
+  assert.deepEqual(row(region), ["de-fra", "● serving", "1 of 2", "6 of 3200", "5", "Frankfurt am Main, DE", "", ""]);
+  assert.deepEqual(row({...region, mode: "draining", reason: "kernel", actor: "oncall", drill: "q4", until: "2026-11-27T13:00:00Z", edges: null}).slice(1),
+    ["▼ draining", "0 of 0", "0 of 0", "0", "Frankfurt am Main, DE", "2026-11-27 13:00 UTC", "kernel – by oncall, drill q4"]);
+  assert.deepEqual(row({...region, mode: "down", actor: "oncall"}).slice(1, 2).concat(row({...region, mode: "down", actor: "oncall"}).slice(6)), ["■ down", "until changed", "by oncall"]);
+  assert.equal(row({...region, mode: ""})[1], "○ unknown");
+});
+
+test("a key in the link", () => {
+  assert.equal(keyIn("#key=s3cret"), "s3cret");
+  assert.equal(keyIn("#key=a%20b"), "a b");
+  assert.equal(keyIn("#key=50%"), "50%");
+  assert.equal(keyIn("#other"), "");
+  assert.equal(keyIn(""), "");
+});
+
+test("what a refusal says", () => {
+  assert.match(refusal(401, false), /needs an API key/);
+  assert.match(refusal(401, true), /not one of this node's/);
+  assert.match(refusal(403, true), /role viewer or operator/);
 });
 
 test("the world's line and its fault", () => {
