@@ -369,6 +369,37 @@ func (e *edge) better(kind string, but region.EdgeID) region.EdgeID {
 	return ""
 }
 
+// despite is an edge that takes a consult of the kind though it looks down, as all do that by
+// this edge's World may take it.
+func (e *edge) despite(kind string) (found region.EdgeID) {
+	w := e.n.cur
+	for i := range w.Regions {
+		r := &w.Regions[i]
+		if r.Mode != steer.Serving || !lawful(kind, r.ID, w.Map, flagOf(w), w.At) {
+			continue
+		}
+		for k := range r.Edges {
+			x := &r.Edges[k]
+			switch {
+			case x.Health != steer.Unhealthy:
+				return ""
+			case x.Mode == steer.Serving && (x.Admits == 0 || x.Load.Consults*100 < x.Admits*95):
+				found = x.ID
+			}
+		}
+	}
+	return found
+}
+
+// missed tells whether a node takes an edge that it knew, and that has deregistered, for one
+// that never was there, though it has had the time to hear so. That most left at once it may
+// doubt (steer's shrink guard).
+func (n *node) missed(id region.EdgeID) bool {
+	left, gone := n.s.store.left[string(id)]
+	_, known := n.cur.Known()[id]
+	return gone && !known && n.hears(knowWithin) && n.s.now-left > knowWithin+n15(n) && n.born+knowWithin < left && n.s.laws.at < left
+}
+
 // places: only the owner places anew, and others by a claim with its reason.
 func (rm *room) places(a failover.Place, was consult.Terms, ev failover.Event) {
 	s, e := rm.e.n.s, rm.e
@@ -493,6 +524,9 @@ func (k *check) made(s *Sim, t *talk, p *consult.Placement, by *node, recorded b
 		if x := by.edge.better(t.kind, ""); x != "" {
 			s.fail("make", "%s refuses %s: %s, and %s would take it", by.id, t.name, refused.Code, x)
 		}
+		if x := by.edge.despite(t.kind); x != "" {
+			s.fail("make", "%s refuses %s: %s, and %s looks no worse than all that may take it", by.id, t.name, refused.Code, x)
+		}
 		return
 	}
 	for _, id := range append([]region.EdgeID{p.Edge}, p.Standby...) {
@@ -508,6 +542,8 @@ func (k *check) made(s *Sim, t *talk, p *consult.Placement, by *node, recorded b
 			s.fail("full", "%s places %s on %s, which is full", by.id, t.name, id)
 		case by.knows(id):
 			s.fail("mode", "%s places %s on %s, which has long been out", by.id, t.name, id)
+		case by.missed(id):
+			s.fail("make", "%s places %s on %s, which has left", by.id, t.name, id)
 		}
 	}
 	if len(p.Standby) == 0 {

@@ -95,6 +95,7 @@ type laws struct {
 	expires map[string]time.Time // of papers; absent: it does not, zero: withdrawn
 	gone    map[region.ID]int    // regions out of the map
 	edition int
+	at      time.Duration // of the edition
 }
 
 func (l *laws) open(s *Sim) {
@@ -106,6 +107,7 @@ func (l *laws) open(s *Sim) {
 func (l *laws) publish() {
 	m := *parsed()
 	l.edition++
+	l.at = l.s.now
 	m.Digest = fmt.Sprint("edition ", l.edition)
 	m.WithdrawalGrace = l.s.Script.Grace
 	m.Operator.Facts = maps.Clone(m.Operator.Facts)

@@ -204,7 +204,7 @@ func Run(script *Script, trace io.Writer) *Sim {
 func (s *Sim) build() {
 	s.laws.open(s)
 	s.sees.seats = 1
-	s.store = &storage{s: s, r: newRand(s.Script.Seed, "store"), rev: 10, index: 10, placed: map[uint64]*consult.Placement{}, modes: map[uint64]steer.ModeRecord{}}
+	s.store = &storage{s: s, r: newRand(s.Script.Seed, "store"), rev: 10, index: 10, placed: map[uint64]*consult.Placement{}, modes: map[uint64]steer.ModeRecord{}, left: map[string]time.Duration{}}
 	s.store.remember()
 	for _, id := range topologies[s.Script.Topology] {
 		n := &node{s: s, id: id, slot: len(s.nodes), r: newRand(s.Script.Seed, id)}

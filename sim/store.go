@@ -24,6 +24,7 @@ type storage struct {
 	rev       uint64 // of the last write ever
 	index     uint64 // of the last write that is in: a restore takes it back
 	instances []*instance
+	left      map[string]time.Duration // when an edge deregistered that is not back
 	history   []past
 	placed    map[uint64]*consult.Placement // the records by their revisions, read once
 	modes     map[uint64]steer.ModeRecord   // likewise
@@ -162,6 +163,7 @@ func (st *storage) instance(id string) *instance {
 
 // register renews a lease, and takes what is new of the instance.
 func (st *storage) register(in store.Instance, ttl time.Duration) {
+	delete(st.left, in.ID)
 	is := st.instance(in.ID)
 	if is == nil {
 		is = &instance{}
@@ -199,6 +201,7 @@ func sameMeta(a, b map[string]string) bool {
 
 func (st *storage) deregister(id string) {
 	st.instances = slices.DeleteFunc(st.instances, func(in *instance) bool { return in.ID == id })
+	st.left[id] = st.s.now
 	st.roster()
 }
 
@@ -241,6 +244,7 @@ func (st *storage) restore(then time.Duration) {
 	for _, in := range st.instances {
 		maint[in.ID] = in.maint
 	}
+	clear(st.left) // who left by a restore did not say so
 	st.instances = nil
 	for _, in := range p.instances {
 		in.maint = maint[in.ID] // an operator's own undoing counts on it
