@@ -328,8 +328,11 @@ func (s *Sim) disagreement() string {
 				return fmt.Sprintf("%s has %s as %s", n.id, w.Regions[i].ID, w.Regions[i].Mode)
 			}
 			for k := range w.Regions[i].Edges {
-				if w.Regions[i].Edges[k].Mode != steer.Serving {
-					return fmt.Sprintf("%s has %s out", n.id, w.Regions[i].Edges[k].ID)
+				switch e := &w.Regions[i].Edges[k]; {
+				case e.Mode != steer.Serving:
+					return fmt.Sprintf("%s has %s out", n.id, e.ID)
+				case e.Health == steer.Unhealthy && s.Script.Seed%8 == 0: // waiting for it takes a quarter of a run
+					return fmt.Sprintf("%s takes %s for down", n.id, e.ID)
 				}
 			}
 		}
