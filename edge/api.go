@@ -42,7 +42,7 @@ func (a *API) Handler() *http.ServeMux {
 	mux.HandleFunc("GET /v1/regions", a.Router.For(a.status, access.Operator, access.Viewer))
 	mux.HandleFunc("PUT /v1/regions/{id}", a.Router.For(a.setMode, access.Operator))
 	mux.HandleFunc("GET /v1/", func(w http.ResponseWriter, q *http.Request) {
-		problem.New("not_found", "there is no such path: docs/protocol.md has those that there are").Write(w)
+		problem.New(problem.NotFound, "there is no such path: docs/protocol.md has those that there are").Write(w)
 	})
 	a.health(mux)
 	if a.Metrics != nil {
@@ -159,21 +159,21 @@ func (a *API) setMode(w http.ResponseWriter, q *http.Request, by access.Principa
 		for _, r := range m.Regions {
 			known = append(known, string(r.ID))
 		}
-		problem.New("not_found", "region "+string(id)+" is not in the map; it has "+strings.Join(known, ", ")).Write(w)
+		problem.New(problem.NotFound, "region "+string(id)+" is not in the map; it has "+strings.Join(known, ", ")).Write(w)
 		return
 	}
 	rec, err := steer.ParseModeWish(body)
 	if err != nil {
-		problem.New("bad_request", err.Error()).Write(w)
+		problem.New(problem.BadRequest, err.Error()).Write(w)
 		return
 	}
 	if !rec.ExpiresAt.IsZero() && !rec.ExpiresAt.After(time.Now()) {
-		problem.New("bad_request", "expires_at is in the past").Write(w)
+		problem.New(problem.BadRequest, "expires_at is in the past").Write(w)
 		return
 	}
 	rec.Actor = by.Name
 	if err := world.SetMode(q.Context(), a.Stores[m.Datacenter(id)], id, rec); err != nil {
-		p := problem.New("store_unavailable", "the mode was not written; steering goes on as before")
+		p := problem.New(problem.StoreUnavailable, "the mode was not written; steering goes on as before")
 		a.Log.Error("mode not written", "region", id, "err", err, "problem", p.ID)
 		p.Write(w)
 		return

@@ -63,7 +63,7 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 	a, ok := e.rooms.join(ctx, j)
 	switch {
 	case !ok:
-		e.refuse(ctx, conn, &token, problem.New(string(residency.RegionDraining), "this edge is closing"))
+		e.refuse(ctx, conn, &token, problem.New(residency.RegionDraining, "this edge is closing"))
 		return
 	case a.refused != nil:
 		e.refuse(ctx, conn, &token, a.refused)
@@ -96,14 +96,14 @@ func readHello(ctx context.Context, conn *websocket.Conn) (*signal.Hello, *probl
 	defer cancel()
 	_, frame, err := conn.Read(ctx)
 	if err != nil {
-		return nil, problem.New("bad_request", "no hello within 10 s")
+		return nil, problem.New(problem.BadRequest, "no hello within 10 s")
 	}
 	m, err := signal.Decode(frame)
 	if err != nil {
-		return nil, problem.New("bad_request", err.Error())
+		return nil, problem.New(problem.BadRequest, err.Error())
 	}
 	if m.Type != signal.TypeHello {
-		return nil, problem.New("bad_request", "the first message must be hello")
+		return nil, problem.New(problem.BadRequest, "the first message must be hello")
 	}
 	return m.Hello, nil
 }
@@ -123,14 +123,14 @@ func (e *Edge) admit(jwt string) (consult.Token, *problem.Document) {
 	case errors.As(err, &early):
 		return token, problem.Early(err, early.From, early.Clock)
 	case errors.Is(err, consult.ErrTokenExpired):
-		return token, problem.New("token_expired", err.Error())
+		return token, problem.New(problem.TokenExpired, err.Error())
 	case errors.Is(err, consult.ErrKeyUnknown) && !e.heardAll(w):
 		// The link may well be good: a page that is told so tries again.
-		return token, problem.New("store_unavailable", "this edge has not heard yet of the key that signed the token: try again")
+		return token, problem.New(problem.StoreUnavailable, "this edge has not heard yet of the key that signed the token: try again")
 	case err != nil:
-		return token, problem.New("token_invalid", err.Error())
+		return token, problem.New(problem.TokenInvalid, err.Error())
 	case !token.Names(e.cfg.ID):
-		return token, problem.New("wrong_edge", "this is "+string(e.cfg.ID)+", the token is for "+string(token.Edge))
+		return token, problem.New(problem.WrongEdge, "this is "+string(e.cfg.ID)+", the token is for "+string(token.Edge))
 	}
 	if e.rooms.ended(token.Consult) {
 		return token, refusal(w, residency.Verdict{Code: failover.ConsultEnded})
@@ -187,12 +187,12 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j
 		}
 		m, err := signal.Decode(frame)
 		if err != nil {
-			return false, problem.New("bad_request", err.Error())
+			return false, problem.New(problem.BadRequest, err.Error())
 		}
 		switch m.Type {
 		case signal.TypeAnswer:
 			if err := s.Answer(*m.Answer); err != nil {
-				return false, problem.New("bad_request", "answer: "+err.Error())
+				return false, problem.New(problem.BadRequest, "answer: "+err.Error())
 			}
 		case signal.TypeState:
 			s.State(*m.State)
@@ -202,7 +202,7 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j
 		case signal.TypeLeave:
 			return true, nil
 		case signal.TypeHello:
-			return false, problem.New("bad_request", "hello comes once")
+			return false, problem.New(problem.BadRequest, "hello comes once")
 		}
 	}
 }

@@ -179,7 +179,7 @@ func (rm *runner) remove(n failover.Seat, after time.Duration) {
 // drop ends a connection with its room.
 func (c *conn) drop() {
 	if c.session == nil {
-		c.reply(answer{refused: problem.New(string(residency.RegionDraining), "this edge is closing")})
+		c.reply(answer{refused: problem.New(residency.RegionDraining, "this edge is closing")})
 		return
 	}
 	c.out.over.Store(true)
@@ -251,7 +251,7 @@ func (rm *runner) do(a failover.Action, w *steer.World, now time.Time) (n failov
 	case failover.Close:
 		if c := rm.conns[a.Seat]; c != nil {
 			if c.session == nil {
-				c.reply(answer{refused: problem.New("conflict", "the seat was asked for again, by a newer connection")})
+				c.reply(answer{refused: problem.New(problem.Conflict, "the seat was asked for again, by a newer connection")})
 			}
 			c.out.over.Store(true)
 			c.out.stop()
@@ -307,9 +307,9 @@ func (rm *runner) countdown(runs bool) {
 func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 	switch v.Code {
 	case failover.ConsultEnded:
-		return problem.New(string(v.Code), "ask for a new link")
+		return problem.New(v.Code, "ask for a new link")
 	case residency.RegionFull:
-		return problem.New(string(v.Code), "this edge is at its admission limit, and no other may take the consult")
+		return problem.New(v.Code, "this edge is at its admission limit, and no other may take the consult")
 	}
 	return problem.Unlawful(w, v)
 }
@@ -319,11 +319,11 @@ func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	session, err := e.sfu.Join(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked},
 		c.hello.Session, c.out.put)
 	if errors.Is(err, sfu.ErrRoomFull) {
-		c.reply(answer{refused: problem.New("room_full", "a consult takes at most 6 participants")})
+		c.reply(answer{refused: problem.New(problem.RoomFull, "a consult takes at most 6 participants")})
 		return false
 	}
 	if err != nil {
-		p := problem.New("internal", "")
+		p := problem.New(problem.Internal, "")
 		e.cfg.Log.Error("join failed", "consult", rm.id, "err", err, "problem", p.ID)
 		c.reply(answer{refused: p})
 		return false
@@ -341,7 +341,7 @@ func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 		e.cfg.Log.Error("consult placed on an edge that this node does not know", "consult", rm.id, "to", a.Token.Edge)
 		if c.session == nil {
 			delete(rm.conns, a.Seat)
-			c.reply(answer{refused: problem.New(string(residency.RegionUnhealthy), "the consult is at "+string(a.Token.Edge)+", which this edge does not know")})
+			c.reply(answer{refused: problem.New(residency.RegionUnhealthy, "the consult is at "+string(a.Token.Edge)+", which this edge does not know")})
 		}
 		return
 	}

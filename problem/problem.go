@@ -36,6 +36,27 @@ type Document struct {
 	Clock     *time.Time `json:"clock,omitempty"`
 }
 
+// Code is stable: clients branch on it. The law's are package residency's.
+type Code = residency.Code
+
+// The codes of this house beside the law's.
+const (
+	BadRequest       Code = "bad_request"
+	BodyTooLarge     Code = "body_too_large"
+	Unauthorized     Code = "unauthorized"
+	Forbidden        Code = "forbidden"
+	NotFound         Code = "not_found"
+	Conflict         Code = "conflict"
+	TokenInvalid     Code = "token_invalid"
+	TokenExpired     Code = "token_expired"
+	TokenEarly       Code = "token_early"
+	WrongEdge        Code = "wrong_edge"
+	RoomFull         Code = "room_full"
+	ConsultEnded     Code = "consult_ended"
+	StoreUnavailable Code = "store_unavailable"
+	Internal         Code = "internal"
+)
+
 type entry struct {
 	status int
 	title  string
@@ -48,59 +69,59 @@ var (
 )
 
 // table holds the status and title of every code.
-var table = map[string]entry{
-	"bad_request":       {http.StatusBadRequest, "the request is not well-formed"},
-	"body_too_large":    {http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"},
-	"unauthorized":      {http.StatusUnauthorized, "a valid API key is required"},
-	"forbidden":         {http.StatusForbidden, "this API key may not do that"},
-	"not_found":         {http.StatusNotFound, "no such thing"},
-	"conflict":          {http.StatusConflict, "somebody else changed it meanwhile"},
-	"token_invalid":     {http.StatusUnauthorized, "the join token is not valid"},
-	"token_expired":     {http.StatusUnauthorized, "the join token has expired"},
-	"token_early":       {http.StatusUnauthorized, "the join token is not valid yet"},
-	"wrong_edge":        {http.StatusMisdirectedRequest, "the join token names another edge"},
-	"room_full":         {http.StatusConflict, "the room is full"},
-	"consult_ended":     {http.StatusGone, "the consult has ended"},
-	"store_unavailable": {http.StatusServiceUnavailable, "the control plane cannot be reached"},
-	"internal":          {http.StatusInternalServerError, "something went wrong on our side"},
+var table = map[Code]entry{
+	BadRequest:       {http.StatusBadRequest, "the request is not well-formed"},
+	BodyTooLarge:     {http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"},
+	Unauthorized:     {http.StatusUnauthorized, "a valid API key is required"},
+	Forbidden:        {http.StatusForbidden, "this API key may not do that"},
+	NotFound:         {http.StatusNotFound, "no such thing"},
+	Conflict:         {http.StatusConflict, "somebody else changed it meanwhile"},
+	TokenInvalid:     {http.StatusUnauthorized, "the join token is not valid"},
+	TokenExpired:     {http.StatusUnauthorized, "the join token has expired"},
+	TokenEarly:       {http.StatusUnauthorized, "the join token is not valid yet"},
+	WrongEdge:        {http.StatusMisdirectedRequest, "the join token names another edge"},
+	RoomFull:         {http.StatusConflict, "the room is full"},
+	ConsultEnded:     {http.StatusGone, "the consult has ended"},
+	StoreUnavailable: {http.StatusServiceUnavailable, "the control plane cannot be reached"},
+	Internal:         {http.StatusInternalServerError, "something went wrong on our side"},
 
-	string(residency.PolicyMissing):     unlawful,
-	string(residency.HomeOnly):          unlawful,
-	string(residency.OutsideBlock):      unlawful,
-	string(residency.NotAdequate):       unlawful,
-	string(residency.ConditionUnmet):    unlawful,
-	string(residency.FactMissing):       unlawful,
-	string(residency.BAAMissing):        unlawful,
-	string(residency.InstrumentMissing): unlawful,
-	string(residency.DeniedCountry):     unlawful,
-	string(residency.ProductDefault):    unlawful,
-	string(residency.StoredNowhere):     unlawful,
-	string(residency.NoCommonPlace):     unlawful,
-	string(residency.NoRegion):          unlawful,
-	string(residency.SubdivisionNeeded): {http.StatusUnprocessableEntity, "a participant's subdivision must be named"},
-	string(residency.RefusedByOperator): {http.StatusUnprocessableEntity, "this deployment takes on no patient from there"},
-	string(residency.NotServed):         {http.StatusUnprocessableEntity, "this deployment takes on no patient from there"},
-	string(residency.RegionDraining):    notNow,
-	string(residency.RegionDown):        notNow,
-	string(residency.RegionUnhealthy):   notNow,
-	string(residency.RegionFull):        notNow,
+	residency.PolicyMissing:     unlawful,
+	residency.HomeOnly:          unlawful,
+	residency.OutsideBlock:      unlawful,
+	residency.NotAdequate:       unlawful,
+	residency.ConditionUnmet:    unlawful,
+	residency.FactMissing:       unlawful,
+	residency.BAAMissing:        unlawful,
+	residency.InstrumentMissing: unlawful,
+	residency.DeniedCountry:     unlawful,
+	residency.ProductDefault:    unlawful,
+	residency.StoredNowhere:     unlawful,
+	residency.NoCommonPlace:     unlawful,
+	residency.NoRegion:          unlawful,
+	residency.SubdivisionNeeded: {http.StatusUnprocessableEntity, "a participant's subdivision must be named"},
+	residency.RefusedByOperator: {http.StatusUnprocessableEntity, "this deployment takes on no patient from there"},
+	residency.NotServed:         {http.StatusUnprocessableEntity, "this deployment takes on no patient from there"},
+	residency.RegionDraining:    notNow,
+	residency.RegionDown:        notNow,
+	residency.RegionUnhealthy:   notNow,
+	residency.RegionFull:        notNow,
 }
 
 // New makes the document of a code. One that is not in the table is our own fault, and
 // is answered as such.
-func New(code, detail string) *Document {
+func New(code Code, detail string) *Document {
 	e, ok := table[code]
 	if !ok {
-		e = table["internal"]
+		e = table[Internal]
 	}
-	return &Document{Type: "about:blank", Title: e.title, Status: e.status, Code: code, Detail: detail, ID: newID()}
+	return &Document{Type: "about:blank", Title: e.title, Status: e.status, Code: string(code), Detail: detail, ID: newID()}
 }
 
 // Refusal makes the document of a decision without a candidate: the rule and its
 // citation.
 func Refusal(d *steer.Decision) *Document {
 	detail, citation := steer.Refusal(d)
-	p := New(string(d.Code()), detail)
+	p := New(d.Code(), detail)
 	p.Citation = citation
 	for _, v := range d.Refused {
 		if v.Participant != "" && p.Jurisdiction == "" {
@@ -120,7 +141,7 @@ func operators(c residency.Code) bool {
 
 // Unlawful makes the document of one hop's refusal.
 func Unlawful(w *steer.World, v residency.Verdict) *Document {
-	p := New(string(v.Code), steer.Word(v))
+	p := New(v.Code, steer.Word(v))
 	p.Title = "this edge may not handle this consult"
 	p.Jurisdiction, p.Citation, p.AsOf = string(v.Participant), v.Citation(), w.Law.AsOf()
 	return p
@@ -128,7 +149,7 @@ func Unlawful(w *steer.World, v residency.Verdict) *Document {
 
 // Early makes the document of a token that is not valid yet.
 func Early(err error, from, clock time.Time) *Document {
-	p := New("token_early", err.Error())
+	p := New(TokenEarly, err.Error())
 	from, clock = from.UTC().Truncate(time.Second), clock.UTC().Truncate(time.Second)
 	p.ValidFrom, p.Clock = &from, &clock
 	return p
@@ -157,9 +178,9 @@ func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Document) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, New("body_too_large", "send at most 65536 bytes")
+		return nil, New(BodyTooLarge, "send at most 65536 bytes")
 	case err != nil:
-		return nil, New("bad_request", "body: "+err.Error())
+		return nil, New(BadRequest, "body: "+err.Error())
 	}
 	return b, nil
 }
@@ -170,7 +191,7 @@ func NoQuery(q *http.Request) *Document {
 	if q.URL.RawQuery == "" {
 		return nil
 	}
-	return New("bad_request", fmt.Sprintf("?%.64s: this takes no parameters", q.URL.RawQuery))
+	return New(BadRequest, fmt.Sprintf("?%.64s: this takes no parameters", q.URL.RawQuery))
 }
 
 // newID is a random name of 80 bits, in lower-case letters and digits.

@@ -6,9 +6,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,11 +18,21 @@ import (
 	"testing/iotest"
 )
 
-// lawCodes reads the codes that residency gives from its source, so that one that is
-// added there cannot be forgotten here.
+// lawCodes are those that residency gives.
 func lawCodes(t *testing.T) []string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "../residency/residency.go", nil, 0)
+	codes := codesIn(t, "../residency/residency.go")
+	if len(codes) < 15 {
+		t.Fatalf("found %d codes only: does the test still read them right?", len(codes))
+	}
+	return codes
+}
+
+// codesIn reads the constants of type Code from a source file, so that one that is added
+// there cannot be forgotten here.
+func codesIn(t *testing.T, file string) []string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,20 +49,63 @@ func lawCodes(t *testing.T) []string {
 		}
 		return false
 	})
-	if len(codes) < 15 {
-		t.Fatalf("found %d codes only: does the test still read them right?", len(codes))
-	}
 	return codes
+}
+
+// TestTableIsWhole: every code has its status, title and, by TestTableIsDocumented, its text.
+func TestTableIsWhole(t *testing.T) {
+	own := codesIn(t, "problem.go")
+	if len(own) < 12 {
+		t.Fatalf("found %d codes only: does the test still read them right?", len(own))
+	}
+	for _, code := range own {
+		if e, ok := table[Code(code)]; !ok || e.status < 400 || e.title == "" {
+			t.Errorf("%s: %+v: want a status and a title", code, e)
+		}
+	}
+}
+
+// TestCodesAreConstants: no caller types a code.
+func TestCodesAreConstants(t *testing.T) {
+	calls := 0
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "node_modules") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, is := n.(*ast.CallExpr)
+			if !is {
+				return true
+			}
+			if fun, is := call.Fun.(*ast.SelectorExpr); is && fun.Sel.Name == "New" {
+				if of, is := fun.X.(*ast.Ident); is && of.Name == "problem" {
+					calls++
+					if lit, is := call.Args[0].(*ast.BasicLit); is {
+						t.Errorf("%s: problem.New(%s): want the constant", path, lit.Value)
+					}
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil || calls < 20 {
+		t.Fatalf("%d calls found, %v", calls, err)
+	}
 }
 
 func TestTableHasEveryCodeOfTheLaw(t *testing.T) {
 	for _, code := range lawCodes(t) {
-		p := New(code, "")
+		p := New(Code(code), "")
 		want := http.StatusUnprocessableEntity
 		if strings.HasPrefix(code, "region_") {
 			want = http.StatusServiceUnavailable
 		}
-		if _, ok := table[code]; !ok || p.Status != want || p.Title == "" {
+		if _, ok := table[Code(code)]; !ok || p.Status != want || p.Title == "" {
 			t.Errorf("%s: status %d, title %q; want %d and a title", code, p.Status, p.Title, want)
 		}
 	}
@@ -71,12 +126,12 @@ func TestTableIsDocumented(t *testing.T) {
 	told := map[string]bool{}
 	for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(list, -1) {
 		told[m[1]] = true
-		if _, ok := table[m[1]]; !ok {
+		if _, ok := table[Code(m[1])]; !ok {
 			t.Errorf("docs/protocol.md names code %s, which is in no table", m[1])
 		}
 	}
 	for code := range table {
-		if !told[code] {
+		if !told[string(code)] {
 			t.Errorf("docs/protocol.md does not name code %s", code)
 		}
 	}
@@ -84,7 +139,7 @@ func TestTableIsDocumented(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	for _, tt := range []struct {
-		code   string
+		code   Code
 		status int
 		auth   string
 	}{{"unauthorized", 401, `Bearer realm="bailiwick"`}, {"region_down", 503, ""}, {"home_only", 422, ""}, {"nobody_wrote_this", 500, ""}} {
@@ -95,7 +150,7 @@ func TestWrite(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 			t.Fatal(err)
 		}
-		if w.Code != tt.status || got.Status != tt.status || got.Code != tt.code || got.Detail != "why" || got.ID != p.ID || got.Title == "" {
+		if w.Code != tt.status || got.Status != tt.status || got.Code != string(tt.code) || got.Detail != "why" || got.ID != p.ID || got.Title == "" {
 			t.Errorf("%s: %d %+v", tt.code, w.Code, got)
 		}
 		if h := w.Header(); h.Get("Content-Type") != "application/problem+json" || h.Get("Cache-Control") != "no-store" || h.Get("WWW-Authenticate") != tt.auth {

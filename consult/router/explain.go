@@ -48,7 +48,7 @@ type Question struct {
 // e2ee, as they are spelled, each once but overlay, and nothing else.
 func ParseQuestion(query string) (q Question, bad *problem.Document) {
 	wrong := func(format string, args ...any) (Question, *problem.Document) {
-		return Question{}, problem.New("bad_request", fmt.Sprintf(format, args...))
+		return Question{}, problem.New(problem.BadRequest, fmt.Sprintf(format, args...))
 	}
 	all, err := url.ParseQuery(query)
 	if err != nil {
@@ -116,7 +116,7 @@ func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem
 	case q.Country != "":
 		j, err := residency.Declared(q.Country, q.Sub)
 		if err != nil {
-			return nil, problem.New("bad_request", "country: "+err.Error())
+			return nil, problem.New(problem.BadRequest, "country: "+err.Error())
 		}
 		at, ok := region.Locate(j)
 		c.Participants, c.Patients = []residency.Jurisdiction{j}, []int{0}
@@ -125,10 +125,10 @@ func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem
 	default:
 		addr, err := netip.ParseAddr(q.IP)
 		if err != nil {
-			return nil, problem.New("bad_request", fmt.Sprintf("ip: %.64q: want an address such as 192.0.2.1", q.IP))
+			return nil, problem.New(problem.BadRequest, fmt.Sprintf("ip: %.64q: want an address such as 192.0.2.1", q.IP))
 		}
 		if locate == nil {
-			return nil, problem.New("bad_request", "this node has no geo database: ask by country, or start it with --geo")
+			return nil, problem.New(problem.BadRequest, "this node has no geo database: ask by country, or start it with --geo")
 		}
 		at := locate(addr)
 		x.Prefix, x.Database = at.Prefix.String(), at.Database
@@ -143,10 +143,10 @@ func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem
 	if len(q.Overlays) > 0 {
 		for i, o := range q.Overlays {
 			if !slices.Contains(w.Law.Overlays(), o) {
-				return nil, problem.New("bad_request", fmt.Sprintf("overlay %.64q: want one of %s", o, strings.Join(w.Law.Overlays(), ", ")))
+				return nil, problem.New(problem.BadRequest, fmt.Sprintf("overlay %.64q: want one of %s", o, strings.Join(w.Law.Overlays(), ", ")))
 			}
 			if slices.Contains(q.Overlays[:i], o) {
-				return nil, problem.New("bad_request", "overlay "+o+": named twice")
+				return nil, problem.New(problem.BadRequest, "overlay "+o+": named twice")
 			}
 		}
 		t := residency.Tenant{}

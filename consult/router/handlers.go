@@ -65,7 +65,7 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request, by access.Princi
 	world := r.World()
 	p, err := consult.ParseRequest(body, world.Map, world.Law)
 	if err != nil {
-		problem.New("bad_request", err.Error()).Write(w)
+		problem.New(problem.BadRequest, err.Error()).Write(w)
 		return
 	}
 	switch {
@@ -73,7 +73,7 @@ func (r *Router) create(w http.ResponseWriter, q *http.Request, by access.Princi
 	case p.Tenant == "default": // the body names none, as far as a bound key goes
 		p.Tenant = by.Tenant
 	default:
-		problem.New("forbidden", fmt.Sprintf("the key of %s makes consults of tenant %s alone", by.Name, by.Tenant)).Write(w)
+		problem.New(problem.Forbidden, fmt.Sprintf("the key of %s makes consults of tenant %s alone", by.Name, by.Tenant)).Write(w)
 		return
 	}
 	out, refused, err := r.Invite(q.Context(), p, time.Now())
@@ -115,7 +115,7 @@ func (r *Router) Make(ctx context.Context, p *consult.Placement, id consult.ID, 
 		return false, refused, nil
 	}
 	if !lawful {
-		return false, problem.New(string(residency.StoredNowhere), "the law permits the consult's record in no datacenter of consul: in regions.yaml; bailiwick check says which are missing"), nil
+		return false, problem.New(residency.StoredNowhere, "the law permits the consult's record in no datacenter of consul: in regions.yaml; bailiwick check says which are missing"), nil
 	}
 	recorded, err = r.Records.Create(ctx, p)
 	return recorded, nil, err
@@ -236,10 +236,10 @@ func (r *Router) End(ctx context.Context, id consult.ID, now time.Time) (p *cons
 
 // fail answers an error of the store or of this process; only the log has the cause.
 func (r *Router) fail(w http.ResponseWriter, what string, err error) {
-	p := problem.New("store_unavailable", "try again, or ask the node that made the consult; running calls are not affected")
+	p := problem.New(problem.StoreUnavailable, "try again, or ask the node that made the consult; running calls are not affected")
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		p = problem.New("not_found", "no consult of that id is on record: it was never made, or it has expired")
+		p = problem.New(problem.NotFound, "no consult of that id is on record: it was never made, or it has expired")
 		p.Write(w)
 		return
 	}

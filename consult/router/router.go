@@ -64,9 +64,9 @@ func (r *Router) For(h Handler, roles ...access.Role) http.HandlerFunc {
 		by, known := r.Keys.Principal(q.Header.Get("Authorization"))
 		switch {
 		case !known:
-			problem.New("unauthorized", "send Authorization: Bearer KEY, with a key this deployment was started with").Write(w)
+			problem.New(problem.Unauthorized, "send Authorization: Bearer KEY, with a key this deployment was started with").Write(w)
 		case !by.Is(roles...):
-			problem.New("forbidden", fmt.Sprintf("the key of %s has the roles %v; this wants one of %v: the file of --api-keys says which a key has", by.Name, by.Roles, roles)).Write(w)
+			problem.New(problem.Forbidden, fmt.Sprintf("the key of %s has the roles %v; this wants one of %v: the file of --api-keys says which a key has", by.Name, by.Roles, roles)).Write(w)
 		default:
 			h(w, q, by)
 		}
