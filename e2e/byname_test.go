@@ -52,7 +52,7 @@ func deployNamed(t *testing.T, root *rootZone) *named {
 	// has 32 connections to a DNS node.
 	for id, at := range edgeAddr {
 		node(id, "edge", "--id", id, "--region", strings.TrimSuffix(id, "-1"), "--listen", at+":443", "--media", at+":7882",
-			"--turn", at+":3478", "--turns", at+":5349", "--api-keys", keys, "--linger", "1s")
+			"--turn", at+":3478", "--turns", at+":5349", "--api-keys", keys, "--metrics", at+":9100", "--linger", "1s")
 	}
 	ds, code := run(t, "dns", "ds", "--consul", n.consul.Addr())
 	if code != 0 {
@@ -202,7 +202,7 @@ func (n *named) relayed(patient, _ flow) {
 	if want := "turns:de-ber-1.edge.media.example:443?transport=tcp"; patient.Pair != "relay" || patient.Relay != want {
 		n.t.Errorf("the patient's media go by %s %s, want relay %s", patient.Pair, patient.Relay, want)
 	}
-	if metric(n.t, ofEdge("de-ber-1"), "bailiwick_turn_allocations")["de-ber-1"] == 0 {
+	if metric(n.t, "http://"+edgeAddr["de-ber-1"]+":9100", "bailiwick_turn_allocations")["de-ber-1"] == 0 {
 		n.t.Error("the edge knows of no allocation")
 	}
 }
