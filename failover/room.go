@@ -29,12 +29,13 @@ type Room struct {
 	seats map[Seat]*seat
 	been  map[consult.ParticipantID]bool // had a seat here while the room lasted
 
-	write  *write          // under way
-	untold []region.EdgeID // of terms that are not known to be written, who must hear of them
-	again  time.Time       // when what was not written is written again
-	pause  time.Duration
-	claims time.Time     // before which nothing is placed for somebody stranded
-	claimP time.Duration // the pause after that
+	write   *write          // under way
+	untold  []region.EdgeID // of terms that are not known to be written, who must hear of them
+	again   time.Time       // when what was not written is written again
+	reaches bool            // the record's store answers, as far as was known when it was last asked
+	pause   time.Duration
+	claims  time.Time     // before which nothing is placed for somebody stranded
+	claimP  time.Duration // the pause after that
 
 	withdrawn residency.Verdict // why there is a countdown
 	ends      time.Time         // of it; zero: there is none

@@ -352,7 +352,12 @@ func (r *Room) tell(n Seat, s *seat, why string) {
 // until the record is there and says so: who made the consult while the store was away
 // writes it later.
 func (r *Room) rewrite() {
-	if r.recorded || r.write != nil || r.now.Before(r.again) || !r.w.Reaches(r.terms.Consult.Datacenter()) {
+	if reaches := r.w.Reaches(r.terms.Consult.Datacenter()); reaches != r.reaches {
+		if r.reaches = reaches; reaches && r.now.After(r.restored) { // what was asked in vain is asked at once
+			r.again, r.pause = r.now, writeAgain
+		}
+	}
+	if r.recorded || r.write != nil || r.now.Before(r.again) || !r.reaches {
 		return
 	}
 	r.again = r.now.Add(r.pause)
