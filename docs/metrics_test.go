@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"bailiwick/tools/exectest"
 )
 
 const alerts = "../deploy/prometheus/alerts.yaml"
@@ -144,10 +146,7 @@ func TestAlertRules(t *testing.T) {
 	if found < 10 {
 		t.Fatalf("%d metrics in %s: does the test still read it right?", found, alerts)
 	}
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Skip("promtool is not installed: apt-get install prometheus")
-	}
+	promtool := exectest.Need(t, "promtool", "prometheus")
 	if out, err := exec.Command(promtool, "check", "rules", alerts).CombinedOutput(); err != nil {
 		t.Errorf("promtool: %v\n%s", err, out)
 	}

@@ -127,7 +127,7 @@ func nearest(j Jurisdiction) Jurisdiction {
 	}
 	best, least, most := Jurisdiction(""), len(j)+8, -1
 	for _, c := range among {
-		if d := edits(string(j), string(c)); d < least || d == least && alike(j, c) > most {
+		if d := Edits(string(j), string(c)); d < least || d == least && alike(j, c) > most {
 			best, least, most = c, d, alike(j, c)
 		}
 	}
@@ -146,8 +146,9 @@ func alike(a, b Jurisdiction) (n int) {
 	return n
 }
 
-// edits is the Levenshtein distance in bytes.
-func edits(a, b string) int {
+// Edits is the Levenshtein distance of two words, in bytes: how far a spelling is from one
+// that is known.
+func Edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
