@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"bailiwick/tools/exectest"
 )
 
 // line is what the page's runner prints for an event, tools/web/machine.mjs.
@@ -162,7 +164,7 @@ func TestPage(t *testing.T) {
 	}
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Skip("node is not installed: lives drawn by chance were not compared")
+		exectest.Absent(t, "node is not installed: lives drawn by chance were not compared")
 	}
 	var lives []string
 	for seed := range uint64(300) {
