@@ -13,12 +13,12 @@ import (
 )
 
 // Consul absent at the start: the node runs, says so, promises nothing, and takes
-// Consul up when it comes.
+// Consul up when it comes. Only then it prints ready.
 func TestConsulAbsentAtStart(t *testing.T) {
 	server := consultest.Start(t)
 	server.Kill()
 	n := nettest.Net(t)
-	p := start(t, "dns", "--listen", n+".0.1:8053", "--http", n+".0.1:8080", "--consul", server.Addr(), "--state", t.TempDir(), "--probe-interval", "250ms")
+	p := launch(t, "dns", "--listen", n+".0.1:8053", "--http", n+".0.1:8080", "--consul", server.Addr(), "--state", t.TempDir(), "--probe-interval", "250ms")
 	eventually(t, "the log names the Consul that is missing", func() error {
 		if log := p.stderr.String(); !strings.Contains(log, "out of reach") || !strings.Contains(log, server.Addr()) {
 			return fmt.Errorf("log %q", log)
@@ -34,7 +34,17 @@ func TestConsulAbsentAtStart(t *testing.T) {
 	if code, _ := get(t, "http://"+n+".0.1:8080/livez"); code != http.StatusOK {
 		t.Errorf("/livez: %d", code)
 	}
+	eventually(t, "it says that it waits", func() error {
+		if log := p.stderr.String(); !strings.Contains(log, "not ready: waiting for a first word of Consul") {
+			return fmt.Errorf("log %q", log)
+		}
+		return nil
+	})
+	if out := p.stdout.String(); out != "" {
+		t.Errorf("without any word of Consul it prints\n%s", out)
+	}
 	server.Restart()
+	p.ready()
 	eventually(t, "the node takes Consul up", func() error {
 		if code, body := get(t, "http://"+n+".0.1:8080/readyz"); code != http.StatusOK {
 			return fmt.Errorf("%d %s", code, body)

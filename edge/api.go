@@ -106,6 +106,7 @@ type RegionStatus struct {
 // EdgeStatus is one edge of it; Rooms only for edges of the answering process.
 type EdgeStatus struct {
 	ID       region.EdgeID `json:"id"`
+	Host     string        `json:"host"` // base URL of its API
 	Health   string        `json:"health"`
 	Consults int           `json:"consults"` // running now
 	Admits   int           `json:"admits"`   // at most
@@ -130,7 +131,7 @@ func (a *API) status(w http.ResponseWriter, q *http.Request, _ access.Principal)
 			rs.Until = &r.Until
 		}
 		for _, e := range r.Edges {
-			es := EdgeStatus{ID: e.ID, Health: e.Health.String(), Consults: a.World.Load(e.ID).Consults, Admits: e.Admits}
+			es := EdgeStatus{ID: e.ID, Host: e.Host, Health: e.Health.String(), Consults: a.World.Load(e.ID).Consults, Admits: e.Admits}
 			if a.Rooms != nil {
 				if es.Rooms = a.Rooms(e.ID); es.Rooms != nil {
 					es.Consults = len(es.Rooms) // this process knows better than its lease
@@ -140,14 +141,18 @@ func (a *API) status(w http.ResponseWriter, q *http.Request, _ access.Principal)
 		}
 		out.Regions = append(out.Regions, rs)
 	}
+	writeJSON(w, out)
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	json.NewEncoder(w).Encode(out)
+	json.NewEncoder(w).Encode(v)
 }
 
 // setMode writes an operator's word on a region.
 func (a *API) setMode(w http.ResponseWriter, q *http.Request, by access.Principal) {
-	body, bad := problem.ReadBody(w, q)
+	body, bad := problem.ReadBody(w, q, problem.MaxBody)
 	if bad != nil {
 		bad.Write(w)
 		return

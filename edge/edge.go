@@ -215,6 +215,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(serving)
 	mux := e.api.Handler()
 	mux.HandleFunc("GET /v1/join", e.join)
+	mux.HandleFunc("POST /v1/map/check", e.router.For(e.check, access.Operator))
 	var handler http.Handler = mux
 	listener := crowd.Listener(e.http, e.crowd)
 	if e.cfg.TLS != nil {

@@ -30,7 +30,7 @@ type runner struct {
 
 	machine *failover.Room
 	conns   map[failover.Seat]*conn
-	counted bool // as a load of the edge
+	counted atomic.Bool // as a load of the edge
 
 	withdrawn bool // the law's countdown runs
 }
@@ -125,7 +125,7 @@ func (rm *runner) run(ctx context.Context, stopping bool) {
 func (rm *runner) close() {
 	rm.rooms.forget(rm)
 	rm.countdown(false)
-	if rm.counted {
+	if rm.counted.Load() {
 		rm.rooms.release()
 	}
 	for _, c := range rm.conns {
@@ -137,9 +137,9 @@ func (rm *runner) close() {
 func (rm *runner) join(j *joining) {
 	rm.conns[j.seat] = &conn{joining: j}
 	full := false
-	if !rm.counted && !j.hello.Park {
-		rm.counted = rm.rooms.reserve()
-		full = !rm.counted
+	if !rm.counted.Load() && !j.hello.Park {
+		full = !rm.rooms.reserve()
+		rm.counted.Store(!full)
 	}
 	rm.step(failover.Joined{Seat: j.seat, Token: j.token, Parked: j.hello.Park, Stranded: j.hello.Stranded, Full: full,
 		Resumes: rm.edge().sfu.Holds(string(rm.id), string(j.token.Participant), j.hello.Session)})
@@ -207,10 +207,10 @@ func (rm *runner) step(ev failover.Event) {
 			failed = append(failed, n)
 		}
 	}
-	if active := rm.machine.Active(); active && !rm.counted {
-		rm.counted = rm.rooms.reserve() // one who unparks is admitted, full or not
-	} else if !active && rm.counted {
-		rm.counted = false
+	if active := rm.machine.Active(); active && !rm.counted.Load() {
+		rm.counted.Store(rm.rooms.reserve()) // one who unparks is admitted, full or not
+	} else if !active && rm.counted.Load() {
+		rm.counted.Store(false)
 		rm.rooms.release()
 	}
 	for _, n := range failed {

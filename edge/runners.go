@@ -109,6 +109,7 @@ func (r *runners) follow() {
 			}
 		}
 	}
+	reloaded := false // by a map that not every room has heard of
 	for last := r.edge.cfg.World.Current(); ; {
 		select {
 		case <-r.ctx.Done():
@@ -118,6 +119,7 @@ func (r *runners) follow() {
 			if w.Answers == last.Answers && maps.Equal(w.Away, last.Away) {
 				continue
 			}
+			reloaded = reloaded || w.MapDigest != last.MapDigest
 			last = w
 			queue(func(*runner) bool { return true })
 			if next != nil {
@@ -143,10 +145,26 @@ func (r *runners) follow() {
 			rm.poke()
 		}
 		due, next = due[min(woken, len(due)):], nil
-		if len(due) > 0 {
+		switch {
+		case len(due) > 0:
 			next = tick.C
+		case reloaded:
+			reloaded = false
+			r.edge.Warn("after the reload", last)
 		}
 	}
+}
+
+// running are the rooms that somebody is in who is not parked.
+func (r *runners) running() (list []*runner) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rm := range r.byID {
+		if rm.counted.Load() {
+			list = append(list, rm)
+		}
+	}
+	return list
 }
 
 // count are the consults that are a load, and the rooms that only wait.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,7 @@ func TestWithdrawal(t *testing.T) {
 	clinician.hello(c.Participants[1].Token, "")
 	clinician.next(signal.TypeWelcome)
 	counts(0)
+	f.foresees()
 
 	told := func(s *socket) {
 		t.Helper()
@@ -101,9 +103,55 @@ func TestWithdrawal(t *testing.T) {
 		}
 	}
 	counts(0)
+	// The rooms are told of a map only after the edge has said what the one before did.
+	if line := `when="after the reload" region=de-ber consults=1 of=1 grace=1m0s reason=fact_missing`; !strings.Contains(f.log.String(), line) {
+		t.Errorf("no line %s in the log:\n%s", line, f.log.String())
+	}
 	for _, line := range []string{`level=WARN msg="the law leaves a running consult no place: it ends"`, `msg="the law leaves a running consult a place again: it goes on"`} {
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("no line %s in the log:\n%s", line, log.String())
+		}
+	}
+}
+
+// foresees asks the edge of de-ber what maps would do to the one consult that runs there.
+func (f *fixture) foresees() {
+	f.t.Helper()
+	good, err := os.ReadFile("../regions.yaml")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	without := func(cut string) string {
+		text := strings.Replace(string(good), cut, "", 1)
+		if text == string(good) {
+			f.t.Fatalf("regions.yaml has no %q", cut)
+		}
+		return text
+	}
+	establishment := "      {id: DEMO-HRB-2026, date: 2026-01-15, expires: 2027-12-31}\n"
+	for _, tt := range []struct {
+		name, text, key    string
+		status, runs, ends int
+		code               string
+	}{
+		{"as it is", string(good), "dev", 200, 1, 0, ""},
+		{"a paper is gone", strings.Replace(without(establishment), "    establishment_in_DE:", "    #", 1), "dev", 200, 1, 1, "fact_missing"},
+		{"not an operator", string(good), "watch", 403, 0, 0, "forbidden"},
+		{"no key", string(good), "", 401, 0, 0, "unauthorized"},
+		{"no map", "colour: blue", "dev", 400, 0, 0, "bad_request"},
+		{"empty", "", "dev", 400, 0, 0, "bad_request"},
+		{"too large", strings.Repeat("#", 1<<20+1), "dev", 413, 0, 0, "body_too_large"},
+	} {
+		var got struct {
+			Foreseen
+			Code string
+		}
+		status := f.call("de-ber", "POST", "/v1/map/check", tt.text, tt.key, &got)
+		if len(got.Ends) > 0 {
+			got.Code = got.Ends[0].Code
+		}
+		if status != tt.status || got.Running != tt.runs || got.Ending() != tt.ends || got.Code != tt.code {
+			f.t.Errorf("%s: %d %+v", tt.name, status, got)
 		}
 	}
 }

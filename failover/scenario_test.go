@@ -237,9 +237,37 @@ func (s *scene) terms(word string) consult.Terms {
 
 func (s *scene) step(ev Event) {
 	for _, a := range s.room.Step(ev, s.w, s.now) {
+		s.foreseen(a)
 		if word := s.word(a); word != "" {
 			s.acted = append(s.acted, word)
 		}
+	}
+}
+
+// foreseen holds what the machine does by law to what Foresee says of the same World.
+func (s *scene) foreseen(a Action) {
+	want := Moves
+	switch a := a.(type) {
+	case Withdraw:
+		if a.EndsAt.IsZero() {
+			return
+		}
+		want = Ends
+	case End:
+		if a.Reason != "law" {
+			return
+		}
+		want = Ends
+	case Place:
+		if a.Reason != string(residency.FactMissing) {
+			return
+		}
+	default:
+		return
+	}
+	t := s.room.Terms()
+	if got, by := Foresee(s.w, s.room.home, s.room.self, &consult.Placement{Terms: t}); got != want {
+		s.t.Errorf("%#v: foreseen %d by %s, want %d", a, got, by.Code, want)
 	}
 }
 

@@ -167,18 +167,18 @@ func (p *Document) Write(w http.ResponseWriter) {
 }
 
 // maxBody is the largest request body in bytes.
-const maxBody = 64 << 10
+const MaxBody = 64 << 10
 
-// ReadBody reads a bounded body of a request without parameters.
-func ReadBody(w http.ResponseWriter, q *http.Request) ([]byte, *Document) {
+// ReadBody reads a body of at most so many bytes, of a request without parameters.
+func ReadBody(w http.ResponseWriter, q *http.Request, most int64) ([]byte, *Document) {
 	if bad := NoQuery(q); bad != nil {
 		return nil, bad
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxBody))
+	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, most))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, New(BodyTooLarge, "send at most 65536 bytes")
+		return nil, New(BodyTooLarge, fmt.Sprintf("send at most %d bytes", most))
 	case err != nil:
 		return nil, New(BadRequest, "body: "+err.Error())
 	}

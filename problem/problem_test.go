@@ -169,9 +169,9 @@ func TestIDsDiffer(t *testing.T) {
 func TestReadBody(t *testing.T) {
 	for _, tt := range []struct {
 		name, body, code string
-	}{{"empty", "", ""}, {"at the limit", strings.Repeat("x", maxBody), ""}, {"a byte more", strings.Repeat("x", maxBody+1), "body_too_large"}} {
+	}{{"empty", "", ""}, {"at the limit", strings.Repeat("x", MaxBody), ""}, {"a byte more", strings.Repeat("x", MaxBody+1), "body_too_large"}} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, bad := ReadBody(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader(tt.body)))
+			b, bad := ReadBody(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader(tt.body)), MaxBody)
 			switch {
 			case tt.code == "" && (bad != nil || string(b) != tt.body):
 				t.Errorf("%d bytes, %+v", len(b), bad)
@@ -181,7 +181,7 @@ func TestReadBody(t *testing.T) {
 		})
 	}
 	broken := httptest.NewRequest("POST", "/", iotest.ErrReader(errors.New("reset")))
-	if _, bad := ReadBody(httptest.NewRecorder(), broken); bad == nil || bad.Code != "bad_request" {
+	if _, bad := ReadBody(httptest.NewRecorder(), broken, MaxBody); bad == nil || bad.Code != "bad_request" {
 		t.Errorf("a broken body: %+v", bad)
 	}
 }

@@ -71,6 +71,9 @@ func (b *bench) launch(s *server) error {
 		if err != nil {
 			return fmt.Errorf("not installed: apt-get install %s", s.pkg)
 		}
+		if lacks := missing(s.pkg); lacks != "" {
+			return fmt.Errorf("without its module: apt-get install %s", lacks)
+		}
 		s.version = versionOf(path, s.ask)
 	}
 	if err := b.start(s, b.plan.none()); err != nil {
@@ -90,6 +93,22 @@ func (b *bench) launch(s *server) error {
 	m, err = memoryOf(s.pid())
 	s.loaded = m.rss
 	return err
+}
+
+// missing are those of some Debian packages that are not installed: a server's modules may be
+// packages of their own. Where there is no dpkg nothing is known to be.
+func missing(packages string) string {
+	dpkg, err := exec.LookPath("dpkg-query")
+	if err != nil {
+		return ""
+	}
+	var lacks []string
+	for _, name := range strings.Fields(packages) {
+		if status, err := exec.Command(dpkg, "-W", "-f", "${db:Status-Status}", name).Output(); err != nil || string(status) != "installed" {
+			lacks = append(lacks, name)
+		}
+	}
+	return strings.Join(lacks, " ")
 }
 
 // none is the plan with the one place that a server cannot do without.

@@ -26,6 +26,7 @@ import (
 	"bailiwick/nameserver"
 	"bailiwick/region"
 	"bailiwick/residency"
+	"bailiwick/steer"
 	"bailiwick/store"
 )
 
@@ -218,6 +219,11 @@ func (d *dev) close() {
 func (d *dev) run(e *env) error {
 	g, ctx := errgroup.WithContext(e.ctx)
 	d.node.follow(d.zone.ZoneFile)
+	d.node.warn = func(when string, w *steer.World) {
+		for _, ed := range d.edges {
+			ed.Warn(when, w)
+		}
+	}
 	d.node.run(ctx, g, func(m *region.Map) []string {
 		return []string{d.dns.Reload(), d.node.place(m, func(p *places) {
 			d.geo.Store(p)

@@ -161,6 +161,9 @@ func (c *dnsCmd) Run(e *env) error {
 	case <-ctx.Done():
 		return g.Wait()
 	}
+	if !n.synced() {
+		return g.Wait()
+	}
 	overTLS := ""
 	if secure.renew != nil {
 		g.Go(func() error { return quiet(ctx, secure.renew(ctx)) })

@@ -132,6 +132,7 @@ func (c *edgeCmd) Run(e *env) error {
 	after, stop := context.WithCancel(context.WithoutCancel(e.ctx))
 	defer stop()
 	g, ctx := errgroup.WithContext(after)
+	n.warn = ed.Warn
 	n.run(ctx, g, reload)
 	if secure.renew != nil {
 		g.Go(func() error { return quiet(ctx, secure.renew(ctx)) })
@@ -140,7 +141,7 @@ func (c *edgeCmd) Run(e *env) error {
 		defer stop()
 		return ed.Run(e.ctx)
 	})
-	if !secure.await(e.ctx) {
+	if !secure.await(e.ctx) || !n.synced() {
 		return g.Wait()
 	}
 	fmt.Fprintf(e.stdout, "ready\n  edge     %s in %s\n  http     %s\n  media    %s\n  turn     %s\n", c.ID, c.Region, ed.Self().Host, ed.Self().Media, ed.Self().Turn)

@@ -63,10 +63,11 @@ type node struct {
 	metrics *prometheus.Registry
 
 	reloadFailures prometheus.Counter
-	builtin        []region.Override // laid under the map's own overrides
-	files          []string          // whose change is a reload
-	seen           []string          // their stamps before they were first read
-	roots          *x509.CertPool    // whom probes trust; nil: the system's
+	builtin        []region.Override                 // laid under the map's own overrides
+	files          []string                          // whose change is a reload
+	seen           []string                          // their stamps before they were first read
+	roots          *x509.CertPool                    // whom probes trust; nil: the system's
+	warn           func(when string, w *steer.World) // of what a World does to what runs here; may be nil
 }
 
 // newNode opens the map's stores and folds the first world. state is a folder for the last-known-good file,
@@ -100,6 +101,26 @@ func newNode(e *env, name string, flags mapFlags, open func(*region.Map) (store.
 		return nil, misuse{err}
 	}
 	return n, nil
+}
+
+// patience is how long a node waits in silence for a first word of its stores.
+const patience = 2 * time.Second
+
+// synced returns once the node has a word to serve, as /readyz tells it, and says so where it
+// has to wait for one; false: the program is to stop.
+func (n *node) synced() bool {
+	quiet := time.NewTimer(patience)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-n.world.Synced():
+			return true
+		case <-n.e.ctx.Done():
+			return false
+		case <-quiet.C:
+			n.e.log.Warn("not ready: waiting for a first word of Consul, for there is no last known good to serve meanwhile; --consul names another agent, --state keeps the last word for the next start")
+		}
+	}
 }
 
 // first is the store of what belongs to no region: the zone's keys, cookies, certificates.
@@ -204,6 +225,9 @@ func (n *node) reload(ctx context.Context, further func(*region.Map) []string) e
 			n.reloadFailures.Inc()
 			n.e.log.Error("region map not reloaded: the last good one stays in force", "file", n.flags.Map, "err", err)
 			continue
+		}
+		if n.warn != nil {
+			n.warn("before the reload", n.world.Foresee(m))
 		}
 		n.world.SetMap(m)
 		taken := []string{n.flags.Map}

@@ -34,7 +34,7 @@ type apiFlags struct {
 // maxAnswer bounds what is read of a node's answer.
 const maxAnswer = 16 << 20
 
-// call makes one API request and decodes its answer into out, unless out is nil.
+// call makes one API request, its body bytes or what JSON makes of it, and decodes its answer into out, unless out is nil.
 // A problem document becomes an error in words.
 func (f *apiFlags) call(ctx context.Context, method, path string, body, out any) error {
 	if err := baseURL(f.API); err != nil {
@@ -43,7 +43,11 @@ func (f *apiFlags) call(ctx context.Context, method, path string, body, out any)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var send io.Reader
-	if body != nil {
+	switch body := body.(type) {
+	case nil:
+	case []byte:
+		send = bytes.NewReader(body)
+	default:
 		b, err := json.Marshal(body)
 		if err != nil {
 			return err

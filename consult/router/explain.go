@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -112,6 +113,7 @@ func (r *Router) explain(w http.ResponseWriter, q *http.Request, _ access.Princi
 func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem.Document) {
 	c := &steer.Client{}
 	x := &Explanation{}
+	unplaced := ""
 	switch {
 	case q.Country != "":
 		j, err := residency.Declared(q.Country, q.Sub)
@@ -134,6 +136,9 @@ func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem
 		x.Prefix, x.Database = at.Prefix.String(), at.Database
 		if at.Override.IsValid() {
 			x.Override = at.Override.String()
+		}
+		if at.Place.Jurisdiction == "" && at.Database == nil {
+			unplaced = "nobody said where this address is: the geo database has no record of it, if this node has one at all (--geo; bailiwick geo import makes one), and no override of the map does"
 		}
 		c.Hint = true
 		c.Participants = []residency.Jurisdiction{at.Place.Jurisdiction}
@@ -159,5 +164,6 @@ func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem
 	var d steer.Decision
 	steer.Rank(w, c, &d)
 	x.Explanation = steer.Explain(&d)
+	x.Hint = cmp.Or(unplaced, x.Hint)
 	return x, nil
 }

@@ -57,7 +57,7 @@ func replyOf(p *consult.Placement, recorded bool) Reply {
 }
 
 func (r *Router) create(w http.ResponseWriter, q *http.Request, by access.Principal) {
-	body, bad := problem.ReadBody(w, q)
+	body, bad := problem.ReadBody(w, q, problem.MaxBody)
 	if bad != nil {
 		bad.Write(w)
 		return

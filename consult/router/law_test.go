@@ -111,6 +111,9 @@ func TestExplainSaysWhatIsAHint(t *testing.T) {
 	if bad != nil || x.Choice == nil || !strings.Contains(x.Hint, "US is judged by the country's row") {
 		t.Errorf("by address: got %+v, %v", x, bad)
 	}
+	if x, bad = Explain(w, locate(""), Question{IP: "8.8.8.8"}); bad != nil || x.Refused == "" || !strings.Contains(x.Hint, "nobody said where this address is") {
+		t.Errorf("an address that no database has: got %+v, %v", x, bad)
+	}
 	if x, bad = Explain(w, nil, Question{Country: "US"}); bad != nil || x.Refused != "subdivision_needed" {
 		t.Errorf("by country: got %+v, %v", x, bad)
 	}

@@ -97,6 +97,13 @@ func (h *Heard) SetMap(m *region.Map) {
 	h.lay()
 }
 
+// Foresee is the World as it would be now with another map.
+func (h *Heard) Foresee(m *region.Map, now time.Time) *steer.World {
+	facts := h.facts
+	facts.Map, facts.Law = m, h.catalogue.With(h.flagsOf(m))
+	return steer.Fold(h.world, &facts, now)
+}
+
 // Observe takes the words of probes that ended at one instant.
 func (h *Heard) Observe(now time.Time, probes ...health.Observation) Change {
 	for _, o := range probes {
@@ -230,9 +237,17 @@ func (h *Heard) Flags(datacenter string, entries []store.Entry) Change {
 	return News
 }
 
-// lay lays the stores' law flags over the map's. Where stores differ the flag is off:
-// what somebody denies is not asserted.
+// lay puts the law in force as its flags are now.
 func (h *Heard) lay() {
+	flags := h.flagsOf(h.facts.Map)
+	if h.flags == nil || !maps.Equal(flags, h.flags) {
+		h.flags, h.facts.Law = flags, h.catalogue.With(flags)
+	}
+}
+
+// flagsOf lays the stores' law flags over a map's. Where stores differ the flag is off:
+// what somebody denies is not asserted.
+func (h *Heard) flagsOf(m *region.Map) map[string]bool {
 	said := map[string]bool{}
 	for _, t := range h.stores {
 		for name, on := range t.flags {
@@ -240,14 +255,12 @@ func (h *Heard) lay() {
 			said[name] = on && (before || !twice)
 		}
 	}
-	flags := maps.Clone(h.facts.Map.Flags)
+	flags := maps.Clone(m.Flags)
 	if flags == nil {
 		flags = map[string]bool{}
 	}
 	maps.Copy(flags, said)
-	if h.flags == nil || !maps.Equal(flags, h.flags) {
-		h.flags, h.facts.Law = flags, h.catalogue.With(flags)
-	}
+	return flags
 }
 
 // Instances takes the edges that are registered in a datacenter.

@@ -121,6 +121,13 @@ func (w *Writer) SetMap(m *region.Map) {
 	w.foldLocked(time.Now())
 }
 
+// Foresee is the World as another map would make it; nothing changes.
+func (w *Writer) Foresee(m *region.Map) *steer.World {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heard.Foresee(m, time.Now())
+}
+
 // Observe takes one probe's word on an edge.
 func (w *Writer) Observe(o health.Observation) {
 	w.mu.Lock()
