@@ -310,14 +310,33 @@ func TestDeviceGone(t *testing.T) {
 	}
 }
 
-// A camera that was switched off while it was being opened sends no picture.
+// A camera that is chosen while none is on is not opened before it is wanted, light and all; one
+// that was switched off while it was being opened sends no picture.
 func TestCameraOffMeanwhile(t *testing.T) {
 	e := newEdge(t)
-	p := tab{t, webtest.Browser(t)}
+	p := tab{t, webtest.Browser(t, "use-fake-device-for-media-stream=device-count=2")}
 	webtest.Script(t, p.ctx, listening)
 	p.call(e, "camera")
 	p.click("#camera")
 	webtest.Wait(t, p.ctx, `document.getElementById("camera").ariaChecked === "false" && camera().readyState === "ended"`)
+
+	opened := webtest.Eval[int](t, p.ctx, `got.length`)
+	first := webtest.Eval[string](t, p.ctx, `camera().getSettings().deviceId`)
+	p.click("#more")
+	chosen := webtest.Eval[string](t, p.ctx, `(() => { const s = document.getElementById("call-devices-videoinput"); s.selectedIndex = s.options.length - 1; s.dispatchEvent(new Event("change")); return s.value; })()`)
+	p.click("#panel-close")
+	if chosen == first {
+		t.Fatalf("there is one camera, %s", chosen)
+	}
+	p.window()
+	if now := webtest.Eval[int](t, p.ctx, `got.length`); now != opened {
+		t.Errorf("a camera that is chosen while it is off is opened: %d devices, before %d", now, opened)
+	}
+	p.click("#camera")
+	webtest.Wait(t, p.ctx, `camera().readyState === "live" && camera().getSettings().deviceId === "`+chosen+`"`)
+	p.click("#camera")
+	webtest.Wait(t, p.ctx, `document.getElementById("camera").ariaChecked === "false" && camera().readyState === "ended"`)
+
 	webtest.Eval[any](t, p.ctx, `(() => {
 	  const get = navigator.mediaDevices.getUserMedia;
 	  navigator.mediaDevices.getUserMedia = async (want) => { const stream = await get(want); await new Promise((go) => { globalThis.give = go; }); return stream; };
