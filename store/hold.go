@@ -21,8 +21,11 @@ type Hold struct {
 }
 
 const (
-	// holdRetry is how soon what failed is tried again, and leavePatience bounds the goodbye.
-	holdRetry     = time.Second
+	// holdRetry is how soon what failed is tried again.
+	holdRetry = time.Second
+	// lastPatience bounds an exchange that is under way when the instance is to go, and
+	// leavePatience the goodbye.
+	lastPatience  = 5 * time.Second
 	leavePatience = 2 * time.Second
 )
 
@@ -36,16 +39,13 @@ func (h *Hold) Keep(ctx context.Context, st Store) error {
 	)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	exchange, stop := outlasting(ctx, lastPatience)
+	defer stop()
+	for ctx.Err() == nil {
 		due := false
 		select {
 		case <-ctx.Done():
-			if lease == nil {
-				return nil
-			}
-			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
-			defer cancel()
-			return lease.Close(bounded)
+			continue
 		case <-timer.C:
 			due = true
 		case <-changed:
@@ -59,11 +59,11 @@ func (h *Hold) Keep(ctx context.Context, st Store) error {
 		var err error
 		switch {
 		case lease == nil:
-			lease, err = st.Register(ctx, next, h.TTL)
+			lease, err = st.Register(exchange, next, h.TTL)
 		case !known:
-			err = lease.Update(ctx, next)
+			err = lease.Update(exchange, next)
 		case due:
-			err = lease.Renew(ctx)
+			err = lease.Renew(exchange)
 		default:
 			continue
 		}
@@ -77,6 +77,24 @@ func (h *Hold) Keep(ctx context.Context, st Store) error {
 		}
 		changed, said = nil, Instance{}
 		timer.Reset(min(h.TTL/3, holdRetry))
+	}
+	if lease == nil {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), leavePatience)
+	defer cancel()
+	return lease.Close(bounded)
+}
+
+// outlasting is a context that ends a while after ctx. A store does what it was asked to though
+// nobody waits for the answer any more: a registration that is cut off may come to be after the
+// goodbye that overtook it, and stay.
+func outlasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return later, func() {
+		stop()
+		cancel()
 	}
 }
 

@@ -133,3 +133,60 @@ func TestHold(t *testing.T) {
 		}
 	})
 }
+
+// slow has its updates take effect a second after they were asked for, whoever waits, as an
+// agent may.
+type slow struct{ *Memory }
+
+func (s slow) Register(ctx context.Context, in Instance, ttl time.Duration) (Lease, error) {
+	l, err := s.Memory.Register(ctx, in, ttl)
+	return slowLease{l, s.Memory}, err
+}
+
+type slowLease struct {
+	Lease
+	m *Memory
+}
+
+func (l slowLease) Update(ctx context.Context, in Instance) error {
+	done := make(chan error, 1)
+	go func() {
+		time.Sleep(time.Second)
+		_, err := l.m.Register(context.WithoutCancel(ctx), in, time.Minute)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A goodbye does not overtake what was said before it.
+func TestHoldLeavesInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := slow{NewMemory()}
+		var applied atomic.Value
+		applied.Store("1")
+		changed := make(chan struct{}, 1)
+		h := Hold{TTL: 15 * time.Second, Changed: changed, Told: func(error) {},
+			Self:    func() Instance { return Instance{ID: "a", Service: "s", Addr: netip.MustParseAddrPort("192.0.2.1:1")} },
+			Applied: func() map[string]string { return map[string]string{"applied": applied.Load().(string)} }}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- h.Keep(ctx, st) }()
+		synctest.Wait()
+		applied.Store("2")
+		changed <- struct{}{}
+		time.Sleep(time.Millisecond)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		if in, found := (&faulty{Memory: st.Memory}).registered(t); found {
+			t.Errorf("it left, and is registered: %+v", in)
+		}
+	})
+}
