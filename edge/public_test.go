@@ -22,7 +22,7 @@ func TestAnswersFromItsPublicAddress(t *testing.T) {
 	}
 	probe.Close()
 	every := netip.MustParseAddrPort("0.0.0.0:0")
-	f := startWith(t, 10, func(c *Config) { c.HTTP, c.Media, c.Turn, c.Public = every, every, every, public }, "de-ber")
+	f := startWith(t, 10, func(c *Config) { c.HTTP, c.Media, c.Turn, c.Public = every, every, every, []Address{{Public: public}} }, "de-ber")
 	self := f.edges["de-ber"].Self()
 	if self.Media.Addr() != public || self.Turn.Addr() != public {
 		t.Errorf("offers %v and %v, want %v", self.Media, self.Turn, public)
