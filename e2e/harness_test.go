@@ -72,7 +72,12 @@ func start(t *testing.T, args ...string) *process {
 
 func launch(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: args[0], cmd: exec.Command(binary, args...), exited: make(chan struct{})}
+	return launchCommand(t, args[0], exec.Command(binary, args...))
+}
+
+func launchCommand(t *testing.T, name string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, name: name, cmd: cmd, exited: make(chan struct{})}
 	p.cmd.Dir = ".." // regions.yaml
 	exectest.DieWithParent(p.cmd)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr

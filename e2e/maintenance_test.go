@@ -66,7 +66,7 @@ func TestMaintenanceMovesTheCall(t *testing.T) {
 	}
 	var tabs []*tab
 	for _, p := range c.Participants {
-		tb, err := openTab(p.ID, http.DefaultClient, []page.Address{linked(p.URL, p.Token)}, func(string, ...any) {})
+		tb, err := openTab(p.ID, http.DefaultClient, onLoopback, []page.Address{linked(p.URL, p.Token)}, func(string, ...any) {})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,7 +76,7 @@ func TestReloadThatEndsCalls(t *testing.T) {
 	d := startDev(t, "--map", path)
 	c := newConsult(t, d.api(), "DE", "DE")
 	for _, p := range c.Participants {
-		tb, err := openTab(p.ID, http.DefaultClient, []page.Address{linked(p.URL, p.Token)}, func(string, ...any) {})
+		tb, err := openTab(p.ID, http.DefaultClient, onLoopback, []page.Address{linked(p.URL, p.Token)}, func(string, ...any) {})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -489,7 +489,7 @@ func (r *replay) person(verb string, i int) error {
 
 func (r *replay) open(p *person, from []page.Address) (err error) {
 	p.close(false)
-	p.tab, err = openTab(p.name, r.http, from, r.note)
+	p.tab, err = openTab(p.name, r.http, onLoopback, from, r.note)
 	return err
 }
 

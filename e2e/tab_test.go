@@ -33,6 +33,7 @@ import (
 type tab struct {
 	name  string // that its voice carries
 	http  *http.Client
+	peer  peerMaker
 	note  func(format string, args ...any)
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -57,13 +58,16 @@ func linked(link, token string) page.Address {
 	return page.Address{URL: "ws" + strings.TrimPrefix(origin, "http") + "/v1/join", Token: token}
 }
 
+// peerMaker makes an RTCPeerConnection, which may use those servers.
+type peerMaker func([]signal.ICEServer) (*webrtc.PeerConnection, error)
+
 // openTab opens a page at a link's address, or with the seat that an earlier load kept.
-func openTab(name string, via *http.Client, from []page.Address, note func(string, ...any)) (*tab, error) {
+func openTab(name string, via *http.Client, peer peerMaker, from []page.Address, note func(string, ...any)) (*tab, error) {
 	voice, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus}, "audio", name)
 	if err != nil {
 		return nil, err
 	}
-	tb := &tab{name: name, http: via, note: note, inbox: make(chan func()), began: time.Now(), voice: voice,
+	tb := &tab{name: name, http: via, peer: peer, note: note, inbox: make(chan func()), began: time.Now(), voice: voice,
 		state: page.New(), legs: map[int]*leg{}, timers: map[string]*time.Timer{}, kept: from, shown: true}
 	tb.ctx, tb.stop = context.WithCancel(context.Background())
 	tb.works.Go(tb.run)
@@ -385,7 +389,7 @@ func (l *leg) take(frame []byte) error {
 		for _, s := range m.Standby {
 			e.Standby = append(e.Standby, page.Address{Edge: s.Edge, URL: s.URL, Token: s.Token})
 		}
-		return l.welcome(e)
+		return l.welcome(e, m.ICEServers)
 	case signal.TypeOffer:
 		return l.answer(m.SDP, m.Seq, m.Tracks)
 	case signal.TypePeers:
@@ -418,8 +422,8 @@ func edgeOf(token string) string {
 	return claims.Edge
 }
 
-func (l *leg) welcome(e page.Event) error {
-	pc, err := newPeer()
+func (l *leg) welcome(e page.Event, servers []signal.ICEServer) error {
+	pc, err := l.tab.peer(servers)
 	if err != nil {
 		return err
 	}
@@ -449,22 +453,26 @@ func (l *leg) welcome(e page.Event) error {
 	return nil
 }
 
-// newPeer is an RTCPeerConnection that knows loopback alone.
-func newPeer() (*webrtc.PeerConnection, error) {
+// onLoopback is an RTCPeerConnection that knows loopback alone.
+func onLoopback([]signal.ICEServer) (*webrtc.PeerConnection, error) {
+	var set webrtc.SettingEngine
+	set.SetIncludeLoopbackCandidate(true)
+	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
+	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	return newPeer(set, webrtc.Configuration{})
+}
+
+func newPeer(set webrtc.SettingEngine, cfg webrtc.Configuration) (*webrtc.PeerConnection, error) {
 	engine := &webrtc.MediaEngine{}
 	err := errors.Join(engine.RegisterDefaultCodecs(),
 		engine.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, webrtc.RTPCodecTypeAudio))
 	if err != nil {
 		return nil, err
 	}
-	var set webrtc.SettingEngine
 	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	set.SetIncludeLoopbackCandidate(true)
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
-	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	return webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set),
-		webrtc.WithInterceptorRegistry(&interceptor.Registry{})).NewPeerConnection(webrtc.Configuration{})
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{})).NewPeerConnection(cfg)
 }
 
 func (l *leg) answer(offer string, seq int, tracks []signal.Track) error {

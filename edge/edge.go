@@ -46,7 +46,8 @@ type Config struct {
 	ID     region.EdgeID
 	Region region.ID
 	HTTP   netip.AddrPort
-	// Media (UDP) and Turn (UDP and TCP) are bound at Public where they are unspecified.
+	// Media (UDP), Turn (UDP and TCP) and Turns are bound at each of Public's own where they
+	// name no address; one that they name is of the one family that is announced.
 	Media netip.AddrPort
 	Turn  netip.AddrPort
 	// TLS makes the HTTP listener speak HTTPS and adds TURN over TLS, at Turns and on
@@ -58,9 +59,9 @@ type Config struct {
 	// Certified is closed once TLS has a certificate: until then the edge serves, and
 	// registers nowhere. nil: it has one.
 	Certified <-chan struct{}
-	// Public is the address that DNS answers and ICE offers; the zero value takes
-	// HTTP's address.
-	Public netip.Addr
+	// Public is what DNS answers and ICE offers, at most one a family; none takes HTTP's
+	// address.
+	Public []Address
 	// Host is the base URL that join links carry; empty makes it from the HTTP
 	// address, with TLS from the edge's name in the zone and the HTTP port.
 	Host   string
@@ -89,8 +90,8 @@ type Edge struct {
 	router *router.Router
 	rooms  *runners
 	sfu    *sfu.SFU
-	turn   *turn.Server
-	secret []byte // of TURN credentials
+	turns  []relay // one a family, IPv4 first
+	secret []byte  // of TURN credentials
 	http   net.Listener
 	crowd  *crowd.Crowd // of the HTTP listener
 	seen   net.Listener // of Observe; nil: none
@@ -98,6 +99,14 @@ type Edge struct {
 
 	refusals *refusals
 }
+
+// relay is the TURN server of one family, and where clients reach it.
+type relay struct {
+	*turn.Server
+	public netip.Addr
+}
+
+func (r relay) at() netip.AddrPort { return netip.AddrPortFrom(r.public, r.Addr().Port()) }
 
 // New opens every listener; a port in use is an error that names it.
 func New(cfg Config) (*Edge, error) {
@@ -147,42 +156,52 @@ func (e *Edge) listen() (err error) {
 			return err
 		}
 	}
-	if !cfg.Public.IsValid() {
-		cfg.Public = cfg.HTTP.Addr().Unmap()
-	}
-	// A datagram must leave from the address that it was sent to. A socket of every address
-	// leaves that to the routing table, which on a machine with several chooses wrongly.
-	for _, at := range []*netip.AddrPort{&cfg.Media, &cfg.Turn} {
-		if at.Addr().IsUnspecified() {
-			*at = netip.AddrPortFrom(cfg.Public, at.Port())
-		}
+	if cfg.Public, err = cfg.addresses(); err != nil {
+		return err
 	}
 	zone := cfg.World.Current().Map.Zone
 	if cfg.Host == "" && cfg.TLS != nil {
 		cfg.Host = DefaultHost(string(cfg.ID), zone, cfg.HTTP.Port())
 	}
 	if cfg.Host == "" {
-		cfg.Host = "http://" + netip.AddrPortFrom(cfg.Public, cfg.HTTP.Port()).String()
+		cfg.Host = "http://" + e.registered().String()
 	}
-	if e.sfu, err = sfu.Listen(sfu.Config{Addr: cfg.Media, Public: cfg.Public, Log: cfg.Log}); err != nil {
+	media := make([]sfu.Socket, len(cfg.Public))
+	for i, a := range cfg.Public {
+		media[i] = sfu.Socket{Bound: a.bound(cfg.Media), Public: a.Public}
+	}
+	if e.sfu, err = sfu.Listen(sfu.Config{Sockets: media, Log: cfg.Log}); err != nil {
 		return err
 	}
-	// A closed relay: it reaches this edge's own SFU and nothing else, so no
-	// packet of a consult touches an edge that its placement does not name.
-	media := e.sfu.Addr()
-	e.turn, err = turn.Listen(turn.Config{Addr: cfg.Turn, Relay: cfg.Public, Realm: zone, Secret: e.secret,
-		TLS: cfg.TLS, TLSAddr: cfg.Turns, Permit: func(peer netip.AddrPort) bool { return peer == media }, Log: cfg.Log})
-	if err != nil {
-		return err
+	for i, s := range e.sfu.Sockets() {
+		a := cfg.Public[i]
+		tc := turn.Config{Addr: a.bound(cfg.Turn), Realm: zone, Secret: e.secret, TLS: cfg.TLS, TLSAddr: a.bound(cfg.Turns), Log: cfg.Log}
+		// A closed relay: it reaches this edge's own SFU and nothing else, so no
+		// packet of a consult touches an edge that its placement does not name.
+		// It does so from the address of the SFU itself, inside the machine, and past
+		// the NAT, which need not lead back in; from loopback Firefox would not have it.
+		offered := s.Offered()
+		tc.Relay, tc.Permit = s.Bound.Addr(), func(peer netip.AddrPort) bool { return peer == offered }
+		if offered != s.Bound {
+			tc.Local = map[netip.AddrPort]netip.AddrPort{offered: s.Bound}
+		}
+		server, err := turn.Listen(tc)
+		if err != nil {
+			return err
+		}
+		e.turns = append(e.turns, relay{server, a.Public})
 	}
-	e.self = steer.Edge{ID: cfg.ID, Host: cfg.Host, Media: media, Turn: netip.AddrPortFrom(cfg.Public, e.turn.Addr().Port()), Admits: cfg.Admits}
-	if at := e.turn.TLSAddr(); at.IsValid() {
-		e.self.Turns = netip.AddrPortFrom(cfg.Public, at.Port())
+	first := e.turns[0]
+	e.self = steer.Edge{ID: cfg.ID, Host: cfg.Host, Media: e.sfu.Sockets()[0].Offered(), Turn: first.at(), Admits: cfg.Admits}
+	if at := first.TLSAddr(); at.IsValid() {
+		e.self.Turns = netip.AddrPortFrom(first.public, at.Port())
 	}
-	if cfg.Public.Is4() {
-		e.self.Addr4 = cfg.Public
-	} else {
-		e.self.Addr6 = cfg.Public
+	for _, a := range cfg.Public {
+		if a.Public.Is4() {
+			e.self.Addr4 = a.Public
+		} else {
+			e.self.Addr6 = a.Public
+		}
 	}
 	return nil
 }
@@ -194,8 +213,8 @@ func (e *Edge) close() {
 	if e.seen != nil {
 		e.seen.Close()
 	}
-	if e.turn != nil {
-		e.turn.Close()
+	for _, r := range e.turns {
+		r.Close()
 	}
 	if e.sfu != nil {
 		e.sfu.Close()
@@ -219,7 +238,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	var handler http.Handler = mux
 	listener := crowd.Listener(e.http, e.crowd)
 	if e.cfg.TLS != nil {
-		handler, listener = secured(mux), newFront(listener, e.cfg.TLS, e.turn.Serve)
+		handler, listener = secured(mux), newFront(listener, e.cfg.TLS, e.relay)
 	}
 	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: faults(e.cfg.Log),
 		BaseContext: func(net.Listener) context.Context { return gctx }}
@@ -274,12 +293,35 @@ func (e *Edge) certified(ctx, alive context.Context) bool {
 	return false
 }
 
-// registered is the address in the store, which takes none that is unspecified.
+// registered is the address in the store: where others reach the HTTP listener.
 func (e *Edge) registered() netip.AddrPort {
-	if e.cfg.HTTP.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(e.cfg.Public, e.cfg.HTTP.Port())
+	return netip.AddrPortFrom(e.cfg.Public[0].Public, e.cfg.HTTP.Port())
+}
+
+// Public are the addresses that the edge is announced with, IPv4 first, and its own behind them.
+func (e *Edge) Public() []Address { return e.cfg.Public }
+
+// Inside is where this machine reaches the edge itself, past a NAT that need not lead back
+// in; invalid without one.
+func (e *Edge) Inside() (http netip.Addr, turn netip.AddrPort) {
+	a := e.cfg.Public[0]
+	if a.Own == a.Public {
+		return netip.Addr{}, netip.AddrPort{}
 	}
-	return e.cfg.HTTP
+	return a.bound(e.cfg.HTTP).Addr(), e.turns[0].Addr()
+}
+
+// relay gives a connection on the HTTPS port that speaks TURN to the relay of its family.
+func (e *Edge) relay(conn net.Conn) {
+	to := e.turns[0]
+	if at, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		for _, r := range e.turns {
+			if r.public.Is4() == at.AddrPort().Addr().Unmap().Is4() {
+				to = r
+			}
+		}
+	}
+	to.Serve(conn)
 }
 
 // announce keeps the edge registered until ctx ends, then takes it out. alive

@@ -153,8 +153,10 @@ func (e *Edge) heardAll(w *steer.World) bool {
 func (e *Edge) welcome(w *steer.World, t *consult.Terms, who *consult.Token, session string, now time.Time) signal.Welcome {
 	// They are good for as long as the token may be taken.
 	user, pass := turn.Credentials(e.secret, string(who.Participant), who.Expires.Add(consult.Skew))
-	addr := e.self.Turn.String()
-	urls := []string{"turn:" + addr + "?transport=udp", "turn:" + addr + "?transport=tcp"}
+	var urls []string
+	for _, r := range e.turns {
+		urls = append(urls, "turn:"+r.at().String()+"?transport=udp", "turn:"+r.at().String()+"?transport=tcp")
+	}
 	if e.self.Turns.IsValid() {
 		urls = append(urls, turnsURLs(e.cfg.Host, e.self.Turns.Port())...)
 	}

@@ -60,9 +60,16 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for code, n := range c.refusals.counts() {
 		count(joinRefusals, n, code)
 	}
-	t := c.turn.Stats()
-	gauge(allocations, t.Allocations)
-	for reason, n := range t.Refused {
+	relayed, refused := 0, [turn.Reasons]uint64{}
+	for _, r := range c.turns {
+		t := r.Stats()
+		relayed += t.Allocations
+		for reason, n := range t.Refused {
+			refused[reason] += n
+		}
+	}
+	gauge(allocations, relayed)
+	for reason, n := range refused {
 		count(turnRefusals, n, turn.Reason(reason).String())
 	}
 }

@@ -91,8 +91,8 @@ func (r *relay) ReadFrom(b []byte) (int, net.Addr, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		peer = netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
-		if !r.s.cfg.Permit(peer) {
+		peer, ok := r.s.known(netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port()))
+		if !ok || !r.s.cfg.Permit(peer) {
 			r.s.refuse(Packet)
 			continue
 		}
@@ -112,7 +112,19 @@ func (r *relay) WriteTo(b []byte, addr net.Addr) (int, error) {
 		return len(b), nil
 	}
 	r.s.toPeers.Add(uint64(len(b))) // before the peer can answer
+	if at, ok := r.s.cfg.Local[peer]; ok {
+		peer = at
+	}
 	return r.WriteToUDPAddrPort(b, peer)
+}
+
+// known is the peer at an address as clients know it; false: who is elsewhere claims to be one.
+func (s *Server) known(at netip.AddrPort) (peer netip.AddrPort, ok bool) {
+	if peer, ok := s.peers[at]; ok {
+		return peer, true
+	}
+	_, elsewhere := s.cfg.Local[at]
+	return at, !elsewhere
 }
 
 // Close never fails: pion stops closing the others at the first error.

@@ -36,9 +36,13 @@ import (
 // Config describes one relay.
 type Config struct {
 	Addr   netip.AddrPort // listens on UDP and TCP; port 0 picks one port for both
-	Relay  netip.Addr     // address of relayed transport addresses; one of this machine
+	Relay  netip.Addr     // address of relayed transport addresses; one of this machine, and only peers need to reach it
 	Realm  string
 	Secret []byte // of the TURN REST credentials
+	// Local is where this machine reaches the peers that clients know by another address,
+	// since a 1:1 NAT is between; packets come from there alone. Permit is asked of what
+	// clients know.
+	Local map[netip.AddrPort]netip.AddrPort
 	// Permit says whether packets may go to and come from a peer. It is asked for
 	// every packet, from several goroutines, and must not block. Addresses are
 	// unmapped. CreatePermission is judged with the port that it carries, which
@@ -73,8 +77,9 @@ type Server struct {
 	pion    *pion.Server
 	limit   *limiter
 	crowd   *crowd.Crowd
-	streams []*streams // TCP, and with TLS its own listener and what Serve is given
-	given   *given     // nil without TLS
+	streams []*streams                        // TCP, and with TLS its own listener and what Serve is given
+	given   *given                            // nil without TLS
+	peers   map[netip.AddrPort]netip.AddrPort // Config.Local the other way round
 	stop    sync.Once
 	fail    error // of stop
 	counters
@@ -148,7 +153,10 @@ func serve(cfg Config, udp net.PacketConn, tcp, secure net.Listener) (*Server, e
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, addr: addrPort(udp.LocalAddr()), limit: newLimiter(), users: map[string]int{}}
+	s := &Server{cfg: cfg, addr: addrPort(udp.LocalAddr()), limit: newLimiter(), users: map[string]int{}, peers: map[netip.AddrPort]netip.AddrPort{}}
+	for peer, at := range cfg.Local {
+		s.peers[at] = peer
+	}
 	s.crowd = crowd.New(cfg.Connections)
 	s.streams = []*streams{newStreams(s, tcp, nil)}
 	if secure != nil {

@@ -225,6 +225,30 @@ func TestPermitIsAskedAgain(t *testing.T) {
 	refused(t, s, map[Reason]uint64{Packet: 1, Peer: 1})
 }
 
+// TestPeerBehindNAT: a peer that clients know by its public address is reached where it is,
+// and by no other name; who sends from its public address is not it.
+func TestPeerBehindNAT(t *testing.T) {
+	inside, own := udp(t, "127.0.0.1")
+	outside, public := udp(t, "127.0.0.1")
+	s := start(t, "127.0.0.1", []netip.AddrPort{public}, func(c *Config) { c.Local = map[netip.AddrPort]netip.AddrPort{public: own} })
+	c := dial(t, s, "udp", "p1")
+	relayed := c.mustAllocate()
+	_, code := c.ask(stun.MethodCreatePermission, peerAttr(own))
+	c.expect("CreatePermission for where it is", code, 403)
+	_, code = c.ask(stun.MethodCreatePermission, peerAttr(public))
+	c.expect("CreatePermission", code, 0)
+	c.sendTo(public, "hello")
+	if got := read(t, inside); got != "hello" {
+		t.Errorf("the peer got %q, want hello", got)
+	}
+	outside.WriteToUDPAddrPort([]byte("forged"), relayed)
+	inside.WriteToUDPAddrPort([]byte("answer"), relayed)
+	if from, got := c.data(); got != "answer" || from != public {
+		t.Errorf("got %q from %s, want answer from %s", got, from, public)
+	}
+	refused(t, s, map[Reason]uint64{Peer: 1, Packet: 1})
+}
+
 // checkSigned verifies that a response carries the client's integrity.
 func checkSigned(t *testing.T, c *client, r *stun.Message) {
 	t.Helper()

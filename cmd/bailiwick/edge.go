@@ -43,10 +43,10 @@ type edgeCmd struct {
 	ID      string         `help:"This edge's ID: its region's and a suffix, e.g. de-fra-1." required:""`
 	Region  string         `help:"This edge's region." required:""`
 	Listen  netip.AddrPort `help:"HTTP address; with a certificate HTTPS, which takes TURN over TLS too: 443 passes most firewalls." default:"0.0.0.0:8080"`
-	Media   netip.AddrPort `help:"UDP address of the SFU; at --public where it names none." default:"0.0.0.0:7882"`
-	Turn    netip.AddrPort `help:"UDP and TCP address of the TURN relay; at --public where it names none." default:"0.0.0.0:3478"`
-	Turns   netip.AddrPort `help:"TCP address of TURN over TLS, with a certificate." default:"0.0.0.0:5349"`
-	Public  netip.Addr     `help:"Address of this machine that DNS answers and ICE offers; needed when --listen names none."`
+	Media   netip.AddrPort `help:"UDP address of the SFU; where it names none, at the machine's own of --public." default:"0.0.0.0:7882"`
+	Turn    netip.AddrPort `help:"UDP and TCP address of the TURN relay; where it names none, at the machine's own of --public." default:"0.0.0.0:3478"`
+	Turns   netip.AddrPort `help:"TCP address of TURN over TLS, with a certificate; where it names none, at the machine's own of --public." default:"0.0.0.0:5349"`
+	Public  []edge.Address `help:"Address that clients reach: DNS answers it, ICE offers it. One a family; needed when --listen names none. Behind 1:1 NAT it need not be the machine's own, which is the one that it sends from, or OWN." placeholder:"ADDR[/OWN]"`
 	Host    string         `help:"Base URL that join links carry; with a certificate it is https://ID.edge.ZONE, and the port of --listen unless that is 443." placeholder:"URL"`
 	Admits  int            `help:"Consults that it admits; the map's admission when 0."`
 	APIKeys string         `help:"File with the API keys, one a line: KEY name=NAME [tenant=TENANT] roles=backend,operator,viewer." placeholder:"FILE" required:""`
@@ -62,6 +62,14 @@ Example:
   bailiwick edge --region de-fra --id de-fra-1 --listen 127.0.11.1:8080 \
     --media 127.0.11.1:7882 --turn 127.0.11.1:3478 --api-keys keys.txt --consul 127.0.0.1:8500
   bailiwick edge --region de-fra --id de-fra-1 --listen 0.0.0.0:443 --public 192.0.2.10 \
+    --tls-cert chain.pem --tls-key key.pem --api-keys keys.txt
+
+Behind 1:1 NAT, as in most clouds, and with IPv6:
+  bailiwick edge --region de-fra --id de-fra-1 --listen 0.0.0.0:443 \
+    --public 192.0.2.10 --public 2001:db8::10 \
+    --tls-cert chain.pem --tls-key key.pem --api-keys keys.txt
+Of several addresses of the machine, 10.0.0.6 is behind that one:
+  bailiwick edge --region de-fra --id de-fra-1 --listen 0.0.0.0:443 --public 192.0.2.10/10.0.0.6 \
     --tls-cert chain.pem --tls-key key.pem --api-keys keys.txt`
 }
 
@@ -72,6 +80,12 @@ func (c *edgeCmd) check() error {
 	outside := func(r rune) bool { return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-') }
 	if !ok || suffix == "" || strings.HasSuffix(suffix, "-") || len(c.ID) > 63 || strings.ContainsFunc(suffix, outside) {
 		return misuse{fmt.Errorf("--id %.70q: want the ID of its region and a suffix of lower-case letters, digits and dashes, such as %.40s-1", c.ID, c.Region)}
+	}
+	if len(c.Public) == 0 && c.Listen.Addr().IsUnspecified() {
+		return misuse{fmt.Errorf("--listen %s names no address: give --public, the address that clients reach", c.Listen)}
+	}
+	if p := c.Public; len(p) > 2 || len(p) == 2 && p[0].Public.Is4() == p[1].Public.Is4() {
+		return misuse{fmt.Errorf("--public %s: want one address a family, IPv4 and IPv6", edge.Words(p))}
 	}
 	if err := c.nodeFlags.check(); err != nil {
 		return err
@@ -99,9 +113,6 @@ func (c *edgeCmd) Run(e *env) error {
 	if c.Admits == 0 {
 		c.Admits = reg.Capacity.Admission
 	}
-	if !c.Public.IsValid() && c.Listen.Addr().IsUnspecified() {
-		return misuse{fmt.Errorf("--listen %s names no address: give --public, the address that clients reach", c.Listen)}
-	}
 	locate, reload, err := n.locator()
 	if err != nil {
 		return err
@@ -127,6 +138,8 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return listenError(err, "name another address with --listen, --public, --media, --turn, --turns or --metrics")
 	}
+	n.own.Edge = ed.Self().ID
+	n.own.HTTP.At, n.own.STUN = ed.Inside()
 	// The world outlives the edge: a stopping edge still needs to know where its
 	// consults may go.
 	after, stop := context.WithCancel(context.WithoutCancel(e.ctx))
@@ -144,7 +157,7 @@ func (c *edgeCmd) Run(e *env) error {
 	if !secure.await(e.ctx) || !n.synced() {
 		return g.Wait()
 	}
-	fmt.Fprintf(e.stdout, "ready\n  edge     %s in %s\n  http     %s\n  media    %s\n  turn     %s\n", c.ID, c.Region, ed.Self().Host, ed.Self().Media, ed.Self().Turn)
+	fmt.Fprintf(e.stdout, "ready\n  edge     %s in %s\n  public   %s\n  http     %s\n  media    %s\n  turn     %s\n", c.ID, c.Region, edge.Words(ed.Public()), ed.Self().Host, ed.Self().Media, ed.Self().Turn)
 	if at := ed.Self().Turns; at.IsValid() {
 		fmt.Fprintf(e.stdout, "  turns    %s\n", at)
 	}

@@ -78,6 +78,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if code >= 0 { // --help printed
 		return code
 	}
+	if err == nil {
+		err = onceEach(k)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "bailiwick: %v\nRun bailiwick --help, or bailiwick VERB --help for an example.\n", err)
 		return exitMisuse
@@ -96,6 +99,21 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		return exitFinding
 	}
+}
+
+// onceEach refuses a flag of one value that is given twice: kong would drop the first.
+func onceEach(k *kong.Context) error {
+	seen := map[*kong.Flag]bool{}
+	for _, p := range k.Path {
+		if p.Flag == nil || p.Flag.IsCumulative() {
+			continue
+		}
+		if seen[p.Flag] {
+			return fmt.Errorf("--%s is given twice: it takes one value", p.Flag.Name)
+		}
+		seen[p.Flag] = true
+	}
+	return nil
 }
 
 // defaults are what flags have by the machine.

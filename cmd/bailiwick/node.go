@@ -68,6 +68,7 @@ type node struct {
 	seen           []string                          // their stamps before they were first read
 	roots          *x509.CertPool                    // whom probes trust; nil: the system's
 	warn           func(when string, w *steer.World) // of what a World does to what runs here; may be nil
+	own            probe.Target                      // this process's edge, as it is reached from here; empty: as others reach it
 }
 
 // newNode opens the map's stores and folds the first world. state is a folder for the last-known-good file,
@@ -162,14 +163,15 @@ func (n *node) place(m *region.Map, set func(*places)) (taken string) {
 func (n *node) run(ctx context.Context, g *errgroup.Group, further func(*region.Map) []string) {
 	g.Go(func() error { return quiet(ctx, n.world.Run(ctx)) })
 	g.Go(func() error {
-		return quiet(ctx, probe.Loop(ctx, n.health, n.name, func() []probe.Target { return targets(n.world.Current(), n.roots) }, n.world.Observe))
+		return quiet(ctx, probe.Loop(ctx, n.health, n.name, func() []probe.Target { return targets(n.world.Current(), n.roots, &n.own) }, n.world.Observe))
 	})
 	g.Go(func() error { return n.reload(ctx, further) })
 }
 
 // targets are the edges to probe, each at the address that DNS answers for it, but as
-// who its URL says. A name that resolves to something else would judge something else.
-func targets(w *steer.World, roots *x509.CertPool) []probe.Target {
+// who its URL says. A name that resolves to something else would judge something else. own
+// is where this process's edge is reached past the NAT before it, if anywhere.
+func targets(w *steer.World, roots *x509.CertPool, own *probe.Target) []probe.Target {
 	var list []probe.Target
 	for _, r := range w.Regions {
 		for _, e := range r.Edges {
@@ -177,7 +179,11 @@ func targets(w *steer.World, roots *x509.CertPool) []probe.Target {
 			if !at.IsValid() {
 				at = e.Addr6
 			}
-			list = append(list, probe.Target{Edge: e.ID, HTTP: probe.HTTP{URL: e.Host, At: at, Roots: roots}, STUN: e.Turn})
+			t := probe.Target{Edge: e.ID, HTTP: probe.HTTP{URL: e.Host, At: at, Roots: roots}, STUN: e.Turn}
+			if own.Edge == e.ID && own.STUN.IsValid() {
+				t.HTTP.At, t.STUN = own.HTTP.At, own.STUN
+			}
+			list = append(list, t)
 		}
 	}
 	return list

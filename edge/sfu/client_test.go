@@ -28,7 +28,7 @@ const patience = exectest.Patience
 
 func listen(t *testing.T) *SFU {
 	t.Helper()
-	s, err := Listen(Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Log: slog.New(slog.DiscardHandler)})
+	s, err := Listen(Config{Sockets: []Socket{{Bound: netip.MustParseAddrPort("127.0.0.1:0")}}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

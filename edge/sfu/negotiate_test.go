@@ -26,7 +26,7 @@ func TestOffer(t *testing.T) {
 	a.mu.Lock()
 	first := a.offers[0]
 	a.mu.Unlock()
-	if n := strings.Count(first, "a=candidate:"); n != 1 || !strings.Contains(first, fmt.Sprintf(" 127.0.0.1 %d typ host", s.Addr().Port())) {
+	if n := strings.Count(first, "a=candidate:"); n != 1 || !strings.Contains(first, fmt.Sprintf(" 127.0.0.1 %d typ host", s.Sockets()[0].Bound.Port())) {
 		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 2, "useinbandfec=1": 1,
@@ -93,20 +93,33 @@ func FuzzAnswer(f *testing.F) {
 
 func TestListen(t *testing.T) {
 	rows := []struct {
-		name string
-		cfg  Config
-		addr string // without port; empty: an error
+		name  string
+		bound []string // with the public address behind a slash, where there is one
+		want  []string // offered, without ports; none: an error
 	}{
-		{"loopback", Config{Addr: netip.MustParseAddrPort("127.0.0.1:0")}, "127.0.0.1"},
-		{"IPv6", Config{Addr: netip.MustParseAddrPort("[::1]:0")}, "::1"},
-		{"behind NAT", Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), Public: netip.MustParseAddr("192.0.2.7")}, "192.0.2.7"},
-		{"unspecified", Config{Addr: netip.MustParseAddrPort("0.0.0.0:0")}, ""},
-		{"somebody else's", Config{Addr: netip.MustParseAddrPort("192.0.2.7:0")}, ""},
+		{"loopback", []string{"127.0.0.1"}, []string{"127.0.0.1"}},
+		{"IPv6", []string{"::1"}, []string{"::1"}},
+		{"both families", []string{"127.0.0.1", "::1"}, []string{"127.0.0.1", "::1"}},
+		{"behind NAT", []string{"127.0.0.1/192.0.2.7"}, []string{"192.0.2.7"}},
+		{"both behind NAT", []string{"127.0.0.1/192.0.2.7", "::1/2001:db8::7"}, []string{"192.0.2.7", "2001:db8::7"}},
+		{"one of both behind NAT", []string{"127.0.0.1/192.0.2.7", "::1"}, []string{"192.0.2.7", "::1"}},
+		{"unspecified", []string{"0.0.0.0/192.0.2.7"}, nil},
+		{"somebody else's", []string{"192.0.2.7"}, nil},
+		{"the second somebody else's", []string{"127.0.0.1", "2001:db8::7"}, nil},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			s, err := Listen(r.cfg)
-			if r.addr == "" {
+			var cfg Config
+			for _, text := range r.bound {
+				at, public, _ := strings.Cut(text, "/")
+				s := Socket{Bound: netip.AddrPortFrom(netip.MustParseAddr(at), 0)}
+				if public != "" {
+					s.Public = netip.MustParseAddr(public)
+				}
+				cfg.Sockets = append(cfg.Sockets, s)
+			}
+			s, err := Listen(cfg)
+			if r.want == nil {
 				if err == nil {
 					s.Close()
 					t.Fatal("listens")
@@ -117,9 +130,6 @@ func TestListen(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			if s.Addr().Addr().String() != r.addr || s.Addr().Port() == 0 {
-				t.Fatalf("address %s, want %s", s.Addr(), r.addr)
-			}
 			offers := make(chan signal.Offer, 1)
 			x, err := s.Join("room", Seat{Participant: "a"}, "", func(m any) {
 				if o, ok := m.(signal.Offer); ok {
@@ -131,8 +141,13 @@ func TestListen(t *testing.T) {
 			}
 			defer x.Close()
 			sdp := (<-offers).SDP
-			if n := strings.Count(sdp, "a=candidate:"); n != 1 || !strings.Contains(sdp, fmt.Sprintf(" %s %d typ host", r.addr, s.Addr().Port())) {
-				t.Errorf("%d candidates, want %s alone:\n%s", n, s.Addr(), sdp)
+			for i, want := range r.want {
+				if at := s.Sockets()[i]; at.Bound.Port() == 0 || !strings.Contains(sdp, fmt.Sprintf(" %s %d typ host", want, at.Bound.Port())) {
+					t.Errorf("no candidate of %+v with %s:\n%s", at, want, sdp)
+				}
+			}
+			if n := strings.Count(sdp, "a=candidate:"); n != len(r.want) {
+				t.Errorf("%d candidates, want %v alone:\n%s", n, r.want, sdp)
 			}
 		})
 	}

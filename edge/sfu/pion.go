@@ -33,30 +33,42 @@ const (
 	socketBuffer = 4 << 20 // bytes; the system may grant less
 )
 
-// mux is the one UDP socket and what every connection on it has in common.
+// mux is the UDP sockets and what every connection on them has in common.
 type mux struct {
-	addr     netip.AddrPort // as offered
-	ice      *ice.UDPMuxDefault
+	sockets  []Socket
+	ice      *ice.MultiUDPMuxDefault
 	settings webrtc.SettingEngine
 }
 
-func newMux(addr netip.AddrPort, public netip.Addr) (*mux, error) {
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
-	if err != nil {
-		return nil, err
-	}
-	conn.SetReadBuffer(socketBuffer)
-	conn.SetWriteBuffer(socketBuffer)
-	bound := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	m := &mux{addr: netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())}
-	if public.IsValid() {
-		m.addr = netip.AddrPortFrom(public, bound.Port())
-	}
+func newMux(sockets []Socket) (*mux, error) {
 	// pion's log lines name clients' addresses.
 	silent := &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	m.ice = ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: silent.NewLogger("ice")})
+	m := &mux{}
+	var muxes []ice.UDPMux
+	var rewrites []webrtc.ICEAddressRewriteRule
+	for _, s := range sockets {
+		conn, err := bind(s.Bound)
+		if err != nil {
+			for _, open := range muxes {
+				open.Close()
+			}
+			return nil, fmt.Errorf("media address %s: %w", s.Bound, err)
+		}
+		at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+		s.Bound = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		if !s.Public.IsValid() {
+			s.Public = s.Bound.Addr()
+		}
+		if s.Public != s.Bound.Addr() {
+			rewrites = append(rewrites, webrtc.ICEAddressRewriteRule{Local: s.Bound.Addr().String(), External: []string{s.Public.String()}})
+		}
+		m.sockets = append(m.sockets, s)
+		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: silent.NewLogger("ice")}))
+	}
+	m.ice = ice.NewMultiUDPMuxDefault(muxes...)
 
 	s := &m.settings
+	s.SetICEAddressRewriteRules(rewrites...) // fails beside the way that it replaces
 	s.LoggerFactory = silent
 	s.SetICEUDPMux(m.ice)
 	s.SetLite(true)
@@ -72,10 +84,20 @@ func newMux(addr netip.AddrPort, public netip.Addr) (*mux, error) {
 	s.SetReceiveMTU(rtp.MaxPacket)
 	s.SetFireOnTrackBeforeFirstRTP(true)
 	s.DisableMediaEngineCopy(true) // one engine a connection; see connect
-	if public.IsValid() {
-		s.SetNAT1To1IPs([]string{public.String()}, webrtc.ICECandidateTypeHost)
-	}
 	return m, nil
+}
+
+func bind(at netip.AddrPort) (*net.UDPConn, error) {
+	if at.Addr().IsUnspecified() {
+		return nil, errors.New("unspecified: name the interface's")
+	}
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	conn.SetReadBuffer(socketBuffer)
+	conn.SetWriteBuffer(socketBuffer)
+	return conn, nil
 }
 
 func (m *mux) Close() error { return m.ice.Close() }
@@ -249,7 +271,7 @@ func (t *pionTransport) Offer() (string, error) {
 	if err := t.pc.SetLocalDescription(offer); err != nil {
 		return "", err
 	}
-	<-gathered // asks nobody: the mux's address is the only candidate
+	<-gathered // asks nobody: the mux's sockets are the only candidates
 	d := t.pc.LocalDescription()
 	if d == nil {
 		return "", webrtc.ErrConnectionClosed

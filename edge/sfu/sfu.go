@@ -1,7 +1,7 @@
 // Package sfu forwards media between the two to six participants of a consult.
 //
 // It knows rooms, participants and tracks. It does not know tokens, placements or
-// the law, and it opens no socket but its one UDP mux: whoever calls Join has
+// the law, and it opens no socket but its UDP mux's: whoever calls Join has
 // judged that this participant may be here. Media is decrypted hop by hop and never
 // decoded.
 //
@@ -41,21 +41,30 @@ var (
 
 // Config is what an SFU needs.
 type Config struct {
-	// Addr is the UDP address of the mux: one interface's, never unspecified unless
-	// Public says which address to offer. Port 0 picks one.
-	Addr netip.AddrPort
-	// Public is the address to offer where it is not Addr's own (1:1 NAT).
-	Public netip.Addr
+	// Sockets are the mux's, UDP, at most one an address family.
+	Sockets []Socket
 	// MaxParticipants of a room; 0 means 6.
 	MaxParticipants int
 	Log             *slog.Logger
 }
 
+// Socket is where media come in, in one address family.
+type Socket struct {
+	// Bound is one interface's address, never unspecified: a datagram must leave from the
+	// address that it was sent to. Port 0 picks one.
+	Bound netip.AddrPort
+	// Public is what offers say instead of Bound's address, where a 1:1 NAT is between;
+	// the zero value is that address.
+	Public netip.Addr
+}
+
+// Offered is where participants send media to reach the socket.
+func (s Socket) Offered() netip.AddrPort { return netip.AddrPortFrom(s.Public, s.Bound.Port()) }
+
 // SFU is safe for concurrent use.
 type SFU struct {
 	cfg     Config
 	log     *slog.Logger
-	addr    netip.AddrPort
 	connect func(handler) (transport, error)
 	unmux   func() error
 	count   counters
@@ -102,18 +111,16 @@ func Listen(cfg Config) (*SFU, error) {
 	if cfg.MaxParticipants == 0 {
 		cfg.MaxParticipants = 6
 	}
-	if cfg.Addr.Addr().IsUnspecified() && !cfg.Public.IsValid() {
-		return nil, fmt.Errorf("media address %s: unspecified: name the interface's address or a public one", cfg.Addr)
-	}
-	m, err := newMux(cfg.Addr, cfg.Public)
+	m, err := newMux(cfg.Sockets)
 	if err != nil {
-		return nil, fmt.Errorf("media address %s: %w", cfg.Addr, err)
+		return nil, err
 	}
-	return &SFU{cfg: cfg, log: cfg.Log, addr: m.addr, connect: m.connect, unmux: m.Close, rooms: map[string]*room{}}, nil
+	cfg.Sockets = m.sockets
+	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, unmux: m.Close, rooms: map[string]*room{}}, nil
 }
 
-// Addr is where participants send media: the one candidate of every offer.
-func (s *SFU) Addr() netip.AddrPort { return s.addr }
+// Sockets are the mux's as they are bound and offered: the candidates of every offer.
+func (s *SFU) Sockets() []Socket { return s.cfg.Sockets }
 
 // Join seats a participant and starts to negotiate; sink gets the first offer soon
 // after. Where the seat is held, session decides: the holder's own ID resumes
