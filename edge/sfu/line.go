@@ -15,6 +15,10 @@ import (
 // asks for everything gets no more than it could have lost.
 const maxResend = 500
 
+// kept are the numbers that a line remembers, in packets: four seconds of video at 2.5 Mbit/s,
+// and of audio, which is never sent again, as much as a packet may be late.
+var kept = [...]int{Audio: 64, Video: 1024}
+
 // line is one m-line towards a subscriber: one participant's audio or video. With
 // nobody it is idle, waiting to be used again.
 type line struct {
@@ -39,7 +43,7 @@ type line struct {
 
 func (l *line) init(x *Session, out outlet) {
 	l.session, l.out = x, out
-	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()))
+	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()), kept[l.kind])
 	if l.kind == Audio {
 		l.header.SetExtension(extAudioLevel, l.level[:])
 	}
@@ -47,16 +51,19 @@ func (l *line) init(x *Session, out outlet) {
 
 // begin starts or resumes the line with a track.
 func (l *line) begin(t *track) {
-	l.src.Store(t)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rewrite.Hold()
+	if l.src.Swap(t) == t {
+		l.rewrite.Hold()
+	} else {
+		l.rewrite.Forget()
+	}
 	l.blank = l.kind == Video
 }
 
-// forward sends one packet on. Video that follows a pause is held back until a
+// forward sends one packet on, which is n in its track's ring. Video that follows a pause is held back until a
 // keyframe begins: nothing before it can be decoded.
-func (l *line) forward(p *rtp.Packet, at time.Time) (sent, wantsKeyframe bool) {
+func (l *line) forward(p *rtp.Packet, n uint32, at time.Time) (sent, wantsKeyframe bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.blank {
@@ -71,7 +78,7 @@ func (l *line) forward(p *rtp.Packet, at time.Time) (sent, wantsKeyframe bool) {
 			l.level[0] = level[0]
 		}
 	}
-	if !l.rewrite.Forward(p, at, &l.header) {
+	if !l.rewrite.Forward(p, n, at, &l.header) {
 		return false, false
 	}
 	return l.out.WriteRTP(&l.header, p.Payload) == nil, false
@@ -88,14 +95,10 @@ func keyframe(p *rtp.Packet) bool {
 // the way in and has been asked for already, or is too old to help.
 func (l *line) resend(nack *rtcp.TransportLayerNack) {
 	c := &l.session.sfu.count
-	t := l.src.Load()
-	if t == nil || t.ring == nil {
-		return
-	}
 	for i := range nack.Nacks {
 		nack.Nacks[i].Range(func(seq uint16) bool {
 			c.nacksIn.Add(1)
-			if l.again(t, seq) {
+			if l.again(seq) {
 				c.resent.Add(1)
 				c.packetsOut.Add(1)
 			}
@@ -104,18 +107,22 @@ func (l *line) resend(nack *rtcp.TransportLayerNack) {
 	}
 }
 
-func (l *line) again(t *track, seq uint16) bool {
+func (l *line) again(seq uint16) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	in, ok := l.rewrite.Source(seq)
+	t := l.src.Load()
+	if t == nil || t.ring == nil {
+		return false
+	}
+	n, ok := l.rewrite.Source(seq)
 	if !ok || l.resent >= maxResend {
 		return false
 	}
-	if l.buf, ok = t.copyOf(in, l.buf[:0]); !ok {
+	if l.buf, ok = t.copyOf(n, l.buf[:0]); !ok {
 		return false
 	}
 	p, err := rtp.Parse(l.buf)
-	if err != nil || !l.rewrite.Again(&p, &l.header) {
+	if err != nil || !l.rewrite.Again(&p, seq, &l.header) {
 		return false
 	}
 	l.resent++

@@ -16,11 +16,11 @@ const (
 	downlink = 2_500_000
 )
 
-// copyOf appends the packet with that number to dst.
-func (t *track) copyOf(seq uint16, dst []byte) ([]byte, bool) {
+// copyOf appends the packet that is n in the ring to dst.
+func (t *track) copyOf(n uint32, dst []byte) ([]byte, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.ring.Get(seq, dst)
+	return t.ring.Get(n, dst)
 }
 
 // report sends the session one compound packet (RFC 3550 section 6.1): sender

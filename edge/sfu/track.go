@@ -72,7 +72,8 @@ func (x *Session) packet(kind Kind, b []byte, at time.Time) {
 	}
 	c.bytesIn.Add(uint64(len(p.Payload)))
 	t := x.tracks[kind]
-	if !t.receive(&p, b, at) {
+	n, fresh := t.receive(&p, b, at)
+	if !fresh {
 		c.duplicates.Add(1)
 		return
 	}
@@ -83,7 +84,7 @@ func (x *Session) packet(kind Kind, b []byte, at time.Time) {
 	}
 	keyframe, packets := false, uint64(0)
 	for _, l := range t.fanout() {
-		sent, wants := l.forward(&p, at)
+		sent, wants := l.forward(&p, n, at)
 		keyframe = keyframe || wants
 		if sent {
 			packets++
@@ -106,24 +107,24 @@ func carried(kind Kind, pt uint8) bool {
 	return pt == ptVP8 || pt == ptH264
 }
 
-// receive keeps the track's books; it reports false for a duplicate. due is left
-// with what to ask the publisher for.
-func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (fresh bool) {
+// receive keeps the track's books, and the packet, as n in the ring; it reports false for a
+// duplicate. due is left with what to ask the publisher for.
+func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (n uint32, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.due = t.due[:0]
 	if !t.live || t.rx.SSRC() != p.SSRC {
 		t.live, t.rx = true, rtp.NewReceiver(p.SSRC, clockRate[t.kind])
-		t.restartLocked()
+		t.gaps = rtp.Gaps{}
 	}
 	fresh, anew := t.rx.Receive(p, at)
 	if !fresh || t.kind == Audio { // Opus mends itself (in-band FEC); asking again would come too late
-		return fresh
+		return 0, fresh
 	}
 	if anew {
-		t.restartLocked()
+		t.gaps = rtp.Gaps{}
 	}
-	t.ring.Put(p.Seq, b)
+	n = t.ring.Put(b)
 	if t.gaps.Seen(p.Seq, at) {
 		t.wantKeyframe()
 	}
@@ -132,14 +133,7 @@ func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (fresh bool) {
 		rtt = firstRTT
 	}
 	t.due = t.gaps.Due(at, max(rtt, minRTT), t.due)
-	return fresh
-}
-
-func (t *track) restartLocked() {
-	t.gaps = rtp.Gaps{}
-	if t.ring != nil {
-		t.ring.Clear()
-	}
+	return n, fresh
 }
 
 // wantKeyframe has the publisher asked for one. The request is the session's to

@@ -1,6 +1,8 @@
 package rtp
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -89,21 +91,33 @@ func TestGaps(t *testing.T) {
 
 func TestRing(t *testing.T) {
 	var r Ring
-	r.Put(65535, []byte("old"))
-	r.Put(65535-ringSize, []byte("its place"))
-	r.Put(7, []byte("seven"))
-	r.Put(7, []byte("7"))
-	for what, row := range map[string]struct {
-		seq  uint16
-		want string
-		ok   bool
-	}{"kept": {7, "dst 7", true}, "overwritten": {65535, "dst ", false}, "never there": {8, "dst ", false}} {
-		if got, ok := r.Get(row.seq, []byte("dst ")); string(got) != row.want || ok != row.ok {
-			t.Errorf("%s: %q %t, want %q %t", what, got, ok, row.want, row.ok)
+	if _, ok := r.Get(0, nil); ok {
+		t.Error("an empty ring has a packet")
+	}
+	r.newest = math.MaxUint32 - 2 // the names come round
+	names := map[uint32]string{}
+	for i := range ringSize + 10 {
+		text := fmt.Sprint("packet ", i)
+		n := r.Put([]byte(text))
+		if n == 0 {
+			t.Fatal("a packet is called 0")
+		}
+		names[n] = text
+	}
+	kept := 0
+	for n, text := range names {
+		got, ok := r.Get(n, []byte("dst "))
+		if ok && string(got) != "dst "+text || !ok && string(got) != "dst " {
+			t.Errorf("%d: %q %t, want %q", n, got, ok, text)
+		}
+		if ok {
+			kept++
 		}
 	}
-	r.Clear()
-	if _, ok := r.Get(7, nil); ok {
-		t.Error("kept after Clear")
+	if kept < ringSize-1 { // no packet is called 0, and one place is empty for a round
+		t.Errorf("%d are kept, want %d", kept, ringSize-1)
+	}
+	if _, ok := r.Get(r.newest+1, nil); ok {
+		t.Error("a packet that has not come is there")
 	}
 }

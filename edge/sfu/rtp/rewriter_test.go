@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func TestRewriter(t *testing.T) {
 		outSeq int
 		outTS  int
 	}
-	r := NewRewriter(0x5517, 90000, 1000)
+	r := NewRewriter(0x5517, 90000, 1000, window)
 	var h rtp.Header
 	for _, s := range []step{
 		{what: "first", ssrc: a, seq: 65534, ts: 0, outSeq: 0, outTS: 0},
@@ -51,7 +52,7 @@ func TestRewriter(t *testing.T) {
 		if s.hold {
 			r.Hold()
 		}
-		ok := r.Forward(packet(s.ssrc, s.seq, s.ts), start.Add(time.Duration(s.ms)*time.Millisecond), &h)
+		ok := r.Forward(packet(s.ssrc, s.seq, s.ts), 1, start.Add(time.Duration(s.ms)*time.Millisecond), &h)
 		if ok == s.drop {
 			t.Fatalf("%s: forwarded %t", s.what, ok)
 		}
@@ -71,52 +72,72 @@ func TestRewriter(t *testing.T) {
 }
 
 func TestRewriterAgain(t *testing.T) {
-	r := NewRewriter(1, 90000, 0)
+	r := NewRewriter(1, 90000, 0, 64)
 	var h, again rtp.Header
-	forward := func(ssrc uint32, seq uint16) uint16 {
-		if !r.Forward(packet(ssrc, seq, uint32(seq)*3000), start, &h) {
+	forward := func(ssrc uint32, seq uint16, n uint32) uint16 {
+		if !r.Forward(packet(ssrc, seq, uint32(seq)*3000), n, start, &h) {
 			t.Fatalf("packet %d not forwarded", seq)
 		}
 		return h.SequenceNumber
 	}
-	out := forward(7, 500)
+	out := forward(7, 500, 11)
 	first := h
-	forward(7, 502)
-	if in, ok := r.Source(out); !ok || in != 500 {
-		t.Errorf("source of %d: %d %t, want 500", out, in, ok)
+	forward(7, 502, 12)
+	source := func(what string, out uint16, want uint32) {
+		t.Helper()
+		if n, ok := r.Source(out); n != want || ok != (want != 0) {
+			t.Errorf("%s: source of %d: %d %t, want %d", what, out, n, ok, want)
+		}
 	}
-	if !r.Again(packet(7, 500, 500*3000), &again) || again.SequenceNumber != first.SequenceNumber ||
+	source("at once", out, 11)
+	if !r.Again(packet(7, 500, 500*3000), out, &again) || again.SequenceNumber != first.SequenceNumber ||
 		again.Timestamp != first.Timestamp || again.SSRC != first.SSRC {
 		t.Errorf("again %+v, want %+v", again, first)
 	}
-	for what, number := range map[string]uint16{"never forwarded": out + 1, "to come": out + 3, "before the first": out - 1} {
-		if _, ok := r.Source(number); ok {
-			t.Errorf("%s: can be sent again", what)
-		}
+	if r.Again(packet(7, 502, 0), out, &again) {
+		t.Error("another packet can be sent under the number")
 	}
+	source("never forwarded", out+1, 0)
+	source("to come", out+3, 0)
+	source("before the first", out-1, 0)
 	r.Hold()
-	forward(7, 600)
-	if _, ok := r.Source(out); ok {
-		t.Error("from before a pause: can be sent again, as another packet")
+	forward(7, 600, 13)
+	forward(8, 600, 14)
+	source("after a pause and of another source", out, 11)
+	if !r.Again(packet(7, 500, 500*3000), out, &again) || again.Timestamp != first.Timestamp {
+		t.Errorf("after a pause: again %+v, want %+v", again, first)
 	}
-	forward(8, 600)
-	if r.Again(packet(7, 600, 0), &again) {
-		t.Error("the earlier source's packet can be sent under the newer one's number")
+	forward(7, 501, 15) // the source is back: what it lost is long over
+	source("the number that was left for it", out+1, 0)
+	for seq := range uint16(64) {
+		forward(8, 700+seq, 16)
+	}
+	source("too long ago", out, 0)
+	last := forward(8, 764, 17)
+	r.Forget()
+	source("of another publisher's ring", last, 0)
+	if next := forward(8, 765, 1); next != last+1 {
+		t.Errorf("number %d after %d", next, last)
 	}
 }
 
 // TestNumbersAreSpentOnce feeds nonsense and asks what GCM needs: no number twice
-// within a rollover, none far from the last.
+// within a rollover but for the same bytes, none far from the last. NACKs come at any time,
+// and find all that is not long ago.
 func TestNumbersAreSpentOnce(t *testing.T) {
+	asked, found := 0, 0
 	for seed := range uint64(50) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		r := NewRewriter(1, 90000, uint16(rnd.Uint32()))
-		used := map[uint64]bool{}
+		r := NewRewriter(1, 90000, uint16(rnd.Uint32()), window)
+		ring := new(Ring)
+		used := map[uint64]Packet{} // as it was sent
+		when := map[uint64]uint32{}
+		forgot := uint32(0)
 		var h rtp.Header
 		var newest uint64 // extended
 		started := false
 		seq := uint16(rnd.Uint32())
-		for i := range 20_000 {
+		for i := range uint32(20_000) {
 			switch rnd.IntN(100) {
 			case 0:
 				seq = uint16(rnd.Uint32()) // jump
@@ -127,24 +148,60 @@ func TestNumbersAreSpentOnce(t *testing.T) {
 			default:
 				seq += uint16(rnd.IntN(4))
 			}
-			source := uint32(1 + rnd.IntN(400)/399)
-			if !r.Forward(packet(source, seq, rnd.Uint32()), start.Add(time.Duration(i)*time.Millisecond), &h) {
+			if rnd.IntN(2000) == 0 {
+				ring, forgot = new(Ring), i
+				r.Forget()
+			}
+			raw, _ := (&rtp.Packet{Header: rtp.Header{Version: 2, PayloadType: 96, SSRC: 1 + rnd.Uint32N(400)/399, SequenceNumber: seq, Timestamp: rnd.Uint32()},
+				Payload: []byte{byte(i >> 16), byte(i >> 8), byte(i)}}).Marshal()
+			p, err := Parse(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Forward(&p, ring.Put(raw), start.Add(time.Duration(i)*time.Millisecond), &h) {
+				if !started {
+					started, newest = true, 1<<16+uint64(h.SequenceNumber)
+				}
+				step := int(int16(h.SequenceNumber - uint16(newest)))
+				if step > maxJump || step <= -window {
+					t.Fatalf("seed %d, packet %d: a step of %d", seed, i, step)
+				}
+				number := newest + uint64(step)
+				if _, twice := used[number]; twice {
+					t.Fatalf("seed %d, packet %d: number %d spent twice", seed, i, number)
+				}
+				used[number] = Packet{Timestamp: h.Timestamp, Marker: h.Marker, Payload: p.Payload}
+				when[number], newest = i, max(newest, number)
+			}
+			number := newest - rnd.Uint64N(300)
+			was, sent := used[number]
+			n, ok := r.Source(uint16(number))
+			if ok && !sent {
+				t.Fatalf("seed %d, packet %d: number %d can be sent again, and was never sent", seed, i, number)
+			}
+			if sent && when[number] >= forgot && i-when[number] < ringSize {
+				asked++
+			}
+			if !ok {
 				continue
 			}
-			if !started {
-				started, newest = true, 1<<16+uint64(h.SequenceNumber)
+			raw, ok = ring.Get(n, nil)
+			if !ok {
+				continue
 			}
-			step := int(int16(h.SequenceNumber - uint16(newest)))
-			if step > maxJump || step <= -window {
-				t.Fatalf("seed %d, packet %d: a step of %d", seed, i, step)
+			if p, err = Parse(raw); err != nil {
+				t.Fatal(err)
 			}
-			number := newest + uint64(step)
-			if used[number] {
-				t.Fatalf("seed %d, packet %d: number %d spent twice", seed, i, number)
+			if r.Again(&p, uint16(number), &h) {
+				found++ // of those alone: the ring has no others
+				if again := (Packet{Timestamp: h.Timestamp, Marker: h.Marker, Payload: p.Payload}); h.SequenceNumber != uint16(number) || !reflect.DeepEqual(again, was) {
+					t.Fatalf("seed %d, packet %d: number %d again: %+v, was %+v", seed, i, number, again, was)
+				}
 			}
-			used[number] = true
-			newest = max(newest, number)
 		}
+	}
+	if found != asked || asked == 0 {
+		t.Errorf("of %d numbers that were asked for %d were sent again", asked, found)
 	}
 }
 
@@ -161,10 +218,10 @@ func TestPauseSurvivesSRTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := NewRewriter(1, 90000, 0)
+	r := NewRewriter(1, 90000, 0, window)
 	send := func(n int) {
 		var h rtp.Header
-		if !r.Forward(packet(7, uint16(n), uint32(n)*3000), start, &h) {
+		if !r.Forward(packet(7, uint16(n), uint32(n)*3000), 1, start, &h) {
 			t.Fatalf("packet %d not forwarded", n)
 		}
 		b, _ := (&rtp.Packet{Header: h, Payload: []byte{1}}).Marshal()
@@ -214,7 +271,7 @@ func packetPath(subscribers int) func() {
 	lines := make([]Rewriter, subscribers)
 	headers := make([]rtp.Header, subscribers)
 	for i := range lines {
-		lines[i] = NewRewriter(uint32(i), 90000, 0)
+		lines[i] = NewRewriter(uint32(i), 90000, 0, window)
 	}
 	at := start
 	var seq uint16
@@ -227,11 +284,11 @@ func packetPath(subscribers int) func() {
 			panic(err)
 		}
 		rx.Receive(&p, at)
-		ring.Put(p.Seq, raw)
+		n := ring.Put(raw)
 		gaps.Seen(p.Seq, at)
 		due = gaps.Due(at, time.Second, due[:0])
 		for i := range lines {
-			if !lines[i].Forward(&p, at, &headers[i]) {
+			if !lines[i].Forward(&p, n, at, &headers[i]) {
 				panic("not forwarded")
 			}
 		}

@@ -5,34 +5,29 @@ const ringSize = 512 // packets: two seconds of video at 2.5 Mbit/s
 // Ring keeps the newest packets of one publisher's track for the NACKs of all its
 // subscribers.
 type Ring struct {
-	slots [ringSize]slot
+	newest uint32
+	slots  [ringSize]slot
 }
 
 type slot struct {
-	used bool
-	seq  uint16
-	b    []byte
+	n uint32 // 0: empty
+	b []byte
 }
 
-// Put keeps a copy of the packet.
-func (r *Ring) Put(seq uint16, packet []byte) {
-	s := &r.slots[seq%ringSize]
-	s.used, s.seq, s.b = true, seq, append(s.b[:0], packet...)
+// Put keeps a copy of the packet, and names it: no other that is in the ring has the same
+// name, whatever numbers the publisher gives its packets. 0 is none.
+func (r *Ring) Put(packet []byte) (n uint32) {
+	r.newest = max(1, r.newest+1)
+	s := &r.slots[r.newest%ringSize]
+	s.n, s.b = r.newest, append(s.b[:0], packet...)
+	return s.n
 }
 
-// Get appends the packet to dst; ok is false when it is not here any more, or not
-// yet.
-func (r *Ring) Get(seq uint16, dst []byte) (packet []byte, ok bool) {
-	s := &r.slots[seq%ringSize]
-	if !s.used || s.seq != seq {
+// Get appends the packet of that name to dst; ok is false when it is not here any more.
+func (r *Ring) Get(n uint32, dst []byte) (packet []byte, ok bool) {
+	s := &r.slots[n%ringSize]
+	if n == 0 || s.n != n {
 		return dst, false
 	}
 	return append(dst, s.b...), true
-}
-
-// Clear forgets every packet: the numbers to come mean others.
-func (r *Ring) Clear() {
-	for i := range r.slots {
-		r.slots[i].used = false
-	}
 }
