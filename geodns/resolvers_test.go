@@ -77,7 +77,7 @@ func data(m *dns.Msg) (list []string) {
 }
 
 // TestOneRefusedClient: whom the law refuses takes nothing from the others behind the same
-// resolver, whoever asks first, signed or not. docs/adr/0016 has what these resolvers did
+// resolver, whoever asks first, signed or not. docs/adr/0017 has what these resolvers did
 // with a plain denial.
 func TestOneRefusedClient(t *testing.T) {
 	for _, signed := range []bool{false, true} {

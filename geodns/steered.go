@@ -54,7 +54,7 @@ func (s *Server) join(q *query, k kind) answer {
 // refuse everybody behind its resolver. An alias is an answer, kept by scope, so who is
 // denied all that a name has is led to one that has nothing for anybody. Who is denied one
 // type of several is not, for an alias takes them all: that denial is for no cache to keep.
-// See docs/adr/0016.
+// See docs/adr/0017.
 func (s *Server) placed(q *query, c *choice) answer {
 	a := s.worded(q, c)
 	k, _ := service(q.rel)

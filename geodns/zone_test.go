@@ -547,3 +547,63 @@ func TestPreparedViewOutlivesItsWorld(t *testing.T) {
 	changed <- struct{}{}
 	comes(t, s, func(v *view) bool { return v.world == newest.Load() })
 }
+
+// TestDenialsOfOnePlace: who is denied what others are given is led elsewhere, or told to
+// keep nothing; all other denials are kept as long as any (RFC 2308 section 5).
+func TestDenialsOfOnePlace(t *testing.T) {
+	plain := demo()
+	for i := range plain.Regions { // no edge has IPv6, or speaks TURN over TLS
+		for k := range plain.Regions[i].Edges {
+			e := &plain.Regions[i].Edges[k]
+			e.Addr6, e.Turns = netip.Addr{}, netip.AddrPort{}
+		}
+	}
+	const paris, alias = "192.0.2.65", "CNAME none.edge.media.example."
+	_, k := keys(t, false)
+	for _, r := range []struct {
+		name, query string
+		qtype       uint16
+		src         string
+		world       *steer.World
+		alias       string
+		ttl         uint32
+	}{
+		{"no lawful edge", "join.media.example.", dns.TypeA, dubai, demo(), alias, 5},
+		{"no lawful edge, HTTPS", "join.media.example.", dns.TypeHTTPS, dubai, demo(), alias, 5},
+		{"no lawful edge, for any type", "join.media.example.", dns.TypeAAAA, dubai, plain, alias, 5},
+		{"no lawful edge, SRV", "_turn._udp.media.example.", dns.TypeSRV, dubai, demo(), alias, 5},
+		{"edges without TURN over TLS", "_turns._tcp.join.media.example.", dns.TypeSRV, paris, demo(), alias, 5},
+		{"edges without IPv6", "join.media.example.", dns.TypeAAAA, paris, demo(), "", 0},
+		{"edges without TLS", "join.media.example.", dns.TypeHTTPS, paris, demo(), "", 0},
+		{"edges without IPv6, as all", "join.media.example.", dns.TypeAAAA, paris, plain, "", 5},
+		{"edges without TURN over TLS, as all", "_turns._tcp.join.media.example.", dns.TypeSRV, paris, plain, "", 5},
+		{"pinned, no lawful edge", "ae.join.media.example.", dns.TypeA, berlin, demo(), "", 5},
+		{"pinned, edges without IPv6", "fr.join.media.example.", dns.TypeAAAA, berlin, demo(), "", 5},
+		{"a type that no place has", "join.media.example.", dns.TypeTXT, dubai, demo(), "", 5},
+		{"what the alias leads to", "none.edge.media.example.", dns.TypeA, dubai, demo(), "", 5},
+	} {
+		s := listen(t, world(r.world))
+		for _, signed := range []bool{false, true} {
+			if signed {
+				s.SetSigner(k)
+			}
+			for range 2 { // the second time it is remembered
+				m := exchange(t, s, pack(t, ask(r.query, r.qtype, do)), r.src, overUDP)
+				if got := show(m.Answer); r.alias == "" && len(got) > 0 || r.alias != "" && (len(got) == 0 || got[0] != r.alias) {
+					t.Errorf("%s: answer %q, want %q", r.name, got, r.alias)
+				}
+				if want := map[bool]int{false: 1, true: 4}[signed]; len(m.Ns) != want {
+					t.Errorf("%s: authority %v, want %d records", r.name, m.Ns, want)
+				}
+				for _, rr := range m.Ns {
+					if rr.Header().Ttl != r.ttl {
+						t.Errorf("%s: %v, want TTL %d", r.name, rr, r.ttl)
+					}
+				}
+				if signed {
+					verify(t, k, m, r.name)
+				}
+			}
+		}
+	}
+}
