@@ -114,7 +114,7 @@ func TestDeployment(t *testing.T) {
 	if full := digFull(t, d.net+".0.1", "join.media.example", "A", "+subnet=192.0.2.1"); !strings.Contains(full, "CLIENT-SUBNET: 192.0.2.1/32/24") {
 		t.Errorf("no ECS scope of /24 in\n%s", full)
 	}
-	if full := digFull(t, d.net+".0.1", "join.media.example", "A", "+subnet=198.51.100.1"); !strings.Contains(full, "EDE: 18 (Prohibited)") || !strings.Contains(full, "ANSWER: 0") {
+	if full := digFull(t, d.net+".0.1", "join.media.example", "A", "+subnet=198.51.100.1"); !strings.Contains(full, "EDE: 18 (Prohibited)") || !strings.Contains(full, "ANSWER: 1,") || !strings.Contains(full, "\tCNAME\tnone.edge.media.example.") {
 		t.Errorf("a client in AE got\n%s", full)
 	}
 

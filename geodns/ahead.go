@@ -163,11 +163,13 @@ func (w *signer) name(rel string, types ...uint16) {
 	}
 }
 
-// steered signs the answers of a choice.
-func (w *signer) steered(rel string, c *choice, types ...uint16) {
+// steered signs the answers of a choice: how words it.
+func (w *signer) steered(rel string, how func(*query, *choice) answer, c *choice, types ...uint16) {
 	for _, t := range types {
 		q := w.query(rel, t)
-		w.sign(q, w.s.worded(q, c))
+		a := how(q, c)
+		a.serial = w.v.serial
+		w.sign(q, a)
 	}
 }
 
@@ -202,7 +204,7 @@ func (w *signer) static() {
 
 func label(s string) string { return string(rune(len(s))) + s }
 
-// byPlace signs what the client's place may lead to: any edge, or any two of a region.
+// byPlace signs what the client's place may lead to: no edge, any, or any two of a region.
 func (w *signer) byPlace() {
 	left := maxAhead
 	try := func(edges ...*steer.Edge) {
@@ -211,12 +213,13 @@ func (w *signer) byPlace() {
 		}
 		c := &choice{outcome: &outcome{}}
 		copy(c.edges[:], edges)
-		w.steered(label("join"), c, hostTypes...)
+		w.steered(label("join"), w.s.placed, c, hostTypes...)
 		for _, relay := range relays {
-			w.steered(relay, c, dns.TypeSRV)
-			w.steered(relay+label("join"), c, dns.TypeSRV)
+			w.steered(relay, w.s.placed, c, dns.TypeSRV)
+			w.steered(relay+label("join"), w.s.placed, c, dns.TypeSRV)
 		}
 	}
+	try()
 	for i := range w.v.world.Regions {
 		edges := w.v.world.Regions[i].Edges
 		for k := range edges {
@@ -254,9 +257,9 @@ func (w *signer) pinned(last map[residency.Jurisdiction]string) {
 			continue
 		}
 		rel := pinnedName(j)
-		w.steered(rel, c, hostTypes...)
+		w.steered(rel, w.s.worded, c, hostTypes...)
 		for _, relay := range relays {
-			w.steered(relay+rel, c, dns.TypeSRV)
+			w.steered(relay+rel, w.s.worded, c, dns.TypeSRV)
 		}
 	}
 }

@@ -8,7 +8,7 @@
 // Invariants: no answer for a steered name holds an address of a region that is
 // unlawful for any place in the network that was asked for; where there is no lawful
 // edge the answer is NODATA with the reason (RFC 8914). The ECS scope returned never
-// spans two answers. With a signer, what DO gets of the zone is signed or SERVFAIL
+// spans two answers, and nothing is denied to one place for a cache to deny to others. With a signer, what DO gets of the zone is signed or SERVFAIL
 // (package dnssec has the keys). A query waits for nothing but the one atomic World. DNS remains
 // a hint, though: the law is judged again at the join.
 package geodns

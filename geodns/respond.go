@@ -45,6 +45,7 @@ type answer struct {
 	long       bool     // may be long: see amplification
 	wild       bool     // rrs are a wildcard's
 	brief      bool     // it may change before the view does
+	fleeting   bool     // it denies to some what others are given
 	authority  []dns.RR // what denies, signed; nil: the SOA alone
 	end        *query   // the last name of the CNAMEs; nil: the one that was asked
 	serial     uint32
@@ -204,6 +205,11 @@ func (s *Server) message(q *query, a *answer) *dns.Msg {
 		m.Ns = a.authority
 	case !a.foreign && (len(a.rrs) == 0 || a.deadEnd) && !a.slipped:
 		m.Ns = []dns.RR{s.soa(q.view.records, s.apex, a.serial)} // RFC 2308 section 3
+	}
+	if a.fleeting { // below the TTL that was signed, as in a cache (RFC 4034 section 3.1.4)
+		for _, rr := range m.Ns {
+			rr.Header().Ttl = 0
+		}
 	}
 	m.Extra = a.additional
 	return m

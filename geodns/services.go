@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/miekg/dns"
 
@@ -74,17 +75,53 @@ func naptr(w *steer.World, owner string) []dns.RR {
 	return list
 }
 
-// anyTurns tells whether an edge speaks TURN over TLS.
-func anyTurns(w *steer.World) bool {
+// need is what an edge must have for a record of it.
+type need int
+
+const (
+	addr4 need = iota
+	addr6
+	itsTurn
+	itsTurns
+	https
+	needs // how many there are
+)
+
+// needs is what records of a type that steers are made of.
+func (k kind) needs(qtype uint16) need {
+	switch {
+	case k == relay:
+		return itsTurn
+	case k == turns:
+		return itsTurns
+	case qtype == dns.TypeA:
+		return addr4
+	case qtype == dns.TypeAAAA:
+		return addr6
+	}
+	return https
+}
+
+// offers is what an edge has.
+func offers(e *steer.Edge) [needs]bool {
+	return [needs]bool{addr4: e.Addr4.IsValid(), addr6: e.Addr6.IsValid(), itsTurn: e.Turn.IsValid(), itsTurns: e.Turns.IsValid(),
+		https: strings.HasPrefix(e.Host, "https:")}
+}
+
+// anyOffers tells whether there is an edge that has it.
+func anyOffers(w *steer.World, n need) bool {
 	for i := range w.Regions {
 		for k := range w.Regions[i].Edges {
-			if w.Regions[i].Edges[k].Turns.IsValid() {
+			if offers(&w.Regions[i].Edges[k])[n] {
 				return true
 			}
 		}
 	}
 	return false
 }
+
+// anyTurns tells whether an edge speaks TURN over TLS.
+func anyTurns(w *steer.World) bool { return anyOffers(w, itsTurns) }
 
 // offer appends the edge's record of the type that is asked for, where it has one.
 func (s *Server) offer(q *query, e *steer.Edge, a *answer) {

@@ -163,7 +163,7 @@ func (s *Server) typesOf(q *query) (types []uint16) {
 
 func (s *Server) edgeTypes(q *query, id region.EdgeID) []uint16 {
 	_, e := q.view.world.Edge(id)
-	if e == nil {
+	if e == nil || id == none {
 		return nil
 	}
 	var a answer

@@ -73,6 +73,9 @@ func TestEveryAnswerIsSigned(t *testing.T) {
 						continue
 					}
 					for _, rr := range m.Answer {
+						if c, ok := rr.(*dns.CNAME); ok && c.Target == "none.edge.media.example." {
+							continue // who asks for CNAME is given none, as others have addresses there
+						}
 						given[dns.CanonicalName(rr.Header().Name)+" "+dns.Type(rr.Header().Rrtype).String()] = what
 					}
 					for _, rr := range m.Ns {
@@ -154,7 +157,7 @@ func TestDenial(t *testing.T) {
 		{"missing", "nope.media.example.", dns.TypeA, do, noerror, "", "SOA RRSIG NSEC RRSIG", "nope.media.example. RRSIG NSEC NXNAME"},
 		{"missing, to who takes the true code", "nope.media.example.", dns.TypeA, co, nxdom, "", "SOA RRSIG NSEC RRSIG", "nope.media.example. RRSIG NSEC NXNAME"},
 		{"missing, unsigned", "nope.media.example.", dns.TypeA, noEDNS, nxdom, "", "SOA", ""},
-		{"none for this client", "join.media.example.", dns.TypeA, do, noerror, "", "SOA RRSIG NSEC RRSIG", "join.media.example. AAAA NAPTR RRSIG NSEC HTTPS"},
+		{"none for this client", "join.media.example.", dns.TypeA, do, noerror, "CNAME RRSIG", "SOA RRSIG NSEC RRSIG", "none.edge.media.example. RRSIG NSEC"},
 		{"an empty non-terminal", "edge.media.example.", dns.TypeA, co, noerror, "", "SOA RRSIG NSEC RRSIG", "edge.media.example. RRSIG NSEC"},
 		{"the end of an alias", "www.media.example.", dns.TypeTXT, do, noerror, "CNAME RRSIG", "SOA RRSIG NSEC RRSIG", "join.media.example. A AAAA NAPTR RRSIG NSEC HTTPS"},
 		{"an alias of nothing", "dead.media.example.", dns.TypeA, do, noerror, "CNAME RRSIG", "SOA RRSIG NSEC RRSIG", "gone.media.example. RRSIG NSEC NXNAME"},
@@ -274,7 +277,7 @@ func TestDelv(t *testing.T) {
 		{"join from Québec", "127.0.4.1", "join.media.example", "A", yes, "198.18.2."},
 		{"join from France", "127.0.2.1", "join.media.example", "A", yes, "198.18.5."},
 		{"join from France, which has no IPv6", "127.0.2.1", "join.media.example", "AAAA", no, ""},
-		{"join from Dubai is refused", "127.0.3.1", "join.media.example", "A", no, ""},
+		{"join from Dubai is refused", "127.0.3.1", "join.media.example", "A", yes, "ncache nxrrset"}, // of an alias: validated
 		{"pinned", "127.0.3.1", "de.join.media.example", "A", yes, ""},
 		{"pinned and refused", "127.0.1.1", "ae.join.media.example", "A", no, ""},
 		{"an edge", "127.0.1.1", "de-fra-1.edge.media.example", "AAAA", yes, ""},

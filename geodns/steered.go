@@ -23,6 +23,8 @@ const (
 	// A scope is at least this long, so that an unplaced half of the address space
 	// is not told to a cache as one network.
 	minScope4, minScope6 = 8, 16
+	// none is the edge that is none: NONE.edge.ZONE has no records.
+	none = "none"
 	// maxText bounds the text of an extended error (RFC 8914 section 2).
 	maxText = 240
 )
@@ -42,9 +44,30 @@ func (s *Server) join(q *query, k kind) answer {
 		return unsteered(q, k)
 	}
 	n := q.view.locate(q)
-	c := s.choose(q.view, &n)
+	a := s.placed(q, s.choose(q.view, &n))
+	a.scope = n.scope
+	return a
+}
+
+// placed is worded for clients of one place. Caches take what is denied to one of them as
+// denied to all, whatever its scope (RFC 7871 section 7.4): one whom the law refuses would
+// refuse everybody behind its resolver. An alias is an answer, kept by scope, so who is
+// denied all that a name has is led to one that has nothing for anybody. Who is denied one
+// type of several is not, for an alias takes them all: that denial is for no cache to keep.
+// See docs/adr/0017.
+func (s *Server) placed(q *query, c *choice) answer {
 	a := s.worded(q, c)
-	a.choice, a.scope = c, n.scope
+	k, _ := service(q.rel)
+	switch {
+	case len(a.rrs) > 0:
+	case c.edges[0] != nil && !anyOffers(q.view.world, k.needs(q.qtype)): // denied to everybody
+	case c.edges[0] == nil, k != host:
+		a = s.follow(q, []dns.RR{&dns.CNAME{Hdr: header(q.name, dns.TypeCNAME, ttl), Target: none + ".edge." + s.apex}})
+		a.ede = c.refused
+	default:
+		a.fleeting = true
+	}
+	a.choice = c
 	return a
 }
 
@@ -193,14 +216,14 @@ func (s *Server) decide(v *view, r *ranking) *choice {
 		}
 		c.ede = appendEDE(nil, c.refused)
 	}
-	n, named := 0, [5]int{}
+	n, named := 0, [needs]int{}
 	for _, cand := range all {
 		if cand.Region != all[0].Region || n == maxEdges {
 			break
 		}
 		// An edge that no answer would name must not make an outcome of its own.
 		e, wanted := &v.world.Regions[cand.Region].Edges[cand.Edge], false
-		for i, has := range [...]bool{e.Addr4.IsValid(), e.Addr6.IsValid(), e.Turn.IsValid(), e.Turns.IsValid(), strings.HasPrefix(e.Host, "https:")} {
+		for i, has := range offers(e) {
 			if has {
 				wanted = wanted || named[i] < maxAnswers
 				named[i]++

@@ -85,6 +85,8 @@ func (s *Server) oneEdge(q *query, id region.EdgeID) answer {
 	w := q.view.world
 	r, e := w.Edge(id)
 	switch {
+	case id == none:
+		return static(q, nil)
 	case e == nil && w.RegionIndex(region.ID(id)) >= 0: // challenges may be below it (RFC 8020)
 		return answer{}
 	case e == nil:

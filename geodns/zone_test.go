@@ -57,8 +57,9 @@ func TestNames(t *testing.T) {
 		{"join from Montréal", "join.media.example.", dns.TypeA, "203.0.113.1", noerror, []string{"A 198.18.2.1", "A 198.18.2.2"}},
 		{"join over IPv6 from Sydney", "join.media.example.", dns.TypeA, "2001:db8:1300::1", noerror, []string{"A 198.18.0.1", "A 198.18.0.2"}},
 		{"join from a mapped address", "join.media.example.", dns.TypeA, "::ffff:192.0.2.1", noerror, []string{"A 198.18.3.1", "A 198.18.3.2"}},
-		{"join from Dubai: no lawful edge", "join.media.example.", dns.TypeA, dubai, noerror, nil},
-		{"join from nowhere", "join.media.example.", dns.TypeA, nowhere, noerror, nil},
+		{"join from Dubai: no lawful edge", "join.media.example.", dns.TypeA, dubai, noerror, []string{"CNAME none.edge.media.example."}},
+		{"join from nowhere", "join.media.example.", dns.TypeA, nowhere, noerror, []string{"CNAME none.edge.media.example."}},
+		{"which leads to nothing", "none.edge.media.example.", dns.TypeA, berlin, noerror, nil},
 		{"join TXT is NODATA", "join.media.example.", dns.TypeTXT, berlin, noerror, nil},
 		{"join HTTPS where the edges have no TLS is NODATA (RFC 9460 section 9.5)", "join.media.example.", dns.TypeHTTPS, berlin, noerror, nil},
 		{"an unknown type is NODATA (RFC 3597)", "join.media.example.", 65280, berlin, noerror, nil},
@@ -161,6 +162,16 @@ func refusing(w *steer.World, j residency.Jurisdiction) *steer.World {
 	return w
 }
 
+// denies tells whether an answer is NODATA with the SOA (RFC 2308 section 2.2): of
+// join.ZONE, at the end of its alias.
+func denies(m *dns.Msg, name string) bool {
+	var want []string
+	if name == "join.media.example." {
+		want = []string{"CNAME none.edge.media.example."}
+	}
+	return slices.Equal(show(m.Answer), want) && slices.Equal(show(m.Ns), []string{soaWords})
+}
+
 func TestRefusals(t *testing.T) {
 	all := func(w *steer.World, f func(*steer.Region)) *steer.World {
 		for i := range w.Regions {
@@ -198,7 +209,7 @@ func TestRefusals(t *testing.T) {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			m := exchange(t, s, pack(t, ask(r.query, qtype)), r.src, overUDP)
 			code, text := edeOf(m)
-			if m.Rcode != noerror || len(m.Answer) != 0 || len(m.Ns) != 1 || code != int(r.ede) {
+			if m.Rcode != noerror || !denies(m, r.query) || code != int(r.ede) {
 				t.Errorf("%s: got %s, answer %v, EDE %d %q; want NODATA with the SOA and EDE %d", r.name, dns.RcodeToString[m.Rcode], m.Answer, code, text, r.ede)
 			}
 			for _, want := range r.text {
@@ -210,7 +221,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: EDE text of %d bytes, want at most %d", r.name, len(text), maxText)
 			}
 		}
-		if m := exchange(t, s, pack(t, ask(r.query, dns.TypeA, noEDNS)), r.src, overUDP); m.IsEdns0() != nil || len(m.Answer) != 0 || len(m.Ns) != 1 {
+		if m := exchange(t, s, pack(t, ask(r.query, dns.TypeA, noEDNS)), r.src, overUDP); m.IsEdns0() != nil || !denies(m, r.query) {
 			t.Errorf("%s: without EDNS: got %v, want NODATA without OPT", r.name, m)
 		}
 	}
@@ -321,11 +332,11 @@ func TestEqualEdgesShareAPlace(t *testing.T) {
 func TestSetGeo(t *testing.T) {
 	s := listen(t)
 	q := pack(t, ask("join.media.example.", dns.TypeA))
-	if m := exchange(t, s, q, nowhere, overUDP); len(m.Answer) != 0 {
+	if m := exchange(t, s, q, nowhere, overUDP); len(addrsOf(m)) != 0 {
 		t.Errorf("before: got %v, want none", m.Answer)
 	}
 	s.SetGeo(table(t, over("9.9.9.0/24", "CH")))
-	if m := exchange(t, s, q, nowhere, overUDP); len(m.Answer) == 0 {
+	if m := exchange(t, s, q, nowhere, overUDP); len(addrsOf(m)) == 0 {
 		t.Error("after: got none, want an edge")
 	}
 }
@@ -535,4 +546,64 @@ func TestPreparedViewOutlivesItsWorld(t *testing.T) {
 	newest.Store(world(8))
 	changed <- struct{}{}
 	comes(t, s, func(v *view) bool { return v.world == newest.Load() })
+}
+
+// TestDenialsOfOnePlace: who is denied what others are given is led elsewhere, or told to
+// keep nothing; all other denials are kept as long as any (RFC 2308 section 5).
+func TestDenialsOfOnePlace(t *testing.T) {
+	plain := demo()
+	for i := range plain.Regions { // no edge has IPv6, or speaks TURN over TLS
+		for k := range plain.Regions[i].Edges {
+			e := &plain.Regions[i].Edges[k]
+			e.Addr6, e.Turns = netip.Addr{}, netip.AddrPort{}
+		}
+	}
+	const paris, alias = "192.0.2.65", "CNAME none.edge.media.example."
+	_, k := keys(t, false)
+	for _, r := range []struct {
+		name, query string
+		qtype       uint16
+		src         string
+		world       *steer.World
+		alias       string
+		ttl         uint32
+	}{
+		{"no lawful edge", "join.media.example.", dns.TypeA, dubai, demo(), alias, 5},
+		{"no lawful edge, HTTPS", "join.media.example.", dns.TypeHTTPS, dubai, demo(), alias, 5},
+		{"no lawful edge, for any type", "join.media.example.", dns.TypeAAAA, dubai, plain, alias, 5},
+		{"no lawful edge, SRV", "_turn._udp.media.example.", dns.TypeSRV, dubai, demo(), alias, 5},
+		{"edges without TURN over TLS", "_turns._tcp.join.media.example.", dns.TypeSRV, paris, demo(), alias, 5},
+		{"edges without IPv6", "join.media.example.", dns.TypeAAAA, paris, demo(), "", 0},
+		{"edges without TLS", "join.media.example.", dns.TypeHTTPS, paris, demo(), "", 0},
+		{"edges without IPv6, as all", "join.media.example.", dns.TypeAAAA, paris, plain, "", 5},
+		{"edges without TURN over TLS, as all", "_turns._tcp.join.media.example.", dns.TypeSRV, paris, plain, "", 5},
+		{"pinned, no lawful edge", "ae.join.media.example.", dns.TypeA, berlin, demo(), "", 5},
+		{"pinned, edges without IPv6", "fr.join.media.example.", dns.TypeAAAA, berlin, demo(), "", 5},
+		{"a type that no place has", "join.media.example.", dns.TypeTXT, dubai, demo(), "", 5},
+		{"what the alias leads to", "none.edge.media.example.", dns.TypeA, dubai, demo(), "", 5},
+	} {
+		s := listen(t, world(r.world))
+		for _, signed := range []bool{false, true} {
+			if signed {
+				s.SetSigner(k)
+			}
+			for range 2 { // the second time it is remembered
+				m := exchange(t, s, pack(t, ask(r.query, r.qtype, do)), r.src, overUDP)
+				if got := show(m.Answer); r.alias == "" && len(got) > 0 || r.alias != "" && (len(got) == 0 || got[0] != r.alias) {
+					t.Errorf("%s: answer %q, want %q", r.name, got, r.alias)
+				}
+				if want := map[bool]int{false: 1, true: 4}[signed]; len(m.Ns) != want {
+					t.Errorf("%s: authority %v, want %d records", r.name, m.Ns, want)
+				}
+				for _, rr := range m.Ns {
+					if rr.Header().Ttl != r.ttl {
+						t.Errorf("%s: %v, want TTL %d", r.name, rr, r.ttl)
+					}
+				}
+				if signed {
+					verify(t, k, m, r.name)
+				}
+			}
+		}
+	}
 }

@@ -1,5 +1,5 @@
 // Package dnstest has the peers of a DNS server under test: stand-in servers on sockets,
-// the resolver Unbound, and delv, BIND's validator. For tests only.
+// the resolvers Unbound, PowerDNS, BIND and Knot, and delv, BIND's validator. For tests only.
 //
 // Where a program is not installed the test is skipped, except under CI=true, where it
 // fails.
