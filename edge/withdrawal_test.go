@@ -140,6 +140,12 @@ func (f *fixture) foresees() {
 		{"no key", string(good), "", 401, 0, 0, "unauthorized"},
 		{"no map", "colour: blue", "dev", 400, 0, 0, "bad_request"},
 		{"empty", "", "dev", 400, 0, 0, "bad_request"},
+		{"a byte order mark, as editors put it before YAML", "\ufeff" + string(good), "dev", 200, 1, 0, ""},
+		{"a key twice", string(good) + "zone: media.example\n", "dev", 400, 0, 0, "bad_request"},
+		{"a key in another case", strings.Replace(string(good), "\nzone:", "\nZone:", 1), "dev", 400, 0, 0, "bad_request"},
+		{"control characters", strings.Replace(string(good), "city: Berlin", "city: \"Ber\x01lin\"", 1), "dev", 400, 0, 0, "bad_request"},
+		{"JSON", `{"zone": 1}`, "dev", 400, 0, 0, "bad_request"},
+		{"bytes that are no text", "\xff\xfe\x00", "dev", 400, 0, 0, "bad_request"},
 		{"too large", strings.Repeat("#", 1<<20+1), "dev", 413, 0, 0, "body_too_large"},
 	} {
 		var got struct {
