@@ -260,28 +260,31 @@ func (r *Room) countdown(law bool, v residency.Verdict) {
 }
 
 // deadline ends what the law has given its last moment, or says when that will be. Who has
-// somewhere to go is cut and joins there; for the others the consult is over.
+// somewhere to go is cut and joins there; for the others the consult is over. Who is only
+// parked here has no call to lose: what becomes of it is said where it is.
 func (r *Room) deadline(law bool) {
 	if !law || r.ends.IsZero() {
 		return
 	}
 	if r.now.Before(r.ends) {
-		if !r.told && r.write == nil && !r.elsewhere() {
+		if !r.told && r.write == nil && r.running() && !r.elsewhere() {
 			r.told = true
 			r.do(Withdraw{r.withdrawn, r.ends})
 			r.note(consult.Withdrawn, consult.Evidence{Edge: r.self, Reason: string(r.withdrawn.Code), Verdict: r.withdrawn, Until: r.ends})
 		}
 		return
 	}
+	if r.running() && r.write == nil && !r.elsewhere() && !r.place(string(r.withdrawn.Code), r.self, r.terms.Edge) {
+		r.end("law", r.withdrawn) // no pause of claims keeps it from a place that there is
+		return
+	}
 	if r.write != nil {
 		r.adopt(r.write.terms, false)
 		r.write = nil
 	}
-	if !r.elsewhere() {
-		r.end("law", r.withdrawn)
-		return
+	if r.elsewhere() {
+		r.send(string(r.withdrawn.Code))
 	}
-	r.send(string(r.withdrawn.Code))
 	r.each(func(n Seat, s *seat) {
 		r.do(Close{n})
 		delete(r.seats, n)
