@@ -47,22 +47,40 @@ func known(was map[region.EdgeID]Registered, f *Facts) (all map[region.EdgeID]Re
 	return all, doubted
 }
 
-// left are the edges of w's map that were registered and are no more.
+// maxLeft edges that have left are remembered though the map does not have them.
+const maxLeft = 1000
+
+// left are the edges that were registered and are no more. The map need not have them: it may
+// again, with the region that was taken out of it for a while.
 func left(prev, w *World) map[region.EdgeID]bool {
 	var all map[region.EdgeID]bool
+	add := func(id region.EdgeID) {
+		if _, is := w.known[id]; is {
+			return
+		}
+		if all == nil {
+			all = map[region.EdgeID]bool{}
+		}
+		all[id] = true
+	}
+	for id := range prev.known {
+		add(id)
+	}
+	for id := range prev.Left {
+		add(id)
+	}
+	if len(all) <= maxLeft {
+		return all
+	}
+	named := map[region.EdgeID]bool{}
 	for i := range w.Map.Regions {
 		for _, e := range w.Map.Regions[i].Edges {
-			_, is := w.known[e.ID]
-			if _, was := prev.known[e.ID]; is || !was && !prev.Left[e.ID] {
-				continue
+			if all[e.ID] {
+				named[e.ID] = true
 			}
-			if all == nil {
-				all = map[region.EdgeID]bool{}
-			}
-			all[e.ID] = true
 		}
 	}
-	return all
+	return named
 }
 
 // darkEvery is the least time between two regions that health alone takes out, in

@@ -116,10 +116,23 @@ func TestStaticEdgeThatLeftIsNoCandidate(t *testing.T) {
 	n.want("after a restart", rest...)
 	n.register("de-ber", "de-ber-1")
 	n.want("registered again", all...)
-	n.Facts.Map = newWorld(at("de-ber", "DE", 52.52, 13.4, 0), at("de-fra", "DE", 50.11, 8.68, 1)).Map
+	had := n.Facts.Map
+	n.Facts.Map = newWorld(at("de-fra", "DE", 50.11, 8.68, 1)).Map
+	n.fold()
 	n.deregister("de-ber-1")
-	if n.fold(); len(n.World.Left) != 0 {
-		t.Errorf("left: %v, of a map that does not have it", n.World.Left)
+	n.fold()
+	n.Facts.Map = had
+	n.want("left while the map was without it", rest...)
+	for i := range maxLeft {
+		id := fmt.Sprint("de-fra-9", i)
+		n.register("de-fra", id)
+		n.fold()
+		n.deregister(id)
+		n.fold()
+	}
+	n.want("left, as many others did", rest...)
+	if len(n.World.Left) > maxLeft {
+		t.Errorf("%d edges that left are remembered, want at most %d", len(n.World.Left), maxLeft)
 	}
 }
 
