@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"bailiwick/access"
@@ -43,8 +42,7 @@ type Config struct {
 // Router is safe for concurrent use.
 type Router struct {
 	Config
-	Records   *Records
-	decisions sync.Pool
+	Records *Records
 }
 
 // New makes a Router.
@@ -52,7 +50,7 @@ func New(cfg Config) *Router {
 	if cfg.Keys == nil {
 		cfg.Keys = &access.Keys{}
 	}
-	return &Router{Config: cfg, Records: NewRecords(cfg.Self, cfg.Stores, cfg.World, cfg.Log), decisions: sync.Pool{New: func() any { return new(steer.Decision) }}}
+	return &Router{Config: cfg, Records: NewRecords(cfg.Self, cfg.Stores, cfg.World, cfg.Log)}
 }
 
 // Handler is a handler that knows who asks.
@@ -84,19 +82,18 @@ func (r *Router) Register(mux *http.ServeMux) {
 // place ranks the consult and writes its choice into p with the next epoch; it does not
 // touch the store.
 func (r *Router) place(w *steer.World, p *consult.Placement, now time.Time) *problem.Document {
-	d := r.decisions.Get().(*steer.Decision)
-	defer r.decisions.Put(d)
+	var d steer.Decision
 	c := p.Client(w.Map)
 	c.Patients = p.Patients()
-	steer.Rank(w, c, d)
+	steer.Rank(w, c, &d)
 	e := consult.Evidence{At: now, By: r.Self, Did: consult.Placed, Consult: p.Consult, Generation: w.Generation, Store: steer.StoredIn(w, c)}
 	if len(d.Candidates) == 0 {
-		refused := problem.Refusal(d)
+		refused := problem.Refusal(&d)
 		e.Did, e.Reason, e.Verdict = consult.Refused, refused.Code, d.Refused[0]
 		r.record(e)
 		return refused
 	}
-	p.Place(d)
+	p.Place(&d)
 	e.Edge, e.Epoch, e.Reason = p.Edge, p.Epoch, "new"
 	r.record(e)
 	return nil
