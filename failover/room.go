@@ -19,6 +19,7 @@ type Room struct {
 
 	terms    consult.Terms // in force, as far as is known here
 	record   *consult.Placement
+	followed bool      // the record was read or written once: notices say how it goes on
 	recorded bool      // the record is known to say what terms say
 	restored time.Time // the store was; answers until then may be from before. Zero: it was not
 	fresh    time.Time // until when the owner is taken for alive: it has just said so
@@ -290,17 +291,22 @@ func (r *Room) lost(n Seat) {
 }
 
 func (r *Room) heard(ev Heard) {
+	r.followed = r.followed || ev.Record != nil
 	if ev.Record != nil && (r.record == nil || ev.Record.Supersedes(&r.record.Terms)) {
 		r.record = ev.Record
+	}
+	recorded := r.believes()
+	if ev.Record == nil { // a notice may have lain there since before this room: the record went on
+		recorded = r.followed
 	}
 	switch {
 	case ev.Ended:
 		r.end("done", residency.Verdict{})
 	case ev.Terms.Supersedes(&r.terms):
-		r.adopt(ev.Terms, ev.Record == nil || r.believes())
+		r.adopt(ev.Terms, recorded)
 		r.fresh = r.now.Add(StrandedAfter)
 	case !r.terms.Supersedes(&ev.Terms):
-		r.recorded = ev.Record == nil || r.believes()
+		r.recorded = recorded
 	case ev.Record != nil: // what is in force was never written: who placed it had no store
 		r.recorded, r.again = false, r.now
 	}
@@ -359,7 +365,7 @@ func (r *Room) wrote(ev Wrote) {
 	}
 	written := ev.Outcome == Written && r.believes()
 	if written {
-		r.untold = nil
+		r.followed, r.untold = true, nil
 	}
 	switch {
 	case ev.Outcome == Beaten:

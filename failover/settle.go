@@ -286,6 +286,10 @@ func (r *Room) deadline(law bool) {
 		r.send(string(r.withdrawn.Code))
 	}
 	r.each(func(n Seat, s *seat) {
+		if s.waiting { // where the consult is now is no place to send them to
+			r.refuse(n, r.withdrawn)
+			return
+		}
 		r.do(Close{n})
 		delete(r.seats, n)
 	})

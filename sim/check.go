@@ -24,6 +24,12 @@ const (
 	knowWithin = 15 * time.Second
 	// ownWithin: the consult of an owner that is lost is claimed where its people are.
 	ownWithin = 30 * time.Second
+	// emptyWithin: an owner that should be empty has placed elsewhere what it holds. The least
+	// time that a World's load is old is 5 s.
+	emptyWithin = 12 * time.Second
+	// deadWithin: a dead edge is taken for down. The least time up after a rise is 60 s, as long
+	// as counts the word of a store that is away, and as far apart as regions fall.
+	deadWithin = 85 * time.Second
 	// graceWithin: no seat outlasts the grace, by the edge's own World.
 	graceWithin = 1500 * time.Millisecond
 	// answerWithin: a hello is answered.
@@ -51,6 +57,7 @@ type roomCheck struct {
 	unlawful   time.Duration // since when the edge's own World forbids it; 0: it does not
 	untruthful time.Duration // since when the true law does
 	unowned    time.Duration // since when its owner is dead
+	idle       time.Duration // since when it should be elsewhere and could be
 }
 
 // talkCheck is what they remember of a consult.
@@ -75,7 +82,7 @@ func (k *check) seat() failover.Seat {
 }
 
 // started begins a node's life: what it has said may begin anew.
-func (k *check) started(*node) {}
+func (k *check) started(n *node) { n.met = map[region.EdgeID]bool{} }
 
 // jumped: a clock that is set back takes a serial back that is made of it.
 func (k *check) jumped(n *node, by time.Duration) {
@@ -88,6 +95,9 @@ func (k *check) jumped(n *node, by time.Duration) {
 // folded: generations grow by one, and what was applied never goes back.
 func (k *check) folded(n *node, last *steer.World) {
 	s := n.s
+	for id := range n.cur.Known() {
+		n.met[id] = true
+	}
 	if last != nil {
 		if n.cur.Generation != last.Generation+1 {
 			s.fail("generation", "%s: %d after %d", n.id, n.cur.Generation, last.Generation)
@@ -397,7 +407,7 @@ func (e *edge) despite(kind string) (found region.EdgeID) {
 func (n *node) missed(id region.EdgeID) bool {
 	left, gone := n.s.store.left[string(id)]
 	_, known := n.cur.Known()[id]
-	return gone && !known && n.hears(knowWithin) && n.s.now-left > knowWithin+n15(n) && n.born+knowWithin < left && n.s.laws.at < left
+	return gone && !known && n.hears(knowWithin) && n.s.now-left > knowWithin+n15(n) && n.met[id] && n.s.laws.at < left
 }
 
 // places: only the owner places anew, and others by a claim with its reason.
@@ -424,6 +434,9 @@ func (rm *room) places(a failover.Place, was consult.Terms, ev failover.Event) {
 	}
 	if is.Epoch != was.Epoch+1 {
 		s.fail("place", "%s places %s at epoch %d after %d", e.id, rm.id, is.Epoch, was.Epoch)
+	}
+	if is.Edge == was.Edge {
+		s.fail("place", "%s places %s anew on %s, where it is", e.id, rm.id, is.Edge)
 	}
 	if !slices.ContainsFunc(rm.conns, func(c *conn) bool { return !c.wire.park && !c.done }) {
 		s.fail("place", "%s places %s, and nobody of it is there", e.id, rm.id)

@@ -20,11 +20,13 @@ func (s *Sim) look() {
 		if !n.linked() || n.flaky > 0 || n.lag > 0 {
 			n.deaf = s.now
 		}
+		s.lookDead(n)
 		s.lookModes(n)
 		if n.edge != nil && n.alive {
 			for _, rm := range n.edge.rooms {
 				s.lookAt(rm)
 				s.lookOwned(rm)
+				s.lookEmpties(rm)
 			}
 			for _, m := range n.edge.media {
 				for _, p := range m.parts {
@@ -54,6 +56,36 @@ func (s *Sim) look() {
 		}
 	}
 	s.after(time.Second, s.look)
+}
+
+// lookDead: a node whose clock is right takes no edge for well that has long been dead, as long
+// as it has heard the store, or has not, and no region has gone dark of itself.
+func (s *Sim) lookDead(n *node) {
+	if !n.alive || n15(n) > 0 || n.flaky > 0 || n.lag > 0 {
+		n.turned = s.now
+		return
+	}
+	for i := range n.cur.Regions {
+		well := false
+		for k := range n.cur.Regions[i].Edges {
+			well = well || n.cur.Regions[i].Edges[k].Health != steer.Unhealthy
+		}
+		if !well {
+			n.turned = s.now
+		}
+	}
+	for i := range n.cur.Regions {
+		for k := range n.cur.Regions[i].Edges {
+			x := &n.cur.Regions[i].Edges[k]
+			e := s.node(string(x.ID))
+			if e == nil || e.alive || x.Health == steer.Unhealthy {
+				continue
+			}
+			if since := s.now - max(e.died, n.turned); since > deadWithin {
+				s.fail("health", "%s takes %s for %s, dead for %s", n.id, x.ID, x.Health, since)
+			}
+		}
+	}
 }
 
 // lookModes: a node that hears the store, and whose clock is right, has every region in the
@@ -123,6 +155,22 @@ func (s *Sim) lookOwned(rm *room) {
 	}
 	if since := s.now - max(rm.sees.unowned, rm.sees.claimed); since > ownWithin {
 		s.fail("unowned", "%s holds %s, and has taken its owner %s for lost for %s", n.id, rm.id, terms.Edge, since)
+	}
+}
+
+// lookEmpties: an owner that its own World gives a reason to be empty, and another place for
+// what it holds, has placed that there.
+func (s *Sim) lookEmpties(rm *room) {
+	n := rm.e.n
+	if !rm.machine.Active() || rm.machine.Terms().Edge != rm.e.id || rm.e.own() == "" && rm.sees.unlawful == 0 || rm.e.better(rm.t.kind, "") == "" {
+		rm.sees.idle = 0
+		return
+	}
+	if rm.sees.idle == 0 {
+		rm.sees.idle = s.now
+	}
+	if since := s.now - rm.sees.idle; since > emptyWithin+n15(n) {
+		s.fail("empties", "%s has kept %s for %s, and should not: it %s, unlawful %t, and %s would take it", n.id, rm.id, since, rm.e.own(), rm.sees.unlawful > 0, rm.e.better(rm.t.kind, ""))
 	}
 }
 

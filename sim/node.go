@@ -39,7 +39,8 @@ type node struct {
 	alive, stopping bool
 	dark            bool // while it is dead its machine answers nothing at all
 	inc             int  // starts so far
-	born            time.Duration
+	born, died      time.Duration
+	turned          time.Duration // when its way to the store, or what it thinks of a whole region, last changed
 	offset          time.Duration // of its clock
 	lag, flaky      int
 
@@ -65,9 +66,10 @@ type node struct {
 	heardOf   bool   // there was a word to serve
 	serial    uint64 // of a DNS node: the greatest answered
 	bornClock int64
-	deaf      time.Duration    // when it last could not hear the store
-	out       [2]time.Duration // since when an operator has its region, and itself, out
-	jumped    time.Duration    // when its clock was last set
+	deaf      time.Duration          // when it last could not hear the store
+	out       [2]time.Duration       // since when an operator has its region, and itself, out
+	jumped    time.Duration          // when its clock was last set
+	met       map[region.EdgeID]bool // edges that it has known since it started
 }
 
 // time is the node's clock.
@@ -179,6 +181,7 @@ func (n *node) published() {
 
 // link hears, in a while, that the store went or came back.
 func (n *node) link() {
+	n.turned = n.s.now
 	if !n.alive {
 		return
 	}
@@ -350,7 +353,7 @@ func (n *node) kill(dark bool) {
 		return
 	}
 	n.s.note("dead", n.id, "", 0)
-	n.alive, n.dark = false, dark
+	n.alive, n.dark, n.died = false, dark, n.s.now
 	n.s.lastCut = n.s.now
 	if n.edge != nil {
 		n.edge.die()

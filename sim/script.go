@@ -185,7 +185,7 @@ func Generate(seed uint64, n int) *Script {
 	}
 	for range faults {
 		at := r.between(2*time.Second, length)
-		switch r.n(26) {
+		switch r.n(27) {
 		case 0, 1:
 			put(at, "kill", edge(), span(), pick("kept", "kept", "old", "none"))
 		case 2:
@@ -230,6 +230,10 @@ func Generate(seed uint64, n int) *Script {
 			put(at, "region", id[:len(id)-2], span())
 		case 25:
 			put(at, pick("lag", "dns"), edge(), span())
+		case 26: // what stands together falls together
+			d := r.between(20*time.Second, 110*time.Second).Round(time.Second).String()
+			put(at, "store", "away", d)
+			put(at+r.between(0, 2*time.Second), "kill", edge(), d, "kept")
 		}
 	}
 	slices.SortStableFunc(sc.Actions, func(a, b Action) int { return int(a.At - b.At) })
