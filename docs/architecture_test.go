@@ -26,7 +26,7 @@ var core = []string{"exact", "region", "residency", "health", "steer", "consult"
 var assemblies = []string{"edge", "nameserver", "sim"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "turn", "edge/sfu", "edge/sfu/rtp", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
@@ -34,7 +34,7 @@ var within = map[string][]string{
 	"store/consul":    {"store"},
 	"steer/world":     {"store"},
 	"consult/router":  {"access", "problem", "store"},
-	"geodns":          {"geodns/geo", "geodns/batch", "geodns/dnssec", "geodns/cookie", "geodns/limit", "geodns/zonefile"},
+	"geodns":          {"datagram", "geodns/geo", "geodns/dnssec", "geodns/cookie", "geodns/limit", "geodns/zonefile"},
 	"geodns/cookie":   {"geodns/siphash"},
 	"geodns/limit":    {"geodns/siphash"},
 	"geodns/zonefile": {"geodns/dnssec"},

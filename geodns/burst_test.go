@@ -10,15 +10,15 @@ import (
 
 	"github.com/miekg/dns"
 
-	"bailiwick/geodns/batch"
+	"bailiwick/datagram"
 	"bailiwick/geodns/cookie"
 )
 
 // burstOf is what came at once, all from one client.
-func burstOf(packets ...[]byte) []batch.Datagram {
-	all := make([]batch.Datagram, len(packets))
+func burstOf(packets ...[]byte) []datagram.Datagram {
+	all := make([]datagram.Datagram, len(packets))
 	for i, p := range packets {
-		all[i] = batch.Datagram{In: p, From: netip.MustParseAddrPort(berlin + ":53"), Out: make([]byte, 0, batch.MaxOut)}
+		all[i] = datagram.Datagram{In: p, From: netip.MustParseAddrPort(berlin + ":53"), Out: make([]byte, 0, datagram.MaxOut)}
 	}
 	return all
 }
@@ -72,8 +72,8 @@ func FuzzBurst(f *testing.F) {
 	b := s.newBurst()
 	f.Fuzz(func(t *testing.T, all []byte) {
 		var packets [][]byte
-		for len(all) >= 2 && len(packets) < batch.Size {
-			n := min(int(binary.BigEndian.Uint16(all)), len(all)-2, batch.MaxIn)
+		for len(all) >= 2 && len(packets) < datagram.Size {
+			n := min(int(binary.BigEndian.Uint16(all)), len(all)-2, datagram.MaxIn)
 			packets = append(packets, all[2:2+n])
 			all = all[2+n:]
 		}
@@ -122,7 +122,7 @@ func BenchmarkBurst(b *testing.B) {
 		b.Run(r.name, func(b *testing.B) {
 			p := pack(b, ask("join.media.example.", dns.TypeA, r.options...))
 			p[1] |= 1 // not timed
-			var packets [batch.Size][]byte
+			var packets [datagram.Size][]byte
 			for i := range packets {
 				packets[i] = p
 			}

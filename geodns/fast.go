@@ -14,7 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"bailiwick/geodns/batch"
+	"bailiwick/datagram"
 	"bailiwick/geodns/geo"
 	"bailiwick/geodns/limit"
 )
@@ -24,11 +24,11 @@ import (
 // is waiting for memory, which is done for all at once: see [geo.Table.FindAll].
 type burst struct {
 	s       *Server
-	queries [batch.Size]query
+	queries [datagram.Size]query
 	// What is placed: not all queries are.
-	of    [batch.Size]*query
-	addrs [batch.Size]netip.Addr
-	found [batch.Size]geo.Found
+	of    [datagram.Size]*query
+	addrs [datagram.Size]netip.Addr
+	found [datagram.Size]geo.Found
 }
 
 func (s *Server) newBurst() *burst {
@@ -39,8 +39,8 @@ func (s *Server) newBurst() *burst {
 	return b
 }
 
-// answer is a [batch.Handler].
-func (b *burst) answer(all []batch.Datagram) {
+// answer is a [datagram.Handler].
+func (b *burst) answer(all []datagram.Datagram) {
 	s, done := b.s, 0
 	defer func() {
 		if r := recover(); r != nil {
@@ -273,7 +273,7 @@ func (s *Server) remember(q *query, a *answer, class byte, kind nameKind) {
 
 // oneByOne answers what a burst that panicked has left, so that a bug in one query costs
 // the others nothing.
-func (b *burst) oneByOne(rest []batch.Datagram, r any) {
+func (b *burst) oneByOne(rest []datagram.Datagram, r any) {
 	before := b.s.metrics.panicked.Load()
 	for i := range rest {
 		rest[i].Out = b.s.respond(rest[i].Out, rest[i].In, rest[i].From.Addr(), overUDP)

@@ -32,7 +32,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"bailiwick/geodns/batch"
+	"bailiwick/datagram"
 	"bailiwick/geodns/cookie"
 	"bailiwick/geodns/dnssec"
 	"bailiwick/geodns/geo"
@@ -131,7 +131,7 @@ type Server struct {
 	metrics             *metrics
 	queryLog            *queryLog // may be nil
 
-	udp      []*batch.Socket // one a core
+	udp      []*datagram.Socket // one a core
 	tcp      *net.TCPListener
 	dot      *net.TCPListener // nil: no DNS over TLS
 	tls      *tls.Config
@@ -218,7 +218,7 @@ func (s *Server) bind(at netip.AddrPort) error {
 		if s.tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at)); err != nil {
 			break
 		}
-		if s.udp, err = batch.Listen(netip.AddrPortFrom(at.Addr(), s.Addr().Port()), runtime.GOMAXPROCS(0)); err == nil {
+		if s.udp, err = datagram.Listen(netip.AddrPortFrom(at.Addr(), s.Addr().Port()), runtime.GOMAXPROCS(0)); err == nil {
 			break
 		}
 		s.tcp.Close()

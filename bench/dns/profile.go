@@ -21,14 +21,14 @@ type profiled struct {
 
 // stages are the parts of a query's way, in its order.
 var stages = []struct{ what, function string }{
-	{"receive: `recvmmsg`", "bailiwick/geodns/batch.(*ring).read"},
+	{"receive: `recvmmsg`", "bailiwick/datagram.(*Reader).read"},
 	{"read the queries", "bailiwick/geodns.(*Server).read"},
 	{"find the places and ECS scopes, all of a batch at once", "bailiwick/geodns/geo.(*Table).FindAll"},
 	{"answer, of which:", "bailiwick/geodns.(*Server).finish"},
 	{"· from what is remembered", "bailiwick/geodns.(*Server).fast"},
 	{"· anew", "bailiwick/geodns.(*Server).slow"},
 	{"· metrics", "bailiwick/geodns.(*Server).observe"},
-	{"send: `sendmmsg`", "bailiwick/geodns/batch.(*ring).write"},
+	{"send: `sendmmsg`", "bailiwick/datagram.(*Writer).send"},
 	{"collect garbage, beside the query", "runtime.gcBgMarkWorker"},
 	{"allocate, within the stages above", "runtime.mallocgc"},
 	{"system calls, within the stages above", "internal/runtime/syscall/linux.Syscall6"},

@@ -1,12 +1,13 @@
-// Package batch moves datagrams between UDP sockets and a handler, many to a system
-// call where the system can (recvmmsg and sendmmsg on Linux), one elsewhere. At a
-// DNS server's rates the calls are most of the cost.
+// Package datagram moves datagrams between UDP sockets and their users, many to a system
+// call where the system can (recvmmsg and sendmmsg on Linux), one elsewhere. At a DNS
+// server's or a media server's rates the calls are most of the cost.
 //
 // It knows nothing of what the datagrams say. After start-up it allocates nothing.
-package batch
+package datagram
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,13 +22,13 @@ const (
 	// than a path is sure to carry in one piece (RFC 9715), and no power of two, by which
 	// the datagrams of a batch would compete for the same places in the caches.
 	MaxIn = 1472
-	// MaxOut is the room that a handler gets for its answer.
+	// MaxOut is the room that there is for a datagram to send.
 	MaxOut = 1472
 	// Size is how many datagrams go in one call: more gains nothing that was measured.
 	Size = 32
 )
 
-// maxFailures of reads in a row end Serve: the socket is broken. What passes by itself,
+// maxFailures of reads in a row end Read: the socket is broken. What passes by itself,
 // such as a lack of memory, is waited for: a quarter of an hour in all.
 const maxFailures = 1000
 
@@ -36,13 +37,17 @@ func pause(failures int) {
 	time.Sleep(min(time.Duration(failures-1)*10*time.Millisecond, time.Second))
 }
 
-// Datagram is one that came, and the room for its answer.
+// Datagram is one that came, and for a Handler the room for its answer.
 type Datagram struct {
-	In   []byte
+	In []byte
+	// From is the sender. An IPv4 address is one, whatever the socket's family, and a
+	// zone is the number of an interface.
 	From netip.AddrPort
-	// Out is empty and has room for MaxOut bytes. A handler leaves the answer in it, or
-	// in another slice; empty is no answer.
+	// Out is empty and has room for MaxOut bytes. A Handler leaves the answer in it, or
+	// in another slice; empty is no answer. A Reader gives none.
 	Out []byte
+
+	origin origin // as the system told it, for the answer
 }
 
 // Handler answers what came at once: at least one datagram, at most Size. All memory is
@@ -50,9 +55,8 @@ type Datagram struct {
 type Handler func([]Datagram)
 
 // Listen opens n sockets on one UDP address, among which the system spreads clients
-// (SO_REUSEPORT), or a single one where it does not. Port 0 is no address for that:
-// choose one first. A wildcard address is answered from the address that was asked.
-// Whoever does not come to call Serve must Close each.
+// (SO_REUSEPORT), or a single one where it does not. Port 0 is an address for one socket
+// alone: choose one first for more. Close each.
 func Listen(at netip.AddrPort, n int) (list []*Socket, err error) {
 	config := net.ListenConfig{Control: control}
 	if control == nil {
@@ -80,6 +84,33 @@ func Listen(at netip.AddrPort, n int) (list []*Socket, err error) {
 	return list, nil
 }
 
+// Serve answers datagrams until Close, which is no error, or until the socket is broken.
+// Call it once: the socket is closed when it returns.
+func (s *Socket) Serve(h Handler) error {
+	r, w := s.Reader(), s.Writer()
+	defer s.Close()
+	defer r.Close()
+	for {
+		all, err := r.Read()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		}
+		for i := range all {
+			all[i].Out = w.bufs[i][:0]
+		}
+		h(all)
+		for i := range all {
+			if d := &all[i]; len(d.Out) > 0 {
+				w.Reply(d, d.Out)
+			}
+		}
+		w.send() // of a socket that r keeps open: what was read before Close is answered
+	}
+}
+
 // tellDestination makes the socket deliver the address that a datagram was sent to.
 // Which of the two calls works depends on the socket's family.
 func tellDestination(c *net.UDPConn) error {
@@ -89,4 +120,10 @@ func tellDestination(c *net.UDPConn) error {
 		return fmt.Errorf("destination addresses: %w: listen on one address", err4)
 	}
 	return nil
+}
+
+// localAddr is where a connection listens; a mapped IPv4 address is IPv4.
+func localAddr(c *net.UDPConn) netip.AddrPort {
+	at := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
