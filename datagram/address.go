@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controlLen holds a packet information message of each family.
+// controlLen holds a packet information message of each family, or the size of segments.
 const controlLen = 128
 
 // answerFrom leaves in c the one packet information message that makes the answer
@@ -39,6 +39,16 @@ func answerFrom(c []byte) int {
 		at += (n + 7) &^ 7 // CMSG_ALIGN on 64 bits
 	}
 	return 0
+}
+
+// segments writes into c that the message is to be cut into datagrams of so many bytes,
+// and gives the length.
+func segments(c *[controlLen]byte, size int) int {
+	m := (*unix.Cmsghdr)(unsafe.Pointer(c))
+	m.Level, m.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+	m.SetLen(unix.CmsgLen(2))
+	binary.NativeEndian.PutUint16(c[unix.CmsgLen(0):], uint16(size))
+	return unix.CmsgSpace(2)
 }
 
 // swapped is a port between ours and network byte order in memory.
