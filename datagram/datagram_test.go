@@ -227,6 +227,22 @@ func TestCloseUnderAFlood(t *testing.T) {
 	}
 }
 
+// What was read before Close is answered.
+func TestCloseInAHandler(t *testing.T) {
+	s := open(t, "127.0.0.1")
+	c := dial(t, s)
+	fmt.Fprint(c, "last")
+	if err := s.Serve(func(all []Datagram) {
+		s.Close()
+		echo(all)
+	}); err != nil {
+		t.Error(err)
+	}
+	if got, want := next(t, c), fmt.Sprintf("%s last", at(c)); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // open is a socket on a free port of host.
 func open(t testing.TB, host string) *Socket {
 	t.Helper()
