@@ -55,8 +55,7 @@ type Datagram struct {
 type Handler func([]Datagram)
 
 // Listen opens n sockets on one UDP address, among which the system spreads clients
-// (SO_REUSEPORT), or a single one where it does not. Port 0 is an address for one socket
-// alone: choose one first for more. Close each.
+// (SO_REUSEPORT), or a single one where it does not. Port 0 picks one for all. Close each.
 func Listen(at netip.AddrPort, n int) (list []*Socket, err error) {
 	config := net.ListenConfig{Control: control}
 	if control == nil {
@@ -80,6 +79,7 @@ func Listen(at netip.AddrPort, n int) (list []*Socket, err error) {
 			return list, err
 		}
 		list = append(list, s)
+		at = netip.AddrPortFrom(at.Addr(), s.LocalAddr().Port())
 	}
 	return list, nil
 }

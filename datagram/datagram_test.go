@@ -634,3 +634,17 @@ func TestReadAndWriteAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestPortZero: the sockets of one address have one port, whoever picked it.
+func TestPortZero(t *testing.T) {
+	list, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		defer s.Close()
+		if at := s.LocalAddr(); at != list[0].LocalAddr() || at.Port() == 0 {
+			t.Errorf("%s beside %s", at, list[0].LocalAddr())
+		}
+	}
+}

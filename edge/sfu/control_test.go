@@ -18,7 +18,7 @@ func TestAudioOnly(t *testing.T) {
 	a.say(Video, 1, vp8(true, "v1"), vp8(false, "v2"))
 	b.hears("a", Video, "v2")
 	b.x.State(signal.State{Mic: true})
-	if carries(a.x.tracks[Video], b.x) || !carries(a.x.tracks[Audio], b.x) {
+	if carries(a.x.pub.tracks[Video], b.x) || !carries(a.x.pub.tracks[Audio], b.x) {
 		t.Fatal("after receive_video false: want audio and no video")
 	}
 	a.say(Video, 3, vp8(false, "v3"))

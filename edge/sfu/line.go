@@ -8,6 +8,7 @@ import (
 	"github.com/pion/rtcp"
 	pion "github.com/pion/rtp"
 
+	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/sfu/rtp"
 )
 
@@ -26,9 +27,9 @@ type line struct {
 	who   *participant // whom it carries
 	ready bool         // answered; guarded by room.mu
 
-	out     outlet
-	session *Session // the subscriber
-	src     atomic.Pointer[track]
+	out   outlet
+	count *counters
+	src   atomic.Pointer[track]
 
 	mu       sync.Mutex // the publisher's reader against NACKs and reports
 	rewrite  rtp.Rewriter
@@ -41,8 +42,8 @@ type line struct {
 	reported time.Time
 }
 
-func (l *line) init(x *Session, out outlet) {
-	l.session, l.out = x, out
+func (l *line) init(out outlet, count *counters) {
+	l.out, l.count = out, count
 	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()), kept[l.kind])
 	if l.kind == Audio {
 		l.header.SetExtension(extAudioLevel, l.level[:])
@@ -63,7 +64,7 @@ func (l *line) begin(t *track) {
 
 // forward sends one packet on, which is n in its track's ring. Video that follows a pause is held back until a
 // keyframe begins: nothing before it can be decoded.
-func (l *line) forward(p *rtp.Packet, n uint32, at time.Time) (sent, wantsKeyframe bool) {
+func (l *line) forward(b *lane.Batch, p *rtp.Packet, n uint32, at time.Time) (sent, wantsKeyframe bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.blank {
@@ -81,7 +82,7 @@ func (l *line) forward(p *rtp.Packet, n uint32, at time.Time) (sent, wantsKeyfra
 	if !l.rewrite.Forward(p, n, at, &l.header) {
 		return false, false
 	}
-	return l.out.WriteRTP(&l.header, p.Payload) == nil, false
+	return l.out.WriteRTP(b, &l.header, p.Payload) == nil, false
 }
 
 func keyframe(p *rtp.Packet) bool {
@@ -93,12 +94,12 @@ func keyframe(p *rtp.Packet) bool {
 
 // resend answers one NACK from the publisher's ring. What is not there was lost on
 // the way in and has been asked for already, or is too old to help.
-func (l *line) resend(nack *rtcp.TransportLayerNack) {
-	c := &l.session.sfu.count
+func (l *line) resend(b *lane.Batch, nack *rtcp.TransportLayerNack) {
+	c := l.count
 	for i := range nack.Nacks {
 		nack.Nacks[i].Range(func(seq uint16) bool {
 			c.nacksIn.Add(1)
-			if l.again(seq) {
+			if l.again(b, seq) {
 				c.resent.Add(1)
 				c.packetsOut.Add(1)
 			}
@@ -107,7 +108,7 @@ func (l *line) resend(nack *rtcp.TransportLayerNack) {
 	}
 }
 
-func (l *line) again(seq uint16) bool {
+func (l *line) again(b *lane.Batch, seq uint16) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.src.Load()
@@ -126,5 +127,5 @@ func (l *line) again(seq uint16) bool {
 		return false
 	}
 	l.resent++
-	return l.out.WriteRTP(&l.header, p.Payload) == nil
+	return l.out.WriteRTP(b, &l.header, p.Payload) == nil
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/pion/turn/v5"
 	"github.com/pion/webrtc/v4"
 
+	"bailiwick/edge/sfu/lane"
+	"bailiwick/edge/sfu/rtp"
 	"bailiwick/edge/signal"
 )
 
@@ -191,14 +193,14 @@ type quiet struct {
 	sent  []rtcp.Packet
 }
 
-func (q *quiet) Open(int, Kind, string) (outlet, error) { q.opens++; return q, nil }
-func (q *quiet) Shut(int) error                         { return nil }
-func (q *quiet) Offer() (string, error)                 { return "offer", nil }
-func (q *quiet) Answer(string) error                    { return nil }
-func (q *quiet) WriteRTCP(p []rtcp.Packet) error        { q.sent = append(q.sent, p...); return nil }
-func (q *quiet) Close() error                           { return nil }
-func (q *quiet) SSRC() uint32                           { return 1 }
-func (q *quiet) WriteRTP(*pion.Header, []byte) error    { return nil }
+func (q *quiet) Open(int, Kind, string) (outlet, error)           { q.opens++; return q, nil }
+func (q *quiet) Shut(int) error                                   { return nil }
+func (q *quiet) Offer() (string, error)                           { return "offer", nil }
+func (q *quiet) Answer(string) error                              { return nil }
+func (q *quiet) WriteRTCP(p []rtcp.Packet) error                  { q.sent = append(q.sent, p...); return nil }
+func (q *quiet) Close() error                                     { return nil }
+func (q *quiet) SSRC() uint32                                     { return 1 }
+func (q *quiet) WriteRTP(*lane.Batch, *pion.Header, []byte) error { return nil }
 
 // TestOffersAreCoalesced: one offer is open at a time, and what happens meanwhile is
 // one more.
@@ -291,7 +293,11 @@ func TestPacketPathAllocatesNothing(t *testing.T) {
 			send := func() {
 				seq++
 				raw[2], raw[3] = byte(seq>>8), byte(seq)
-				a.packet(k, raw, time.Now())
+				p, err := rtp.Parse(raw)
+				if err != nil {
+					t.Fatal(err)
+				}
+				a.stream(source{9, k}).packet(nil, &p, raw, time.Now())
 			}
 			for range 1000 {
 				send() // warm

@@ -5,21 +5,20 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/dtls/v3"
-	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
-	"github.com/pion/logging"
 	"github.com/pion/rtcp"
 	pion "github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
+	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/sfu/rtp"
 )
 
@@ -27,80 +26,8 @@ const (
 	// lostAfter is when a silent connection counts as down. It is never given up: it
 	// lives until its session closes, and goes on as soon as packets come again.
 	lostAfter = 5 * time.Second
-	// replayWindow admits a packet that comes this much late, in packets: one that was
-	// asked for again over a long path. pion's 64 would drop those as replays.
-	replayWindow = 1024
-	socketBuffer = 4 << 20 // bytes; the system may grant less
+	keepalive = 2 * time.Second
 )
-
-// mux is the UDP sockets and what every connection on them has in common.
-type mux struct {
-	sockets  []Socket
-	ice      *ice.MultiUDPMuxDefault
-	settings webrtc.SettingEngine
-}
-
-func newMux(sockets []Socket) (*mux, error) {
-	// pion's log lines name clients' addresses.
-	silent := &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	m := &mux{}
-	var muxes []ice.UDPMux
-	var rewrites []webrtc.ICEAddressRewriteRule
-	for _, s := range sockets {
-		conn, err := bind(s.Bound)
-		if err != nil {
-			for _, open := range muxes {
-				open.Close()
-			}
-			return nil, fmt.Errorf("media address %s: %w", s.Bound, err)
-		}
-		at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-		s.Bound = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-		if !s.Public.IsValid() {
-			s.Public = s.Bound.Addr()
-		}
-		if s.Public != s.Bound.Addr() {
-			rewrites = append(rewrites, webrtc.ICEAddressRewriteRule{Local: s.Bound.Addr().String(), External: []string{s.Public.String()}})
-		}
-		m.sockets = append(m.sockets, s)
-		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: silent.NewLogger("ice")}))
-	}
-	m.ice = ice.NewMultiUDPMuxDefault(muxes...)
-
-	s := &m.settings
-	s.SetICEAddressRewriteRules(rewrites...) // fails beside the way that it replaces
-	s.LoggerFactory = silent
-	s.SetICEUDPMux(m.ice)
-	s.SetLite(true)
-	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
-	s.SetIncludeLoopbackCandidate(true) // only a mux that listens on loopback has one
-	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	s.SetICETimeouts(lostAfter, 0, 2*time.Second)
-	// As offerer pion is DTLS server, so this order decides: GCM costs half of CM.
-	s.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
-	// ICE has proved the address already; HelloVerify would cost a round trip.
-	s.SetDTLSInsecureSkipHelloVerify(true)
-	s.SetSRTPReplayProtectionWindow(replayWindow)
-	s.SetReceiveMTU(rtp.MaxPacket)
-	s.SetFireOnTrackBeforeFirstRTP(true)
-	s.DisableMediaEngineCopy(true) // one engine a connection; see connect
-	return m, nil
-}
-
-func bind(at netip.AddrPort) (*net.UDPConn, error) {
-	if at.Addr().IsUnspecified() {
-		return nil, errors.New("unspecified: name the interface's")
-	}
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-	if err != nil {
-		return nil, err
-	}
-	conn.SetReadBuffer(socketBuffer)
-	conn.SetWriteBuffer(socketBuffer)
-	return conn, nil
-}
-
-func (m *mux) Close() error { return m.ice.Close() }
 
 // media registers what every offer says. Registration order gives extensions their
 // IDs: MID 1, audio level 2.
@@ -124,15 +51,24 @@ func media() (*webrtc.MediaEngine, error) {
 	return m, err
 }
 
-// pionTransport is a transport on one webrtc.PeerConnection.
+// pionTransport is a transport on one webrtc.PeerConnection. Its media pass the lane where
+// the lane can have their keys, else pion: once decided that stays, for both number what they
+// encrypt from zero.
 type pionTransport struct {
 	handler handler
+	mux     *mux
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
-	outs    []*webrtc.RTPTransceiver // from m-line 2 on
+	ice     *webrtc.ICETransport
+	keys    lane.Handshake
 
 	mu      sync.Mutex
 	closed  bool
+	decided bool
+	peer    *lane.Peer               // nil: pion carries the media, or nothing is decided
+	outs    []*webrtc.RTPTransceiver // from m-line 2 on
+	outlets []*pionOutlet            // all that were ever opened and not shut
+	inlets  map[uint32]inlet         // the lane's workers'
 	readers sync.WaitGroup
 }
 
@@ -145,8 +81,10 @@ func (m *mux) connect(h handler) (transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &pionTransport{handler: h}
-	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(m.settings),
+	t := &pionTransport{handler: h, mux: m, inlets: map[uint32]inlet{}}
+	settings := m.settings
+	t.keys.Overhear(&settings)
+	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
 		BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
@@ -164,12 +102,23 @@ func (m *mux) connect(h handler) (transport, error) {
 			return nil, err
 		}
 	}
+	t.ice = t.dtls().ICETransport()
+	t.ice.OnSelectedCandidatePairChange(t.moved)
+	t.dtls().OnStateChange(func(s webrtc.DTLSTransportState) { // holds the DTLS transport's lock
+		if s == webrtc.DTLSTransportStateConnected {
+			t.decide()
+		}
+	})
 	var changes sync.Mutex
 	t.pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) {
 		// pion calls this on a new goroutine each time: only what is now can be told.
 		changes.Lock()
 		defer changes.Unlock()
-		h.connected(t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected)
+		up := t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
+		if up {
+			t.decide()
+		}
+		h.connected(up)
 	})
 	t.pc.OnTrack(func(remote *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 		if remote.RID() != "" {
@@ -181,6 +130,88 @@ func (m *mux) connect(h handler) (transport, error) {
 	return t, nil
 }
 
+func (t *pionTransport) dtls() *webrtc.DTLSTransport { return t.pc.SCTP().Transport() }
+
+// decide gives the media to the lane, or to pion where the lane can not have them: where the
+// participant is DTLS server, or is reached through something else than the lane's sockets.
+func (t *pionTransport) decide() {
+	pair, err := t.ice.GetSelectedCandidatePair()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.decided || t.closed {
+		return
+	}
+	t.decided = true
+	conn, at := t.place(pair)
+	keys, none := t.keys.Keys()
+	if err != nil || none != nil || conn < 0 {
+		for _, o := range t.outlets {
+			o.plain.Store(true)
+		}
+		return
+	}
+	peer, err := t.mux.lane.Peer(keys, t)
+	if err != nil {
+		return // no profile that was offered: nothing passes
+	}
+	t.peer = peer
+	for _, o := range t.outlets {
+		o.begin(peer)
+	}
+	peer.Move(conn, at)
+}
+
+// moved follows the participant to another address.
+func (t *pionTransport) moved(pair *webrtc.ICECandidatePair) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if conn, at := t.place(pair); t.peer != nil && !t.closed && conn >= 0 {
+		t.peer.Move(conn, at)
+	}
+}
+
+// place is where the other end of a pair is; conn is -1 where no socket of the lane goes.
+func (t *pionTransport) place(pair *webrtc.ICECandidatePair) (conn int, at netip.AddrPort) {
+	if pair == nil || pair.Remote.Protocol != webrtc.ICEProtocolUDP {
+		return -1, at
+	}
+	addr, err := netip.ParseAddr(pair.Remote.Address)
+	if err != nil {
+		return -1, at
+	}
+	addr = addr.Unmap()
+	return t.mux.conn(addr), netip.AddrPortFrom(addr, pair.Remote.Port)
+}
+
+// RTP is the lane's.
+func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
+	p, err := rtp.Parse(raw)
+	kind, ok := carried(p.PayloadType)
+	if err != nil || !ok {
+		t.handler.malformed()
+		return
+	}
+	in, bound := t.inlets[p.SSRC]
+	if !bound { // the lane bounds how many there are
+		in = t.handler.stream(source{p.SSRC, kind})
+		t.inlets[p.SSRC] = in
+	}
+	if in != nil {
+		in.packet(b, &p, raw, at)
+	}
+}
+
+// RTCP is the lane's.
+func (t *pionTransport) RTCP(b *lane.Batch, raw []byte, at time.Time) {
+	packets, err := rtcp.Unmarshal(raw)
+	if err != nil {
+		return // an unknown or broken packet costs its compound, no more
+	}
+	for _, p := range packets {
+		t.handler.control(b, p, at)
+	}
+}
+
 // spawn runs a reader that Close waits for.
 func (t *pionTransport) spawn(read func()) {
 	t.mu.Lock()
@@ -190,25 +221,38 @@ func (t *pionTransport) spawn(read func()) {
 	}
 }
 
+// readPackets carries one of pion's streams.
 func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	kind := Audio
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
+	in := t.handler.stream(source{uint32(remote.SSRC()), kind})
+	if in == nil {
+		return
+	}
+	batch := t.mux.lane.Batch()
 	buf := make([]byte, rtp.MaxPacket)
 	for {
 		n, _, err := remote.Read(buf)
-		if n > 0 { // with an error too: a payload type that pion does not know
-			t.handler.packet(kind, buf[:n], time.Now())
-		} else if err != nil {
+		if n == 0 && err != nil {
 			return
 		}
+		// With an error too: a payload type that pion does not know.
+		p, err := rtp.Parse(buf[:n])
+		if k, ok := carried(p.PayloadType); err != nil || !ok || k != kind {
+			t.handler.malformed()
+			continue
+		}
+		in.packet(batch, &p, buf[:n], time.Now())
+		batch.Flush()
 	}
 }
 
 // readControl reads the RTCP that pion sorts under one SSRC. It sorts a packet that
 // is about several under each of them: the first one's reader takes it.
 func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interceptor.Attributes, error)) {
+	batch := t.mux.lane.Batch()
 	buf := make([]byte, rtp.MaxPacket)
 	for {
 		n, _, err := read(buf)
@@ -217,14 +261,15 @@ func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interce
 		}
 		packets, err := rtcp.Unmarshal(buf[:n])
 		if err != nil {
-			continue // an unknown or broken packet costs its compound, no more
+			continue
 		}
 		now := time.Now()
 		for _, p := range packets {
 			if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
-				t.handler.control(p, now)
+				t.handler.control(batch, p, now)
 			}
 		}
+		batch.Flush()
 	}
 }
 
@@ -246,7 +291,7 @@ func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, erro
 		// new sender has a new SSRC: a browser may have dropped the rollover counter of
 		// the old one with its m-line.
 		var err error
-		if sender, err = t.api.NewRTPSender(o, t.pc.SCTP().Transport()); err != nil {
+		if sender, err = t.api.NewRTPSender(o, t.dtls()); err != nil {
 			return nil, err
 		}
 		if err := t.outs[i].SetSender(sender, o); err != nil {
@@ -255,11 +300,24 @@ func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, erro
 	}
 	o.ssrc = uint32(sender.GetParameters().Encodings[0].SSRC)
 	t.spawn(func() { t.readControl(o.ssrc, sender.Read) })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outlets = append(t.outlets, o)
+	switch {
+	case t.peer != nil:
+		o.begin(t.peer)
+	case t.decided:
+		o.plain.Store(true)
+	}
 	return o, nil
 }
 
 func (t *pionTransport) Shut(i int) error {
-	return t.pc.RemoveTrack(t.outs[i-firstLine].Sender())
+	sender := t.outs[i-firstLine].Sender()
+	t.mu.Lock()
+	t.outlets = slices.DeleteFunc(t.outlets, func(o *pionOutlet) bool { return sender.Track() == webrtc.TrackLocal(o) })
+	t.mu.Unlock()
+	return t.pc.RemoveTrack(sender)
 }
 
 func (t *pionTransport) Offer() (string, error) {
@@ -298,12 +356,31 @@ func (t *pionTransport) Answer(text string) error {
 	return nil
 }
 
-func (t *pionTransport) WriteRTCP(packets []rtcp.Packet) error { return t.pc.WriteRTCP(packets) }
+func (t *pionTransport) WriteRTCP(packets []rtcp.Packet) error {
+	t.mu.Lock()
+	peer, decided := t.peer, t.decided
+	t.mu.Unlock()
+	switch {
+	case !decided:
+		return net.ErrClosed
+	case peer == nil:
+		return t.pc.WriteRTCP(packets)
+	}
+	raw, err := rtcp.Marshal(packets)
+	if err != nil {
+		return err
+	}
+	return peer.WriteRTCP(raw)
+}
 
 func (t *pionTransport) Close() error {
 	t.mu.Lock()
 	t.closed = true
+	peer := t.peer
 	t.mu.Unlock()
+	if peer != nil {
+		peer.Close()
+	}
 	err := t.pc.GracefulClose()
 	t.readers.Wait()
 	return err
@@ -314,18 +391,29 @@ type pionOutlet struct {
 	kind   Kind
 	stream string
 	ssrc   uint32
+	sender atomic.Pointer[lane.Sender]
+	plain  atomic.Bool // pion carries the media
 	writer atomic.Pointer[webrtc.TrackLocalWriter]
+}
+
+// begin makes the lane carry the outlet.
+func (o *pionOutlet) begin(p *lane.Peer) {
+	if s, err := p.Sender(); err == nil { // Peer has made a context of the same keys
+		o.sender.Store(s)
+	}
 }
 
 func (o *pionOutlet) SSRC() uint32 { return o.ssrc }
 
-func (o *pionOutlet) WriteRTP(h *pion.Header, payload []byte) error {
-	w := o.writer.Load()
-	if w == nil {
-		return net.ErrClosed
+func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error {
+	if s := o.sender.Load(); s != nil {
+		return s.Write(b, h, payload)
 	}
-	_, err := (*w).WriteRTP(h, payload)
-	return err
+	if w := o.writer.Load(); w != nil && o.plain.Load() {
+		_, err := (*w).WriteRTP(h, payload)
+		return err
+	}
+	return net.ErrClosed
 }
 
 // Bind is called when an answer has accepted the m-line. Which of its codecs a

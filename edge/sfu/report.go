@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/pion/rtcp"
+
+	"bailiwick/edge/sfu/lane"
 )
 
 const (
@@ -30,7 +32,7 @@ func (x *Session) report(now time.Time) {
 	var names rtcp.SourceDescription
 	x.room.mu.Lock()
 	others := max(1, len(x.room.seats)-1)
-	for _, l := range x.lines {
+	for _, l := range x.neg.lines {
 		if !l.ready {
 			continue
 		}
@@ -41,7 +43,7 @@ func (x *Session) report(now time.Time) {
 	}
 	x.room.mu.Unlock()
 	var reports []rtcp.ReceptionReport
-	for _, t := range x.tracks {
+	for _, t := range x.pub.tracks {
 		t.mu.Lock()
 		r, ok := t.rx.Report(now)
 		t.mu.Unlock()
@@ -53,8 +55,8 @@ func (x *Session) report(now time.Time) {
 		}
 	}
 	if len(reports) > 0 {
-		packets = append(packets, &rtcp.ReceiverReport{SSRC: x.ssrc, Reports: reports})
-		names.Chunks = append(names.Chunks, cname(x.ssrc, "edge"))
+		packets = append(packets, &rtcp.ReceiverReport{SSRC: x.pub.ssrc, Reports: reports})
+		names.Chunks = append(names.Chunks, cname(x.pub.ssrc, "edge"))
 	}
 	if len(packets) == 0 {
 		return
@@ -71,7 +73,7 @@ func cname(ssrc uint32, name string) rtcp.SourceDescriptionChunk {
 // ceiling tells the publisher of a video track how much to send at most, in bit/s
 // (draft-alvestrand-rmcat-remb-03).
 func (x *Session) ceiling(ssrc uint32, bitrate int) {
-	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.ssrc, Bitrate: float32(bitrate), SSRCs: []uint32{ssrc}}})
+	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(bitrate), SSRCs: []uint32{ssrc}}})
 }
 
 // senderReport maps the publisher's clock into the line's timestamps, which keeps
@@ -103,10 +105,10 @@ func (l *line) senderReport(now time.Time) *rtcp.SenderReport {
 }
 
 // control takes one RTCP packet from the client.
-func (x *Session) control(p rtcp.Packet, at time.Time) {
+func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 	switch p := p.(type) {
 	case *rtcp.SenderReport:
-		for _, t := range x.tracks {
+		for _, t := range x.pub.tracks {
 			t.mu.Lock()
 			if t.live && t.rx.SSRC() == p.SSRC {
 				t.rx.SenderReport(p.NTPTime, p.RTPTime, at)
@@ -118,7 +120,7 @@ func (x *Session) control(p rtcp.Packet, at time.Time) {
 		x.received(p.Reports, at)
 	case *rtcp.TransportLayerNack:
 		if l := x.lineOf(p.MediaSSRC); l != nil {
-			l.resend(p)
+			l.resend(b, p)
 		}
 	case *rtcp.PictureLossIndication:
 		x.wantsKeyframe(p.MediaSSRC)
@@ -140,7 +142,7 @@ func (x *Session) wantsKeyframe(ssrc uint32) {
 func (x *Session) lineOf(ssrc uint32) *line {
 	x.room.mu.Lock()
 	defer x.room.mu.Unlock()
-	for _, l := range x.lines {
+	for _, l := range x.neg.lines {
 		if l.ready && l.out.SSRC() == ssrc {
 			return l
 		}
@@ -161,7 +163,7 @@ func (x *Session) received(reports []rtcp.ReceptionReport, at time.Time) {
 		l.mu.Unlock()
 		rtt := at.Sub(sent) - time.Duration(r.Delay)*time.Second/65536
 		if known && rtt > 0 {
-			x.rtt.Store(int64(rtt))
+			x.pub.rtt.Store(int64(rtt))
 		}
 	}
 }

@@ -10,11 +10,19 @@ import (
 
 // room is one consult's participants.
 type room struct {
-	id             string
-	packets, bytes atomic.Uint64 // forwarded
+	id   string
+	sent volume
 
 	mu    sync.Mutex
 	seats []*participant // in the order of their joining
+}
+
+// volume is what was forwarded: packets, and bytes of payload.
+type volume struct{ packets, bytes atomic.Uint64 }
+
+func (v *volume) add(packets, bytes uint64) {
+	v.packets.Add(packets)
+	v.bytes.Add(bytes)
 }
 
 // participant is one seat and who holds it. Others' lines are bound to the
@@ -47,6 +55,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 	}
 	p := r.seats[i]
 	x.room, x.who = r, p
+	x.pub.sent = &r.sent
 	earlier, carries := p.session, p.media
 	p.role, p.parked, p.session, p.media = seat.Role, seat.Parked, x, x
 	switch {
@@ -125,11 +134,11 @@ func (r *room) refreshLocked() {
 // routeLocked sets the lines that carry one participant's track. A line that joins
 // begins anew: without a gap in its numbers, and with a keyframe.
 func (r *room) routeLocked(p *participant, k Kind) {
-	t := p.media.tracks[k]
+	t := p.media.pub.tracks[k]
 	var to []*line
 	if !p.parked {
 		for _, q := range r.seats {
-			if l := q.media.lineLocked(p, k); l != nil && q.hears(k) {
+			if l := lineTo(q.media.neg.lines, p, k); l != nil && q.hears(k) {
 				to = append(to, l)
 			}
 		}
@@ -154,15 +163,15 @@ func (r *room) routeLocked(p *participant, k Kind) {
 func (r *room) snapshot() RoomStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := RoomStats{ID: r.id, Participants: len(r.seats), Packets: r.packets.Load(), Bytes: r.bytes.Load()}
+	s := RoomStats{ID: r.id, Participants: len(r.seats), Packets: r.sent.packets.Load(), Bytes: r.sent.bytes.Load()}
 	for _, p := range r.seats {
 		if p.up() {
 			s.Connected++
 		}
-		if p.media.tracks[Audio].published() {
+		if p.media.pub.tracks[Audio].published() {
 			s.Audio++
 		}
-		if p.media.tracks[Video].published() {
+		if p.media.pub.tracks[Video].published() {
 			s.Video++
 		}
 	}

@@ -5,15 +5,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"bailiwick/edge/signal"
 )
 
-// Session is one client's connection in one seat. Its methods are safe for
+// Session is one client's connection in one seat: who is there, and over what. What it
+// sends is its publisher's, and what it receives its negotiator's. Its methods are safe for
 // concurrent use and do nothing once it is closed or another has taken its seat.
 type Session struct {
 	sfu   *SFU
@@ -22,29 +20,19 @@ type Session struct {
 	id    string
 	sink  Sink
 	media transport
-	ssrc  uint32 // of its RTCP, where no line's serves
-	rtt   atomic.Int64
+	pub   *publisher
+	neg   negotiator
 
 	done   chan struct{} // closed by stopLocked
 	closed chan struct{} // closed when the transport has closed
-	dirty  chan struct{} // something may have to be negotiated
-	tracks [2]*track     // what it publishes
+	dirty  chan struct{} // something may have to be negotiated, or asked for
 
 	// Guarded by room.mu.
 	stopped bool
 	up      bool
-	lines   []*line // of m-lines 2 and on
 	told    bool
 	peers   []signal.Peer // last told
-
-	neg     sync.Mutex // held while the transport negotiates
-	seq     int        // of the last offer
-	waiting bool       // for its answer
-	mlines  []Kind     // that it had
 }
-
-// firstLine is the m-line of lines[0].
-const firstLine = 2
 
 func random32() uint32 {
 	var b [4]byte
@@ -117,20 +105,8 @@ func (x *Session) stopLocked() {
 		return
 	}
 	x.stopped = true
-	for _, t := range x.tracks {
-		t.lines.Store(nil)
-	}
+	x.pub.silence()
 	close(x.done)
-}
-
-// lineLocked is the negotiated line that carries p's media of kind k to x.
-func (x *Session) lineLocked(p *participant, k Kind) *line {
-	for _, l := range x.lines {
-		if l.who == p && l.kind == k && l.ready {
-			return l
-		}
-	}
-	return nil
 }
 
 func (x *Session) tellPeersLocked(seats []*participant) {
@@ -164,7 +140,7 @@ func (x *Session) run() {
 	again := time.NewTimer(0) // when a keyframe may be asked for again
 	defer again.Stop()
 	for {
-		if wait := x.tracks[Video].askKeyframe(time.Now()); wait > 0 {
+		if wait := x.pub.tracks[Video].askKeyframe(time.Now()); wait > 0 {
 			again.Reset(wait)
 		}
 		select {
@@ -184,137 +160,23 @@ func (x *Session) run() {
 
 // offer sends an offer when there is something new and the last one is answered.
 func (x *Session) offer() error {
-	x.neg.Lock()
-	defer x.neg.Unlock()
-	if x.waiting {
-		return nil // Answer kicks again
-	}
-	x.room.mu.Lock()
-	next, changed := x.planLocked()
-	stopped := x.stopped
-	x.room.mu.Unlock()
-	if stopped || !changed && x.seq > 0 {
-		return nil
-	}
-	if err := x.apply(next); err != nil {
-		return err
-	}
-	sdp, err := x.media.Offer()
-	if err != nil {
-		return err
-	}
-	x.room.mu.Lock()
-	defer x.room.mu.Unlock()
-	x.lines = next
-	if x.stopped {
-		return nil
-	}
-	x.seq++
-	x.waiting = true
-	x.mlines = append(x.mlines[:0], Audio, Video)
-	m := signal.Offer{Type: signal.TypeOffer, SDP: sdp, Seq: x.seq, Tracks: []signal.Track{}}
-	for i, l := range next {
-		x.mlines = append(x.mlines, l.kind)
-		if l.who != nil {
-			m.Tracks = append(m.Tracks, signal.Track{MID: strconv.Itoa(firstLine + i), Participant: l.who.id, Kind: l.kind.String()})
-		}
-	}
-	x.sfu.count.offers.Add(1)
-	x.sink(m)
-	return nil
-}
-
-// planLocked lists the lines as they should be: those of leavers without anybody,
-// one for each kind of everybody else's media, in an idle m-line where there is one.
-func (x *Session) planLocked() (next []*line, changed bool) {
-	next = slices.Clone(x.lines)
-	for i, l := range next {
-		if l.who != nil && !slices.Contains(x.room.seats, l.who) {
-			next[i] = &line{kind: l.kind}
-			changed = true
-		}
-	}
-	for _, p := range x.room.seats {
-		for _, k := range kinds {
-			if p == x.who || slices.ContainsFunc(next, func(l *line) bool { return l.who == p && l.kind == k }) {
-				continue
-			}
-			i := slices.IndexFunc(next, func(l *line) bool { return l.who == nil && l.kind == k })
-			if i < 0 {
-				i = len(next)
-				next = append(next, nil)
-			}
-			next[i] = &line{kind: k, who: p}
-			changed = true
-		}
-	}
-	return next, changed
-}
-
-// apply makes the transport's m-lines what the plan says. A new *line is a change.
-func (x *Session) apply(next []*line) error {
-	for i, l := range next {
-		var was *line
-		if i < len(x.lines) {
-			was = x.lines[i]
-		}
-		if l == was {
-			continue
-		}
-		if was != nil && was.who != nil {
-			if err := x.media.Shut(firstLine + i); err != nil {
-				return fmt.Errorf("m-line %d: shut: %w", firstLine+i, err)
-			}
-		}
-		if l.who == nil {
-			continue
-		}
-		out, err := x.media.Open(firstLine+i, l.kind, l.who.id)
-		if err != nil {
-			return fmt.Errorf("m-line %d: open: %w", firstLine+i, err)
-		}
-		l.init(x, out)
-	}
-	return nil
+	return x.neg.offer(x)
 }
 
 // Answer applies the client's answer. Its errors wrap ErrBadAnswer: the client
 // should be refused.
 func (x *Session) Answer(a signal.Answer) error {
-	if err := x.answer(a); err != nil {
+	if err := x.neg.answer(x, a); err != nil {
 		x.sfu.count.badAnswers.Add(1)
 		return fmt.Errorf("%w: %w", ErrBadAnswer, err)
 	}
 	return nil
 }
 
-func (x *Session) answer(a signal.Answer) error {
-	x.neg.Lock()
-	defer x.neg.Unlock()
-	select {
-	case <-x.done:
-		return nil // replaced or ended: it will hear so
-	default:
-	}
-	if !x.waiting || a.Seq != x.seq {
-		return fmt.Errorf("seq %d: no such offer is open", a.Seq)
-	}
-	if err := checkAnswer(a.SDP, x.mlines); err != nil {
-		return err
-	}
-	if err := x.media.Answer(a.SDP); err != nil {
-		select {
-		case <-x.done:
-			return nil
-		default:
-		}
-		return err
-	}
-	x.waiting = false
-	x.update(func() {
-		for _, l := range x.lines {
-			l.ready = l.who != nil
-		}
-	})
-	return nil
+// stream is the transport's.
+func (x *Session) stream(src source) inlet { return x.pub.tracks[src.Kind] }
+
+func (x *Session) malformed() {
+	x.sfu.count.packetsIn.Add(1)
+	x.sfu.count.malformed.Add(1)
 }

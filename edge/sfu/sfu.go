@@ -5,15 +5,17 @@
 // judged that this participant may be here. Media is decrypted hop by hop and never
 // decoded.
 //
-// A room's mutex guards who is in it and how they are; refreshLocked derives from
-// that who hears whom. Each session is one goroutine that negotiates and reports.
-// The packet path takes neither: a publisher's reader walks an immutable list of
-// lines, each with a short mutex of its own. Lock order: SFU.mu, Session.neg,
+// A [Session] is who is there and over what; its publisher is what it sends, and its
+// negotiator what it receives. A room's mutex guards who is in it and how they are;
+// refreshLocked derives from that who hears whom. Each session is one goroutine that
+// negotiates and reports. The packet path takes neither: a lane's worker walks an immutable
+// list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
 // room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
-// neg, which is there for that.
+// the negotiator's, which is there for that.
 //
-// The connection itself is behind [transport]; pion.go is the only implementation.
-// RTCP is written here and nowhere else.
+// The connection itself is behind [transport]; pion.go is the only implementation, and
+// carries media by the lane or, where that cannot be, by pion. RTCP is written here and
+// nowhere else.
 package sfu
 
 import (
@@ -27,6 +29,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/signal"
 )
 
@@ -66,6 +69,7 @@ type SFU struct {
 	cfg     Config
 	log     *slog.Logger
 	connect func(handler) (transport, error)
+	lane    *lane.Lane
 	unmux   func() error
 	count   counters
 
@@ -92,6 +96,8 @@ type Stats struct {
 	ReportsOut                               uint64 // compound RTCP packets with reports
 	Offers, BadAnswers                       uint64
 	Connected                                uint64 // times a transport came up
+	Unauthentic                              uint64 // packets from a participant's address that failed SRTP's check, or were replayed
+	Blocked                                  uint64 // packets that pion was kept from sending under keys of ours; not 0 is a fault of this program
 }
 
 // Seat is one place in a room.
@@ -116,7 +122,7 @@ func Listen(cfg Config) (*SFU, error) {
 		return nil, err
 	}
 	cfg.Sockets = m.sockets
-	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, unmux: m.Close, rooms: map[string]*room{}}, nil
+	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, lane: m.lane, unmux: m.Close, rooms: map[string]*room{}}, nil
 }
 
 // Sockets are the mux's as they are bound and offered: the candidates of every offer.
@@ -129,15 +135,14 @@ func (s *SFU) Sockets() []Socket { return s.cfg.Sockets }
 // closes every Session, also after Ended.
 func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Session, error) {
 	x := &Session{sfu: s, id: rand.Text(), sink: sink,
-		ssrc: random32(), done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
-	for _, k := range kinds {
-		x.tracks[k] = newTrack(x, k)
-	}
+		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
+	x.pub = newPublisher(x.kick, &s.count)
 	media, err := s.connect(x)
 	if err != nil {
 		return nil, fmt.Errorf("room %s: media connection: %w", roomID, err)
 	}
-	x.media = media
+	x.media, x.pub.media = media, media
+	x.neg = negotiator{media: media, count: &s.count}
 	if err := s.seat(roomID, seat, session, x); err != nil {
 		media.Close()
 		return nil, err
@@ -217,12 +222,16 @@ func (s *SFU) Rooms() []RoomStats {
 // Stats reads the counters.
 func (s *SFU) Stats() Stats {
 	c := &s.count
-	return Stats{
+	st := Stats{
 		PacketsIn: c.packetsIn.Load(), BytesIn: c.bytesIn.Load(), PacketsOut: c.packetsOut.Load(), BytesOut: c.bytesOut.Load(),
 		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
 		Retransmitted: c.resent.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
 		Offers: c.offers.Load(), BadAnswers: c.badAnswers.Load(), Connected: c.connected.Load(),
 	}
+	if s.lane != nil {
+		st.Unauthentic, st.Blocked = s.lane.Failed(), s.lane.Blocked()
+	}
+	return st
 }
 
 // Close closes every connection without a word, waits for them, and closes the mux.

@@ -111,7 +111,7 @@ func TestParked(t *testing.T) {
 	b.await("m-lines of a", func() bool { return len(b.tracks) == 2 })
 	a.await("m-lines of b", func() bool { return len(a.tracks) == 2 })
 	a.await("b, not connected", func() bool { return len(a.peers) == 1 && !a.peers[0].Connected })
-	if carries(a.x.tracks[Audio], b.x) || carries(b.x.tracks[Audio], a.x) {
+	if carries(a.x.pub.tracks[Audio], b.x) || carries(b.x.pub.tracks[Audio], a.x) {
 		t.Fatal("a parked seat hears or is heard")
 	}
 	offers := s.Stats().Offers

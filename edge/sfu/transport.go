@@ -4,7 +4,10 @@ import (
 	"time"
 
 	"github.com/pion/rtcp"
-	"github.com/pion/rtp"
+	pion "github.com/pion/rtp"
+
+	"bailiwick/edge/sfu/lane"
+	"bailiwick/edge/sfu/rtp"
 )
 
 // Kind tells audio from video.
@@ -38,7 +41,7 @@ const (
 //
 // Open, Shut, Offer and Answer are called in turn by one caller; WriteRTCP and
 // Close at any time. No method but Close may wait for the network. The handler's
-// methods are called without any lock of the transport held.
+// methods are called without any lock of the transport held that its methods take.
 type transport interface {
 	// Open makes m-line i send what kind of media participant publishes, with a
 	// fresh SSRC. i is a shut m-line of that kind or the next new one. It is in the
@@ -56,22 +59,47 @@ type transport interface {
 	Close() error
 }
 
-// outlet is one m-line on which a participant receives.
+// outlet is one m-line on which a participant receives. Its methods are called by one
+// goroutine at a time.
 type outlet interface {
 	// SSRC is what the offer declares.
 	SSRC() uint32
-	// WriteRTP encrypts and sends one packet; it keeps neither argument. Before the
-	// connection is up the packet is lost.
-	WriteRTP(h *rtp.Header, payload []byte) error
+	// WriteRTP encrypts and sends one packet with the batch, of the goroutine that calls; it
+	// keeps no argument. Before the connection is up the packet is lost.
+	WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error
+}
+
+// source is what one received stream is, by its SSRC.
+type source struct {
+	SSRC uint32
+	Kind Kind
 }
 
 // handler takes what one participant's transport receives.
 type handler interface {
-	// packet is one RTP packet from m-line 0 or 1; calls for one kind are in turn. b
-	// is the transport's again after the call.
-	packet(kind Kind, b []byte, at time.Time)
+	// stream is asked once for each SSRC that media come with; nil wants none of it.
+	stream(src source) inlet
 	// control is one RTCP packet, at most once each.
-	control(p rtcp.Packet, at time.Time)
+	control(b *lane.Batch, p rtcp.Packet, at time.Time)
+	// malformed is one packet that is neither.
+	malformed()
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
+}
+
+// inlet takes one stream's packets, one at a time. The packet, and raw of which it was parsed,
+// are the transport's again after the call.
+type inlet interface {
+	packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time)
+}
+
+// carried tells which kind of media a payload type of ours is.
+func carried(pt uint8) (k Kind, ok bool) {
+	switch pt {
+	case ptOpus:
+		return Audio, true
+	case ptVP8, ptH264:
+		return Video, true
+	}
+	return 0, false
 }

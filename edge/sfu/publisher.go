@@ -7,6 +7,7 @@ import (
 
 	"github.com/pion/rtcp"
 
+	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/sfu/rtp"
 )
 
@@ -21,30 +22,49 @@ const (
 
 var clockRate = [...]uint32{Audio: 48000, Video: 90000}
 
-// track is what one session publishes of one kind.
+// publisher is what one participant sends over one connection.
+type publisher struct {
+	media  transport // over which it is asked for things
+	ssrc   uint32    // of that RTCP
+	rtt    atomic.Int64
+	wake   func() // it has something to ask for
+	count  *counters
+	sent   *volume // of its room
+	tracks [2]*track
+}
+
+func newPublisher(wake func(), count *counters) *publisher {
+	p := &publisher{ssrc: random32(), wake: wake, count: count}
+	for _, k := range kinds {
+		p.tracks[k] = &track{publisher: p, kind: k}
+	}
+	p.tracks[Video].ring = new(rtp.Ring)
+	return p
+}
+
+// silence takes every track off its lines.
+func (p *publisher) silence() {
+	for _, t := range p.tracks {
+		t.lines.Store(nil)
+	}
+}
+
+// track is what a publisher sends of one kind.
 type track struct {
-	session *Session
-	kind    Kind
-	lines   atomic.Pointer[[]*line] // that carry it; replaced whole, under room.mu
+	publisher *publisher
+	kind      Kind
+	lines     atomic.Pointer[[]*line] // that carry it; replaced whole, under room.mu
 
 	wanted atomic.Bool // a keyframe is
 	asked  time.Time   // when for one; the session's goroutine's
 
-	due []uint16 // scratch of the reader
+	due []uint16 // scratch of the worker
 
-	mu   sync.Mutex // the reader against NACKs and reports
+	mu   sync.Mutex // the worker against NACKs and reports
 	live bool
 	rx   rtp.Receiver
 	gaps rtp.Gaps
 	ring *rtp.Ring // video only
-}
-
-func newTrack(x *Session, k Kind) *track {
-	t := &track{session: x, kind: k}
-	if k == Video {
-		t.ring = new(rtp.Ring)
-	}
-	return t
 }
 
 func (t *track) fanout() []*line {
@@ -60,31 +80,25 @@ func (t *track) published() bool {
 	return t.live
 }
 
-// packet is the packet path: one parse, one copy into the ring, then each line. It
-// runs on the transport's reader.
-func (x *Session) packet(kind Kind, b []byte, at time.Time) {
-	c := &x.sfu.count
+// packet is the packet path: one copy into the ring, then each line. It runs on the
+// transport's worker.
+func (t *track) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
+	c := t.publisher.count
 	c.packetsIn.Add(1)
-	p, err := rtp.Parse(b)
-	if err != nil || !carried(kind, p.PayloadType) {
-		c.malformed.Add(1)
-		return
-	}
 	c.bytesIn.Add(uint64(len(p.Payload)))
-	t := x.tracks[kind]
-	n, fresh := t.receive(&p, b, at)
+	n, fresh := t.receive(p, raw, at)
 	if !fresh {
 		c.duplicates.Add(1)
 		return
 	}
 	if len(t.due) > 0 {
 		c.nacksOut.Add(uint64(len(t.due)))
-		x.media.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{SenderSSRC: x.ssrc, MediaSSRC: p.SSRC,
+		t.publisher.media.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{SenderSSRC: t.publisher.ssrc, MediaSSRC: p.SSRC,
 			Nacks: rtcp.NackPairsFromSequenceNumbers(t.due)}})
 	}
 	keyframe, packets := false, uint64(0)
 	for _, l := range t.fanout() {
-		sent, wants := l.forward(&p, n, at)
+		sent, wants := l.forward(b, p, n, at)
 		keyframe = keyframe || wants
 		if sent {
 			packets++
@@ -93,18 +107,11 @@ func (x *Session) packet(kind Kind, b []byte, at time.Time) {
 	if keyframe {
 		t.wantKeyframe()
 	}
-	x.room.packets.Add(packets)
-	x.room.bytes.Add(packets * uint64(len(p.Payload)))
-	c.packetsOut.Add(packets)
-	c.bytesOut.Add(packets * uint64(len(p.Payload)))
-}
-
-// carried tells whether a payload type is one of the kind's.
-func carried(kind Kind, pt uint8) bool {
-	if kind == Audio {
-		return pt == ptOpus
+	if packets > 0 {
+		t.publisher.sent.add(packets, packets*uint64(len(p.Payload)))
+		c.packetsOut.Add(packets)
+		c.bytesOut.Add(packets * uint64(len(p.Payload)))
 	}
-	return pt == ptVP8 || pt == ptH264
 }
 
 // receive keeps the track's books, and the packet, as n in the ring; it reports false for a
@@ -128,7 +135,7 @@ func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (n uint32, fresh 
 	if t.gaps.Seen(p.Seq, at) {
 		t.wantKeyframe()
 	}
-	rtt := time.Duration(t.session.rtt.Load())
+	rtt := time.Duration(t.publisher.rtt.Load())
 	if rtt == 0 {
 		rtt = firstRTT
 	}
@@ -136,11 +143,11 @@ func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (n uint32, fresh 
 	return n, fresh
 }
 
-// wantKeyframe has the publisher asked for one. The request is the session's to
+// wantKeyframe has the publisher asked for one. The request is the session's goroutine's to
 // write: callers hold locks.
 func (t *track) wantKeyframe() {
 	if !t.wanted.Swap(true) {
-		t.session.kick()
+		t.publisher.wake()
 	}
 }
 
@@ -161,7 +168,7 @@ func (t *track) askKeyframe(now time.Time) (wait time.Duration) {
 		return 0 // its first packet begins a keyframe
 	}
 	t.asked = now
-	t.session.sfu.count.keyframesAsked.Add(1)
-	t.session.media.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{SenderSSRC: t.session.ssrc, MediaSSRC: ssrc}})
+	t.publisher.count.keyframesAsked.Add(1)
+	t.publisher.media.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{SenderSSRC: t.publisher.ssrc, MediaSSRC: ssrc}})
 	return 0
 }
