@@ -196,7 +196,7 @@ func TestClose(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatalf("%s: Serve: %v", host, err)
 			}
-			if err := all[1].Serve(echo); err != nil {
+			if err := all[len(all)-1].Serve(echo); err != nil {
 				t.Fatalf("%s: Serve after Close: %v", host, err)
 			}
 		}
@@ -229,6 +229,9 @@ func TestCloseUnderAFlood(t *testing.T) {
 
 // What was read before Close is answered.
 func TestCloseInAHandler(t *testing.T) {
+	if control == nil {
+		t.Skip("the portable path closes the descriptor at once")
+	}
 	s := open(t, "127.0.0.1")
 	c := dial(t, s)
 	fmt.Fprint(c, "last")
