@@ -37,7 +37,9 @@ type line struct {
 	level    [1]byte     // its audio level extension
 	blank    bool        // video shows nothing until a keyframe comes
 	resent   int         // since the last report
+	repairs  uint16      // number of the next repair packet
 	buf      []byte      // scratch of resend
+	again    []byte      // and of a repair packet's payload
 	reportID uint32      // of the last sender report, as reception reports name it
 	reported time.Time
 }
@@ -45,6 +47,7 @@ type line struct {
 func (l *line) init(out outlet, count *counters) {
 	l.out, l.count = out, count
 	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()), kept[l.kind])
+	l.repairs = uint16(random32()) & 0x7fff // as the Rewriter's first number
 	if l.kind == Audio {
 		l.header.SetExtension(extAudioLevel, l.level[:])
 	}
@@ -99,7 +102,7 @@ func (l *line) resend(b *lane.Batch, nack *rtcp.TransportLayerNack) {
 	for i := range nack.Nacks {
 		nack.Nacks[i].Range(func(seq uint16) bool {
 			c.nacksIn.Add(1)
-			if l.again(b, seq) {
+			if l.resendOne(b, seq) {
 				c.resent.Add(1)
 				c.packetsOut.Add(1)
 			}
@@ -108,7 +111,7 @@ func (l *line) resend(b *lane.Batch, nack *rtcp.TransportLayerNack) {
 	}
 }
 
-func (l *line) again(b *lane.Batch, seq uint16) bool {
+func (l *line) resendOne(b *lane.Batch, seq uint16) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.src.Load()
@@ -127,5 +130,12 @@ func (l *line) again(b *lane.Batch, seq uint16) bool {
 		return false
 	}
 	l.resent++
-	return l.out.WriteRTP(b, &l.header, p.Payload) == nil
+	payload := p.Payload
+	if ssrc, ok := l.out.Repair(); ok { // RFC 4588 section 4
+		l.again = append(append(l.again[:0], byte(seq>>8), byte(seq)), payload...)
+		payload = l.again
+		l.header.SSRC, l.header.SequenceNumber, l.header.PayloadType = ssrc, l.repairs, l.header.PayloadType+1
+		l.repairs++
+	}
+	return l.out.WriteRTP(b, &l.header, payload) == nil
 }

@@ -41,14 +41,22 @@ func media() (*webrtc.MediaEngine, error) {
 		// VP8 first: everybody has it, and it has no profiles to disagree about.
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP8, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeVP8, ClockRate: clockRate[Video], RTCPFeedback: feedback}}, video),
+		m.RegisterCodec(repair(ptVP8), video),
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
 			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
+		m.RegisterCodec(repair(ptH264), video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
 	)
 	return m, err
+}
+
+// repair is the retransmission of a codec (RFC 4588 section 8.6).
+func repair(pt webrtc.PayloadType) webrtc.RTPCodecParameters {
+	return webrtc.RTPCodecParameters{PayloadType: pt + 1, RTPCodecCapability: webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeRTX, ClockRate: clockRate[Video], SDPFmtpLine: fmt.Sprint("apt=", pt)}}
 }
 
 // pionTransport is a transport on one webrtc.PeerConnection. Its media pass the lane where
@@ -59,16 +67,18 @@ type pionTransport struct {
 	mux     *mux
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
-	ice     *webrtc.ICETransport
-	keys    lane.Handshake
+
+	handshake lane.Handshake
 
 	mu      sync.Mutex
 	closed  bool
 	decided bool
 	peer    *lane.Peer               // nil: pion carries the media, or nothing is decided
+	at      netip.AddrPort           // where the participant is
 	outs    []*webrtc.RTPTransceiver // from m-line 2 on
 	outlets []*pionOutlet            // all that were ever opened and not shut
 	inlets  map[uint32]inlet         // the lane's workers'
+	packet  rtp.Packet               // theirs too: scratch
 	readers sync.WaitGroup
 }
 
@@ -83,7 +93,7 @@ func (m *mux) connect(h handler) (transport, error) {
 	}
 	t := &pionTransport{handler: h, mux: m, inlets: map[uint32]inlet{}}
 	settings := m.settings
-	t.keys.Overhear(&settings)
+	t.handshake.Overhear(&settings)
 	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
@@ -102,11 +112,10 @@ func (m *mux) connect(h handler) (transport, error) {
 			return nil, err
 		}
 	}
-	t.ice = t.dtls().ICETransport()
-	t.ice.OnSelectedCandidatePairChange(t.moved)
-	t.dtls().OnStateChange(func(s webrtc.DTLSTransportState) { // holds the DTLS transport's lock
+	t.dtls().ICETransport().OnSelectedCandidatePairChange(t.moved)
+	t.dtls().OnStateChange(func(s webrtc.DTLSTransportState) {
 		if s == webrtc.DTLSTransportStateConnected {
-			t.decide()
+			t.secured()
 		}
 	})
 	var changes sync.Mutex
@@ -114,11 +123,7 @@ func (m *mux) connect(h handler) (transport, error) {
 		// pion calls this on a new goroutine each time: only what is now can be told.
 		changes.Lock()
 		defer changes.Unlock()
-		up := t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
-		if up {
-			t.decide()
-		}
-		h.connected(up)
+		h.connected(t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected)
 	})
 	t.pc.OnTrack(func(remote *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 		if remote.RID() != "" {
@@ -132,72 +137,59 @@ func (m *mux) connect(h handler) (transport, error) {
 
 func (t *pionTransport) dtls() *webrtc.DTLSTransport { return t.pc.SCTP().Transport() }
 
-// decide gives the media to the lane, or to pion where the lane can not have them: where the
-// participant is DTLS server, or is reached through something else than the lane's sockets.
-func (t *pionTransport) decide() {
-	pair, err := t.ice.GetSelectedCandidatePair()
+// secured takes the keys when DTLS is up, and decides who carries the media. Like moved it is
+// called while pion may hold any of its locks, and must ask it nothing.
+func (t *pionTransport) secured() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.decided || t.closed {
 		return
 	}
 	t.decided = true
-	conn, at := t.place(pair)
-	keys, none := t.keys.Keys()
-	if err != nil || none != nil || conn < 0 {
-		for _, o := range t.outlets {
-			o.plain.Store(true)
-		}
-		return
+	keys, err := t.handshake.Keys()
+	if err == nil {
+		t.peer, err = t.mux.lane.Peer(keys, t)
 	}
-	peer, err := t.mux.lane.Peer(keys, t)
-	if err != nil {
-		return // no profile that was offered: nothing passes
-	}
-	t.peer = peer
 	for _, o := range t.outlets {
-		o.begin(peer)
+		o.begin(t.peer)
 	}
-	peer.Move(conn, at)
+	t.follow()
 }
 
-// moved follows the participant to another address.
+// moved is told where the participant is.
 func (t *pionTransport) moved(pair *webrtc.ICECandidatePair) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if conn, at := t.place(pair); t.peer != nil && !t.closed && conn >= 0 {
-		t.peer.Move(conn, at)
+	if addr, err := netip.ParseAddr(pair.Remote.Address); err == nil {
+		t.at = netip.AddrPortFrom(addr.Unmap(), pair.Remote.Port)
+		t.follow()
 	}
 }
 
-// place is where the other end of a pair is; conn is -1 where no socket of the lane goes.
-func (t *pionTransport) place(pair *webrtc.ICECandidatePair) (conn int, at netip.AddrPort) {
-	if pair == nil || pair.Remote.Protocol != webrtc.ICEProtocolUDP {
-		return -1, at
+// follow has the lane send where the participant is, once both are known.
+func (t *pionTransport) follow() {
+	if conn := t.mux.conn(t.at.Addr()); t.peer != nil && !t.closed && t.at.IsValid() && conn >= 0 {
+		t.peer.Move(conn, t.at)
 	}
-	addr, err := netip.ParseAddr(pair.Remote.Address)
-	if err != nil {
-		return -1, at
-	}
-	addr = addr.Unmap()
-	return t.mux.conn(addr), netip.AddrPortFrom(addr, pair.Remote.Port)
 }
 
 // RTP is the lane's.
 func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
-	p, err := rtp.Parse(raw)
-	kind, ok := carried(p.PayloadType)
+	p := &t.packet
+	var err error
+	*p, err = rtp.Parse(raw)
+	kind, repair, ok := carried(p.PayloadType)
 	if err != nil || !ok {
 		t.handler.malformed()
 		return
 	}
 	in, bound := t.inlets[p.SSRC]
 	if !bound { // the lane bounds how many there are
-		in = t.handler.stream(source{p.SSRC, kind})
+		in = t.handler.stream(source{p.SSRC, kind, repair})
 		t.inlets[p.SSRC] = in
 	}
 	if in != nil {
-		in.packet(b, &p, raw, at)
+		in.packet(b, p, raw, at)
 	}
 }
 
@@ -227,20 +219,21 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
-	in := t.handler.stream(source{uint32(remote.SSRC()), kind})
+	in := t.handler.stream(source{SSRC: uint32(remote.SSRC()), Kind: kind}) // pion mends it itself
 	if in == nil {
 		return
 	}
 	batch := t.mux.lane.Batch()
 	buf := make([]byte, rtp.MaxPacket)
+	var p rtp.Packet
 	for {
 		n, _, err := remote.Read(buf)
 		if n == 0 && err != nil {
 			return
 		}
 		// With an error too: a payload type that pion does not know.
-		p, err := rtp.Parse(buf[:n])
-		if k, ok := carried(p.PayloadType); err != nil || !ok || k != kind {
+		p, err = rtp.Parse(buf[:n])
+		if k, repair, ok := carried(p.PayloadType); err != nil || !ok || repair || k != kind {
 			t.handler.malformed()
 			continue
 		}
@@ -298,16 +291,14 @@ func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, erro
 			return nil, err
 		}
 	}
-	o.ssrc = uint32(sender.GetParameters().Encodings[0].SSRC)
+	encoding := sender.GetParameters().Encodings[0]
+	o.ssrc, o.repair = uint32(encoding.SSRC), uint32(encoding.RTX.SSRC)
 	t.spawn(func() { t.readControl(o.ssrc, sender.Read) })
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.outlets = append(t.outlets, o)
-	switch {
-	case t.peer != nil:
+	if t.decided {
 		o.begin(t.peer)
-	case t.decided:
-		o.plain.Store(true)
 	}
 	return o, nil
 }
@@ -391,19 +382,24 @@ type pionOutlet struct {
 	kind   Kind
 	stream string
 	ssrc   uint32
+	repair uint32
+	mends  atomic.Bool // the client takes repair
 	sender atomic.Pointer[lane.Sender]
 	plain  atomic.Bool // pion carries the media
 	writer atomic.Pointer[webrtc.TrackLocalWriter]
 }
 
-// begin makes the lane carry the outlet.
+// begin makes the lane carry the outlet; without a peer pion does.
 func (o *pionOutlet) begin(p *lane.Peer) {
-	if s, err := p.Sender(); err == nil { // Peer has made a context of the same keys
+	if p == nil {
+		o.plain.Store(true)
+	} else if s, err := p.Sender(); err == nil { // as it was when the peer was made, of the same keys
 		o.sender.Store(s)
 	}
 }
 
-func (o *pionOutlet) SSRC() uint32 { return o.ssrc }
+func (o *pionOutlet) SSRC() uint32           { return o.ssrc }
+func (o *pionOutlet) Repair() (uint32, bool) { return o.repair, o.repair != 0 && o.mends.Load() }
 
 func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error {
 	if s := o.sender.Load(); s != nil {
@@ -423,6 +419,7 @@ func (o *pionOutlet) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters
 	if len(codecs) == 0 {
 		return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
 	}
+	o.mends.Store(slices.ContainsFunc(codecs, func(c webrtc.RTPCodecParameters) bool { return c.MimeType == webrtc.MimeTypeRTX }))
 	w := c.WriteStream()
 	o.writer.Store(&w)
 	return codecs[0], nil

@@ -174,7 +174,13 @@ func (x *Session) Answer(a signal.Answer) error {
 }
 
 // stream is the transport's.
-func (x *Session) stream(src source) inlet { return x.pub.tracks[src.Kind] }
+func (x *Session) stream(src source) inlet {
+	t := x.pub.tracks[src.Kind]
+	if src.Repair {
+		return &repairs{track: t}
+	}
+	return t
+}
 
 func (x *Session) malformed() {
 	x.sfu.count.packetsIn.Add(1)

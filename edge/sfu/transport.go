@@ -23,7 +23,8 @@ var kinds = [...]Kind{Audio, Video}
 func (k Kind) String() string { return [...]string{"audio", "video"}[k] }
 
 // What every offer calls the codecs. Clients keep the numbers of an offer (RFC 3264
-// section 6.1 asks them to), so a packet passes from one to another as it is.
+// section 6.1 asks them to), so a packet passes from one to another as it is. One more than a
+// video codec is its repair stream (RFC 4588).
 const (
 	ptVP8  = 96
 	ptH264 = 102
@@ -64,6 +65,9 @@ type transport interface {
 type outlet interface {
 	// SSRC is what the offer declares.
 	SSRC() uint32
+	// Repair is the SSRC on which lost packets are sent again (RFC 4588); ok is false where
+	// the client takes none such.
+	Repair() (ssrc uint32, ok bool)
 	// WriteRTP encrypts and sends one packet with the batch, of the goroutine that calls; it
 	// keeps no argument. Before the connection is up the packet is lost.
 	WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error
@@ -71,8 +75,9 @@ type outlet interface {
 
 // source is what one received stream is, by its SSRC.
 type source struct {
-	SSRC uint32
-	Kind Kind
+	SSRC   uint32
+	Kind   Kind
+	Repair bool // of what was lost (RFC 4588)
 }
 
 // handler takes what one participant's transport receives.
@@ -93,13 +98,15 @@ type inlet interface {
 	packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time)
 }
 
-// carried tells which kind of media a payload type of ours is.
-func carried(pt uint8) (k Kind, ok bool) {
+// carried tells what a payload type of ours is.
+func carried(pt uint8) (k Kind, repair, ok bool) {
 	switch pt {
 	case ptOpus:
-		return Audio, true
+		return Audio, false, true
 	case ptVP8, ptH264:
-		return Video, true
+		return Video, false, true
+	case ptVP8 + 1, ptH264 + 1:
+		return Video, true, true
 	}
-	return 0, false
+	return 0, false, false
 }
