@@ -25,7 +25,7 @@ const (
 	// kept bounds what waits for the next report: 10,000 packets a second at 100 ms. What comes
 	// beyond is not kept, and so reported as lost, which is what its sender has to hear.
 	kept = 1024
-	// farthest is the longest run of numbers in one report. Across a wider gap a report begins
+	// farthest is how many numbers one report covers, less than the 8,191 of a run. Across a wider gap a report begins
 	// anew, and does not name what it skipped: nobody sends that much between two reports.
 	farthest = 1 << 11
 	// reported is how many packets one report names as received: with two octets of delta and
@@ -170,7 +170,7 @@ func (r *report) chunk() {
 	r.cc.PacketChunks = r.cc.PacketChunks[:0]
 	for s := r.symbols; len(s) > 0; {
 		run := 1
-		for run < len(s) && run < 1<<13-1 && s[run] == s[0] {
+		for run < len(s) && s[run] == s[0] {
 			run++
 		}
 		bits, take := uint16(rtcp.TypeTCCSymbolSizeOneBit), min(14, len(s))

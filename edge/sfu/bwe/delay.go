@@ -23,10 +23,9 @@ const (
 	thresholdFar   = 15
 	overTime       = 10 * time.Millisecond
 
-	// A trend is noise as long as no queue stands (queueNone), and a queue that stands and
-	// grows is over-use whatever the trend says (queueLong): at a large step down the filter
-	// needs a second to see it, in which a slow link's queue grows by several.
-	queueNone = 15 * time.Millisecond
+	// A queue that stands and grows is over-use whatever the trend says: at a large step down the
+	// filter needs a second to see it, in which a slow link's queue grows by several.
+	queueSome = 15 * time.Millisecond
 	queueLong = 80 * time.Millisecond
 )
 
@@ -166,7 +165,7 @@ func (d *delay) detect(was float64, sent time.Duration) {
 	if d.threshold == 0 {
 		d.threshold = thresholdStart
 	}
-	rising := d.queue > queueLong && d.before > queueNone && d.queue > d.before+burst
+	rising := d.queue > queueLong && d.before > queueSome && d.queue > d.before+burst
 	switch {
 	case d.trend > d.threshold:
 		if d.overSeen++; d.overSeen == 1 {
@@ -174,7 +173,7 @@ func (d *delay) detect(was float64, sent time.Duration) {
 		} else {
 			d.overFor += sent
 		}
-		if d.overFor > overTime && d.overSeen > 1 && d.trend >= was && d.queue > queueNone {
+		if d.overFor > overTime && d.overSeen > 1 && d.trend >= was {
 			d.usage, d.overFor, d.overSeen = overuse, 0, 0
 		}
 	case d.trend < -d.threshold:

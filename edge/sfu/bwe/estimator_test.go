@@ -109,6 +109,81 @@ func TestPadding(t *testing.T) {
 	}
 }
 
+// A long run of lost packets is looked up from the oldest that is remembered on.
+func TestLongRunOfLost(t *testing.T) {
+	e := NewEstimator(300_000, floor, 2_000_000)
+	for i := range uint16(2000) {
+		e.Sent(i, 1000, epoch.Add(time.Duration(i)*time.Millisecond))
+	}
+	e.Feedback(&rtcp.TransportLayerCC{PacketStatusCount: 2000, PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{RunLength: 1999},
+		&rtcp.RunLengthChunk{PacketStatusSymbol: rtcp.TypeTCCPacketReceivedSmallDelta, RunLength: 1}}, RecvDeltas: []*rtcp.RecvDelta{{}}}, epoch.Add(3*time.Second))
+	if lost := e.history[1998%remembered].state == lost; !lost || e.Loss() < 0.49 {
+		t.Errorf("loss %v, the newest lost %t", e.Loss(), lost)
+	}
+}
+
+// What is lost while a queue stands is not taken for what the path always loses.
+func TestLossWithAQueueIsNotInherent(t *testing.T) {
+	for _, queue := range []time.Duration{0, 100 * time.Millisecond} {
+		e := NewEstimator(300_000, floor, 2_000_000)
+		e.delay.queue = queue
+		e.shown.add(0, 1e6)
+		for i := range 200 {
+			e.losses.add(time.Duration(i)*10*time.Millisecond, 200, i%4 == 0) // 160 kbit/s
+		}
+		e.lossy(2 * time.Second)
+		if got, want := e.losses.inherent > 0, queue == 0; got != want {
+			t.Errorf("queue %v: inherent loss %v", queue, e.losses.inherent)
+		}
+	}
+}
+
+func TestProbeResult(t *testing.T) {
+	const ms = time.Millisecond
+	even := func(i int) time.Duration { return time.Duration(i) * 10 * ms }
+	rows := []struct {
+		name  string
+		at    func(i int) time.Duration // when packet i of 1000 octets comes, sent at 10i ms; -1: never
+		least float64
+		most  float64
+		fits  bool
+		fails bool
+	}{
+		{name: "as sent", at: even, least: 800e3, most: 800e3, fits: true},
+		{name: "half as fast", at: func(i int) time.Duration { return 2 * even(i) }, least: 300e3, most: 400e3},
+		{name: "a bucket runs empty", at: func(i int) time.Duration { return even(i) + max(0, 4*even(i-7)) }, least: 100e3, most: 250e3},
+		{name: "a third lost", at: func(i int) time.Duration {
+			if i%3 == 1 {
+				return -1
+			}
+			return even(i)
+		}, least: 450e3, most: 620e3},
+		{name: "most lost", at: func(i int) time.Duration {
+			if i%3 > 0 {
+				return -1
+			}
+			return even(i)
+		}, fails: true},
+		{name: "all at once", at: func(int) time.Duration { return 0 }, fails: true},
+	}
+	for _, r := range rows {
+		var p probe
+		p.begin(800e3, 0, 100*ms)
+		for i := range 12 {
+			p.sent(1000, even(i))
+		}
+		for i := range 12 {
+			if at := r.at(i); at >= 0 {
+				p.received(1000, even(i), 50*ms+at)
+			}
+		}
+		rate, fits, ok := p.result(0)
+		if ok == r.fails || fits != r.fits || rate < r.least || rate > r.most {
+			t.Errorf("%s: rate %.0f fits %t ok %t", r.name, rate, fits, ok)
+		}
+	}
+}
+
 func TestEstimatorAllocatesNothing(t *testing.T) {
 	e := NewEstimator(300_000, floor, 2_000_000)
 	var a Arrivals

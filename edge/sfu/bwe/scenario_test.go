@@ -35,6 +35,8 @@ var scenarios = []scenario{
 	{name: "clean LAN", link: link{rate: constant(100e6), limit: 1_000_000, delay: time.Millisecond, jitter: 2 * time.Millisecond}, length: 600 * time.Second, check: still},
 	{name: "audio only", link: link{rate: constant(1e6), limit: 60_000, jitter: 2 * time.Millisecond}, video: -1, bare: true, check: still},
 	{name: "audio only on 60 kbps", link: link{rate: constant(60e3), limit: 15_000, jitter: 2 * time.Millisecond}, video: -1, bare: true, check: still},
+	{name: "a tenth used, one stall", link: link{rate: steps(20e6, 30, 20e3, 30.3, 20e6), limit: 200_000}, video: 200_000, start: 2e6, bare: true, check: stays(400_000)},
+	{name: "Wi-Fi", link: link{rate: constant(20e6), limit: 200_000, jitter: 30 * time.Millisecond}, check: stays(1_500_000)},
 	{name: "a tenth used, Wi-Fi", link: link{rate: constant(20e6), limit: 200_000, jitter: 30 * time.Millisecond}, video: 200_000, start: 2e6, bare: true, check: stays(600_000)},
 }
 
