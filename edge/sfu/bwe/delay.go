@@ -97,6 +97,9 @@ func (d *delay) add(sent, arrived time.Duration) {
 
 // over is how much longer than the fastest of late a packet took.
 func (d *delay) over(took time.Duration) time.Duration {
+	if !d.least.some {
+		return 0
+	}
 	return took + time.Duration(d.least.value()*float64(time.Second))
 }
 

@@ -25,6 +25,7 @@ const (
 	drain     = time.Second
 	drainMost = 0.3
 	drained   = 25 * time.Millisecond
+	drainLong = 5 * time.Second // then it is no queue, but a path that has become longer
 
 	// limited is the part of the target below which a sender says nothing about the path by
 	// what it sends.
@@ -134,9 +135,12 @@ func (e *Estimator) Sent(seq uint16, size int, at time.Time) {
 
 // Padding says how many octets to send now beside the media, in packets that are numbered and
 // Sent as all are (padding, or copies by RTX), to find out whether the path carries want bit/s:
-// what the owner could use, or 0. It is asked each 5 to 10 ms; most of the time the answer is 0.
-// A probe lasts about 100 ms, goes to no more than twice the target, and a successful one is
-// followed by the next at once, so that want is reached in a few round trips.
+// what all that the owner could send now needs, or 0. It is asked each 5 to 20 ms; most of the
+// time the answer is 0.
+//
+// A probe lasts 100 ms and goes to no more than twice what has fit, and when it fits the next
+// follows at once: want is reached in a few round trips. One that does not fit is repeated after
+// 1 to 2.5 s, so that a path which became faster is found soon.
 func (e *Estimator) Padding(want int, now time.Time) int {
 	if !e.started {
 		return 0
@@ -341,7 +345,7 @@ func (e *Estimator) measured(at time.Duration) {
 func (e *Estimator) update(at time.Duration) {
 	rate, _ := e.acked.rate(long)
 	e.shown.add(at, rate)
-	if e.draining && e.delay.queue < drained {
+	if e.draining && (e.delay.queue < drained || at-e.cutAt > drainLong) {
 		e.draining = false
 		e.set(max(e.target, beta*e.restore))
 	}

@@ -35,6 +35,7 @@ var scenarios = []scenario{
 	{name: "clean LAN", link: link{rate: constant(100e6), limit: 1_000_000, delay: time.Millisecond, jitter: 2 * time.Millisecond}, length: 600 * time.Second, check: still},
 	{name: "audio only", link: link{rate: constant(1e6), limit: 60_000, jitter: 2 * time.Millisecond}, video: -1, bare: true, check: still},
 	{name: "audio only on 60 kbps", link: link{rate: constant(60e3), limit: 15_000, jitter: 2 * time.Millisecond}, video: -1, bare: true, check: still},
+	{name: "path becomes longer", link: link{rate: steps(1e6, 30, 60e3, 30.3, 1e6), limit: 60_000, longer: 30 * time.Second}, length: secs(40), check: reaches(800_000)},
 	{name: "a tenth used, one stall", link: link{rate: steps(20e6, 30, 20e3, 30.3, 20e6), limit: 200_000}, video: 200_000, start: 2e6, bare: true, check: stays(400_000)},
 	{name: "Wi-Fi", link: link{rate: constant(20e6), limit: 200_000, jitter: 30 * time.Millisecond}, check: stays(1_500_000)},
 	{name: "a tenth used, Wi-Fi", link: link{rate: constant(20e6), limit: 200_000, jitter: 30 * time.Millisecond}, video: 200_000, start: 2e6, bare: true, check: stays(600_000)},
@@ -76,6 +77,15 @@ func stays(least int) func(*testing.T, *scenario, *result) {
 		}
 		if v := r.least(sc.length/2, sc.length); v < least {
 			t.Errorf("target fell to %d", v)
+		}
+	}
+}
+
+// reaches checks the last three seconds.
+func reaches(least int) func(*testing.T, *scenario, *result) {
+	return func(t *testing.T, sc *scenario, r *result) {
+		if v := r.mean(sc.length-secs(3), sc.length); v < least {
+			t.Errorf("target %d in the end", v)
 		}
 	}
 }

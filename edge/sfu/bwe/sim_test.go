@@ -17,6 +17,7 @@ type link struct {
 	delay  time.Duration
 	jitter time.Duration // uniform, and order is kept
 	loss   float64
+	longer time.Duration // from then on the path takes 60 ms more
 
 	last   time.Duration // when the newest will have left the queue
 	in     time.Duration // when the newest arrives
@@ -49,6 +50,9 @@ func (l *link) send(t time.Duration, size int) (arrives time.Duration, ok bool) 
 		return 0, false
 	}
 	arrives = leaves + l.delay
+	if l.longer > 0 && t >= l.longer {
+		arrives += 60 * time.Millisecond
+	}
 	if l.jitter > 0 {
 		arrives += time.Duration(l.rand.Int64N(int64(l.jitter)))
 	}
