@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"bailiwick/edge/sfu/allot"
 )
 
 const far = 25 * time.Millisecond // one way
@@ -15,6 +17,7 @@ var (
 	fall, rise = secs(20), secs(40)
 	updown     = steps(1e6, 20, 150e3, 40, 1e6)
 	all        = []int{80e3, 250e3, 800e3}
+	camera     = []allot.Layer{{Bitrate: 80e3, Width: 320, Height: 180, FPS: 30}, {Bitrate: 250e3, Width: 640, Height: 360, FPS: 30}, {Bitrate: 700e3, Width: 1280, Height: 720, FPS: 30}}
 )
 
 var scenarios = []scenario{
@@ -29,6 +32,9 @@ var scenarios = []scenario{
 	{name: "1 M-150 k-1 M, queue of 8 kB", link: link{rate: updown, limit: 8000}, paced: true, check: recovers},
 	{name: "1 M-150 k-1 M, layers", link: link{rate: updown, limit: 40_000}, layers: all, video: 800e3, check: recovers},
 	{name: "1 M-150 k-1 M, layers, 20 ms", link: link{rate: updown, limit: 40_000}, layers: all, video: 800e3, every: 20 * time.Millisecond, check: recovers},
+	{name: "1 M-150 k-1 M, allotted", link: link{rate: updown, limit: 40_000}, camera: camera, check: returns},
+	{name: "1 M-150 k-1 M, allotted, 20 ms", link: link{rate: updown, limit: 40_000}, camera: camera, every: 20 * time.Millisecond, check: returns},
+	{name: "300 kbps, allotted", link: link{rate: constant(300e3), limit: 15_000}, camera: camera, check: lowest},
 	{name: "15 % lost", link: link{rate: constant(20e6), limit: 200_000, loss: 0.15}, length: secs(120), check: stays(600_000)},
 	{name: "15 % lost, no probes", link: link{rate: constant(20e6), limit: 200_000, loss: 0.15}, length: secs(120), bare: true, check: stays(300_000)},
 	{name: "policer of 500 k", link: link{rate: constant(500e3), limit: 4000}, paced: true, check: within(0.75, 1.15, 300)},
@@ -65,6 +71,42 @@ func recovers(t *testing.T, sc *scenario, r *result) {
 	// Two chains of up to four probes take a round trip each.
 	if d := r.back(sc); d < 0 || d > secs(5)+16*max(0, sc.link.delay-far) {
 		t.Errorf("back at 90 %% after %v", d)
+	}
+}
+
+// returns checks that the best layer is back as soon, and that below it nothing wavers.
+func returns(t *testing.T, sc *scenario, r *result) {
+	best := func(s sample) bool { return s.layer == len(sc.camera)-1 }
+	if d := r.until(secs(5), best); d != 0 {
+		t.Error("not the best layer before the fall")
+	}
+	if d := r.until(rise, best); d < 0 || d > secs(5)+16*max(0, sc.link.delay-far) {
+		t.Errorf("the best layer is back after %v", d)
+	}
+	changes := 0
+	for i, s := range r.samples[1:] {
+		if s.layer != r.samples[i].layer {
+			changes++
+		}
+	}
+	if changes > 12 {
+		t.Errorf("%d changes of layer", changes)
+	}
+	if d := r.delay(fall+secs(5), rise); d > 600*time.Millisecond {
+		t.Errorf("audio was still delayed by %v", d)
+	}
+}
+
+// lowest checks that video has its lowest layer all the time after the first seconds.
+func lowest(t *testing.T, sc *scenario, r *result) {
+	for _, s := range r.samples {
+		if s.at > secs(10) && s.layer == allot.None {
+			t.Errorf("no video at %v", s.at)
+			break
+		}
+	}
+	if d := r.delay(secs(10), sc.length); d > 300*time.Millisecond {
+		t.Errorf("audio was delayed by %v", d)
 	}
 }
 
@@ -119,6 +161,9 @@ func (sc scenario) filled() scenario {
 	if sc.start == 0 {
 		sc.start = 300_000
 	}
+	if sc.camera != nil {
+		sc.video = sc.camera[len(sc.camera)-1].Bitrate
+	}
 	if sc.video == 0 {
 		sc.video = 3_000_000
 	}
@@ -135,8 +180,15 @@ func (r *result) row(sc scenario) string {
 		return fmt.Sprintf("%5d %5d..%-5d %5d ms %4d", r.mean(h, sc.length)/1000, r.least(h, sc.length)/1000, r.most(h, sc.length)/1000,
 			r.delay(h, sc.length).Milliseconds(), r.decreases)
 	}
-	return fmt.Sprintf("%5d %5d..%-5d %5d ms %4d  below in %4.1f s, back in %4.1f s", r.mean(fall+secs(5), rise)/1000, r.least(fall+secs(5), rise)/1000,
-		r.most(fall+secs(5), rise)/1000, r.delay(fall+secs(5), rise).Milliseconds(), r.decreases, r.below().Seconds(), r.back(&sc).Seconds())
+	return fmt.Sprintf("%5d %5d..%-5d %5d ms %4d  below in %4.1f s, back in %4.1f s%s", r.mean(fall+secs(5), rise)/1000, r.least(fall+secs(5), rise)/1000,
+		r.most(fall+secs(5), rise)/1000, r.delay(fall+secs(5), rise).Milliseconds(), r.decreases, r.below().Seconds(), r.back(&sc).Seconds(), r.best(sc))
+}
+
+func (r *result) best(sc scenario) string {
+	if sc.camera == nil {
+		return ""
+	}
+	return fmt.Sprintf(", best layer in %.1f s", r.until(rise, func(s sample) bool { return s.layer == len(sc.camera)-1 }).Seconds())
 }
 
 // TestScenarios logs a table: kbit/s of the target, mean and range, audio's worst delay in the
@@ -150,6 +202,7 @@ func TestScenarios(t *testing.T) {
 			t.Logf("%-30s bwe  %s", sc.name, ours.row(sc))
 			sc.check(t, &sc, ours)
 			if !testing.Short() {
+				sc.length = min(sc.length, secs(120))
 				t.Logf("%-30s pion %s", sc.name, runPeer(t, sc).row(sc))
 			}
 		})

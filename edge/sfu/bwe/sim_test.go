@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/pion/rtcp"
+
+	"bailiwick/edge/sfu/allot"
 )
 
 // A link that has one queue, which is full at limit octets: a token bucket of burst octets and
@@ -79,6 +81,7 @@ type scenario struct {
 	video   int           // most bit/s of video that there is to send
 	layers  []int         // bit/s that video can have; nil: any
 	paced   bool          // packets of a frame are spread, as senders do; otherwise they come at once
+	camera  []allot.Layer // what package allot chooses of, each 100 ms; nil: it is not asked
 	bare    bool          // no padding is sent
 	every   time.Duration // of padding's clock, 5 ms
 	beside  int           // octets of another's packet in the same queue each 20 ms
@@ -97,6 +100,7 @@ type sample struct {
 	at     time.Duration
 	target int
 	link   int
+	layer  int           // of the camera
 	delay  time.Duration // longest that audio took in the queue since the last sample
 }
 
@@ -185,6 +189,8 @@ func (sc scenario) run(e estimating, start time.Time, step func(now time.Time)) 
 		}
 		seq++
 	}
+	var allocator allot.Allocator
+	videos := []allot.Video{{ID: "a", Layers: sc.camera, Wanted: 1280, Current: allot.None}}
 	every := max(sc.every, 5*time.Millisecond)
 	before := e.Target()
 	for t := time.Duration(0); t < sc.length; t += time.Millisecond {
@@ -208,7 +214,10 @@ func (sc scenario) run(e estimating, start time.Time, step func(now time.Time)) 
 				}
 				feedback, feedbackAt = append(feedback, b), append(feedbackAt, t+l.delay)
 			}
-			r.samples = append(r.samples, sample{t, e.Target(), int(l.rate(t)), worst})
+			if sc.camera != nil {
+				videos[0].Current = allocator.Allot(e.Target(), audioRate, videos, now, nil)[0]
+			}
+			r.samples = append(r.samples, sample{t, e.Target(), int(l.rate(t)), videos[0].Current, worst})
 			worst = 0
 		}
 		for len(feedback) > 0 && feedbackAt[0] <= t {
@@ -239,6 +248,12 @@ func (sc scenario) run(e estimating, start time.Time, step func(now time.Time)) 
 			}
 			rate = fits
 		}
+		if sc.camera != nil {
+			rate = 0
+			if n := videos[0].Current; n != allot.None {
+				rate = sc.camera[n].Bitrate
+			}
+		}
 		if t%(time.Second/fps) == 0 && rate > 20_000 {
 			frame := float64(rate) / 8 / fps * (0.7 + 0.6*l.rand.Float64())
 			for ; frame > 0; frame -= 1160 {
@@ -258,6 +273,9 @@ func (sc scenario) run(e estimating, start time.Time, step func(now time.Time)) 
 				if want <= e.Target() {
 					want = 0
 				}
+			}
+			if sc.camera != nil {
+				want = allocator.Want(audioRate, videos)
 			}
 			for due := e.Padding(want, now); due >= 50; due -= 1200 {
 				send(t, min(due, 1200), false)
