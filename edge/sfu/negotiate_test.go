@@ -32,8 +32,9 @@ func TestOffer(t *testing.T) {
 		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 2, "useinbandfec=1": 1,
-		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111": 0, "transport-cc": 0, "cryptex": 0,
-		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel): 1} {
+		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
+		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 2,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel):                         1} {
 		if got := strings.Count(first, want); got != n {
 			t.Errorf("%q %d times, want %d:\n%s", want, got, n, first)
 		}
@@ -212,7 +213,7 @@ type quietLine struct {
 
 func (q *quietLine) SSRC() uint32           { return q.ssrc }
 func (q *quietLine) Repair() (uint32, bool) { return q.ssrc + 100, true }
-func (q *quietLine) WriteRTP(_ *lane.Batch, h *pion.Header, payload []byte) error {
+func (q *quietLine) WriteRTP(_ *lane.Batch, h *pion.Header, payload []byte, _ time.Time) error {
 	if q.keeps {
 		q.wrote = append(q.wrote, pion.Packet{Header: h.Clone(), Payload: slices.Clone(payload)})
 	}
@@ -303,7 +304,7 @@ func sessions(t *testing.T, s *SFU, n int) (all []*Session) {
 
 func quietly() *SFU {
 	return &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
-		connect: func(h handler) (transport, error) { return &quiet{h: h}, nil }}
+		connect: func(h handler, _ uint32) (transport, error) { return &quiet{h: h}, nil }}
 }
 
 // TestRepair: what a publisher sends again is the packet that was lost, and what a subscriber
@@ -314,7 +315,7 @@ func TestRepair(t *testing.T) {
 		defer s.Close()
 		all := sessions(t, s, 2)
 		all[0].Answer(signal.Answer{SDP: answerTo(2), Seq: 2}) // with 1's m-lines
-		from, to := &pionTransport{handler: all[0], inlets: map[uint32]inlet{}}, all[1].media.(*quiet)
+		from, to := &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}, all[1].media.(*quiet)
 		to.keeps = true
 		say := func(ssrc uint32, pt uint8, seq uint16, payload []byte) {
 			raw, err := (&pion.Packet{Header: pion.Header{Version: 2, Marker: true, PayloadType: pt, SSRC: ssrc, SequenceNumber: seq, Timestamp: 960 * uint32(seq)}, Payload: payload}).Marshal()
@@ -361,7 +362,7 @@ func TestPacketPathAllocatesNothing(t *testing.T) {
 		s := quietly()
 		defer s.Close()
 		a := sessions(t, s, 6)[0]
-		from := &pionTransport{handler: a, inlets: map[uint32]inlet{}}
+		from := &pionTransport{handler: a, path: newPath(1), inlets: map[uint32]inlet{}}
 		for _, k := range kinds {
 			raw, _ := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: []uint8{ptOpus, ptVP8}[k], SSRC: uint32(k)}, Payload: vp8(true, "x")}).Marshal()
 			seq := uint16(0)

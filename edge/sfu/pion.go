@@ -30,14 +30,16 @@ const (
 )
 
 // media registers what every offer says. Registration order gives extensions their
-// IDs: MID 1, audio level 2.
+// IDs: see extMID and those after it.
 func media() (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
-	feedback := []webrtc.RTCPFeedback{{Type: "goog-remb"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
+	wide := webrtc.RTCPFeedback{Type: "transport-cc"}
+	feedback := []webrtc.RTCPFeedback{wide, {Type: "goog-remb"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
 	const audio, video = webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo
 	err := errors.Join(
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeOpus, ClockRate: clockRate[Audio], Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1"}}, audio),
+			MimeType: webrtc.MimeTypeOpus, ClockRate: clockRate[Audio], Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1",
+			RTCPFeedback: []webrtc.RTCPFeedback{wide}}}, audio),
 		// VP8 first: everybody has it, and it has no profiles to disagree about.
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP8, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeVP8, ClockRate: clockRate[Video], RTCPFeedback: feedback}}, video),
@@ -49,6 +51,8 @@ func media() (*webrtc.MediaEngine, error) {
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, video),
 	)
 	return m, err
 }
@@ -67,6 +71,7 @@ type pionTransport struct {
 	mux     *mux
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
+	path    *path
 
 	handshake lane.Handshake
 
@@ -85,13 +90,13 @@ type pionTransport struct {
 // connect makes a connection. It has a webrtc.API of its own, which shares the media
 // engine with it: Open makes senders outside the PeerConnection's own methods. The
 // empty interceptor registry is not the default: with none given pion installs
-// interceptors that write RTCP of their own.
-func (m *mux) connect(h handler) (transport, error) {
+// interceptors that write RTCP of their own. ssrc is that of the feedback which it sends.
+func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 	engine, err := media()
 	if err != nil {
 		return nil, err
 	}
-	t := &pionTransport{handler: h, mux: m, inlets: map[uint32]inlet{}}
+	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}}
 	settings := m.settings
 	t.handshake.Overhear(&settings)
 	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
@@ -188,9 +193,30 @@ func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
 		in = t.handler.stream(source{p.SSRC, kind, repair})
 		t.inlets[p.SSRC] = in
 	}
+	t.arrived(b, p, at)
 	if in != nil {
 		in.packet(b, p, raw, at)
 	}
+}
+
+// arrived tells the participant what came, from time to time.
+func (t *pionTransport) arrived(b *lane.Batch, p *rtp.Packet, at time.Time) {
+	ext := p.Extension(extWide)
+	if len(ext) != 2 {
+		return
+	}
+	if reports := t.path.arrived(ext, p.SSRC, at); len(reports) > 0 {
+		t.WriteRTCP(reports)
+	}
+}
+
+// hear takes one RTCP packet.
+func (t *pionTransport) hear(b *lane.Batch, p rtcp.Packet, at time.Time) {
+	if f, ok := p.(*rtcp.TransportLayerCC); ok {
+		t.handler.carries(t.path.feedback(f, at))
+		return
+	}
+	t.handler.control(b, p, at)
 }
 
 // RTCP is the lane's.
@@ -200,7 +226,7 @@ func (t *pionTransport) RTCP(b *lane.Batch, raw []byte, at time.Time) {
 		return // an unknown or broken packet costs its compound, no more
 	}
 	for _, p := range packets {
-		t.handler.control(b, p, at)
+		t.hear(b, p, at)
 	}
 }
 
@@ -237,7 +263,9 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 			t.handler.malformed()
 			continue
 		}
-		in.packet(batch, &p, buf[:n], time.Now())
+		now := time.Now()
+		t.arrived(batch, &p, now)
+		in.packet(batch, &p, buf[:n], now)
 		batch.Flush()
 	}
 }
@@ -259,7 +287,7 @@ func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interce
 		now := time.Now()
 		for _, p := range packets {
 			if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
-				t.handler.control(batch, p, now)
+				t.hear(batch, p, now)
 			}
 		}
 		batch.Flush()
@@ -267,7 +295,7 @@ func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interce
 }
 
 func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, error) {
-	o := &pionOutlet{kind: kind, stream: participant}
+	o := &pionOutlet{kind: kind, stream: participant, path: t.path}
 	var sender *webrtc.RTPSender
 	if i -= firstLine; i == len(t.outs) {
 		tr, err := t.pc.AddTransceiverFromTrack(o, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
@@ -383,7 +411,10 @@ type pionOutlet struct {
 	stream string
 	ssrc   uint32
 	repair uint32
+	path   *path
+	wide   [2]byte
 	mends  atomic.Bool // the client takes repair
+	counts atomic.Bool // and says what arrives
 	sender atomic.Pointer[lane.Sender]
 	plain  atomic.Bool // pion carries the media
 	writer atomic.Pointer[webrtc.TrackLocalWriter]
@@ -401,15 +432,21 @@ func (o *pionOutlet) begin(p *lane.Peer) {
 func (o *pionOutlet) SSRC() uint32           { return o.ssrc }
 func (o *pionOutlet) Repair() (uint32, bool) { return o.repair, o.repair != 0 && o.mends.Load() }
 
-func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error {
-	if s := o.sender.Load(); s != nil {
+func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) error {
+	s, w := o.sender.Load(), o.writer.Load()
+	if s == nil && (w == nil || !o.plain.Load()) {
+		return net.ErrClosed
+	}
+	// What is not repaired by RTX is sent again byte for byte: the same nonce.
+	if o.counts.Load() && (o.kind == Audio || o.mends.Load()) {
+		h.SetExtension(extWide, o.wide[:])
+		o.path.number(&o.wide, h.MarshalSize()+len(payload), at)
+	}
+	if s != nil {
 		return s.Write(b, h, payload)
 	}
-	if w := o.writer.Load(); w != nil && o.plain.Load() {
-		_, err := (*w).WriteRTP(h, payload)
-		return err
-	}
-	return net.ErrClosed
+	_, err := (*w).WriteRTP(h, payload)
+	return err
 }
 
 // Bind is called when an answer has accepted the m-line. Which of its codecs a
@@ -420,6 +457,7 @@ func (o *pionOutlet) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters
 		return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
 	}
 	o.mends.Store(slices.ContainsFunc(codecs, func(c webrtc.RTPCodecParameters) bool { return c.MimeType == webrtc.MimeTypeRTX }))
+	o.counts.Store(slices.ContainsFunc(c.HeaderExtensions(), func(e webrtc.RTPHeaderExtensionParameter) bool { return e.URI == sdp.TransportCCURI }))
 	w := c.WriteStream()
 	o.writer.Store(&w)
 	return codecs[0], nil

@@ -68,7 +68,7 @@ func (s Socket) Offered() netip.AddrPort { return netip.AddrPortFrom(s.Public, s
 type SFU struct {
 	cfg     Config
 	log     *slog.Logger
-	connect func(handler) (transport, error)
+	connect func(h handler, ssrc uint32) (transport, error)
 	lane    *lane.Lane
 	unmux   func() error
 	count   counters
@@ -137,7 +137,7 @@ func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Sessio
 	x := &Session{sfu: s, id: rand.Text(), sink: sink,
 		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
 	x.pub = newPublisher(x.kick, &s.count)
-	media, err := s.connect(x)
+	media, err := s.connect(x, x.pub.ssrc)
 	if err != nil {
 		return nil, fmt.Errorf("room %s: media connection: %w", roomID, err)
 	}

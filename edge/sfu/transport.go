@@ -30,9 +30,12 @@ const (
 	ptH264 = 102
 	ptOpus = 111
 
-	// extAudioLevel is the ID of RFC 6464's extension in every offer. The one other,
-	// MID, is hop by hop: the publisher's would point at the wrong m-line.
+	// What every offer calls the header extensions. RFC 6464's passes as it is. MID is the
+	// publisher's alone, for it would point at the wrong m-line; and every connection numbers
+	// its packets itself.
+	extMID        = 1
 	extAudioLevel = 2
+	extWide       = 3
 )
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
@@ -69,8 +72,9 @@ type outlet interface {
 	// the client takes none such.
 	Repair() (ssrc uint32, ok bool)
 	// WriteRTP encrypts and sends one packet with the batch, of the goroutine that calls; it
-	// keeps no argument. Before the connection is up the packet is lost.
-	WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error
+	// keeps no argument, and may add to the header's extensions. Before the connection is up
+	// the packet is lost.
+	WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) error
 }
 
 // source is what one received stream is, by its SSRC.
@@ -88,6 +92,8 @@ type handler interface {
 	control(b *lane.Batch, p rtcp.Packet, at time.Time)
 	// malformed is one packet that is neither.
 	malformed()
+	// carries tells what the connection carries now towards the participant, in bit/s.
+	carries(rate int)
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
 }
