@@ -85,6 +85,9 @@ type pionTransport struct {
 	inlets  map[uint32]inlet         // the lane's workers'
 	packet  rtp.Packet               // theirs too: scratch
 	readers sync.WaitGroup
+
+	plain sync.Mutex  // pion's readers, one at a time
+	batch *lane.Batch // theirs; nil before the first
 }
 
 // connect makes a connection. It has a webrtc.API of its own, which shares the media
@@ -131,8 +134,11 @@ func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 		h.connected(t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected)
 	})
 	t.pc.OnTrack(func(remote *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
-		if remote.RID() != "" {
-			return // simulcast was not offered
+		t.mu.Lock()
+		lane := t.peer != nil
+		t.mu.Unlock()
+		if lane || remote.RID() != "" { // simulcast was not offered
+			return
 		}
 		t.spawn(func() { t.readPackets(remote) })
 		t.spawn(func() { t.readControl(uint32(remote.SSRC()), r.Read) })
@@ -156,9 +162,19 @@ func (t *pionTransport) secured() {
 		t.peer, err = t.mux.lane.Peer(keys, t)
 	}
 	for _, o := range t.outlets {
-		o.begin(t.peer)
+		t.begin(o)
 	}
 	t.follow()
+}
+
+// begin gives an outlet to who carries the media.
+func (t *pionTransport) begin(o *pionOutlet) {
+	if t.peer != nil {
+		o.peer.Store(t.peer)
+	} else if !t.closed {
+		o.plain.Store(true)
+		t.readers.Go(func() { t.readControl(o.ssrc, o.read) })
+	}
 }
 
 // moved is told where the participant is.
@@ -249,7 +265,6 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	if in == nil {
 		return
 	}
-	batch := t.mux.lane.Batch()
 	buf := make([]byte, rtp.MaxPacket)
 	var p rtp.Packet
 	for {
@@ -263,17 +278,16 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 			t.handler.malformed()
 			continue
 		}
-		now := time.Now()
-		t.arrived(batch, &p, now)
-		in.packet(batch, &p, buf[:n], now)
-		batch.Flush()
+		t.plainly(func(batch *lane.Batch, now time.Time) {
+			t.arrived(batch, &p, now)
+			in.packet(batch, &p, buf[:n], now)
+		})
 	}
 }
 
 // readControl reads the RTCP that pion sorts under one SSRC. It sorts a packet that
 // is about several under each of them: the first one's reader takes it.
 func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interceptor.Attributes, error)) {
-	batch := t.mux.lane.Batch()
 	buf := make([]byte, rtp.MaxPacket)
 	for {
 		n, _, err := read(buf)
@@ -284,14 +298,25 @@ func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interce
 		if err != nil {
 			continue
 		}
-		now := time.Now()
-		for _, p := range packets {
-			if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
-				t.hear(batch, p, now)
+		t.plainly(func(batch *lane.Batch, now time.Time) {
+			for _, p := range packets {
+				if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
+					t.hear(batch, p, now)
+				}
 			}
-		}
-		batch.Flush()
+		})
 	}
+}
+
+// plainly does for one of pion's readers what the lane's workers do for a burst.
+func (t *pionTransport) plainly(do func(*lane.Batch, time.Time)) {
+	t.plain.Lock()
+	defer t.plain.Unlock()
+	if t.batch == nil {
+		t.batch = t.mux.lane.Batch()
+	}
+	do(t.batch, time.Now())
+	t.batch.Flush()
 }
 
 func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, error) {
@@ -320,13 +345,12 @@ func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, erro
 		}
 	}
 	encoding := sender.GetParameters().Encodings[0]
-	o.ssrc, o.repair = uint32(encoding.SSRC), uint32(encoding.RTX.SSRC)
-	t.spawn(func() { t.readControl(o.ssrc, sender.Read) })
+	o.ssrc, o.repair, o.read = uint32(encoding.SSRC), uint32(encoding.RTX.SSRC), sender.Read
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.outlets = append(t.outlets, o)
 	if t.decided {
-		o.begin(t.peer)
+		t.begin(o)
 	}
 	return o, nil
 }
@@ -413,39 +437,37 @@ type pionOutlet struct {
 	repair uint32
 	path   *path
 	wide   [2]byte
-	mends  atomic.Bool // the client takes repair
-	counts atomic.Bool // and says what arrives
-	sender atomic.Pointer[lane.Sender]
-	plain  atomic.Bool // pion carries the media
+	mends  atomic.Bool                                       // the client takes repair
+	counts atomic.Bool                                       // and says what arrives
+	read   func([]byte) (int, interceptor.Attributes, error) // of RTCP, by pion
+	peer   atomic.Pointer[lane.Peer]                         // nil: pion carries the media, or nothing is decided
+	sender *lane.Sender                                      // of peer, from the first packet on
+	plain  atomic.Bool                                       // pion carries the media
 	writer atomic.Pointer[webrtc.TrackLocalWriter]
-}
-
-// begin makes the lane carry the outlet; without a peer pion does.
-func (o *pionOutlet) begin(p *lane.Peer) {
-	if p == nil {
-		o.plain.Store(true)
-	} else if s, err := p.Sender(); err == nil { // as it was when the peer was made, of the same keys
-		o.sender.Store(s)
-	}
 }
 
 func (o *pionOutlet) SSRC() uint32           { return o.ssrc }
 func (o *pionOutlet) Repair() (uint32, bool) { return o.repair, o.repair != 0 && o.mends.Load() }
 
-func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) error {
-	s, w := o.sender.Load(), o.writer.Load()
-	if s == nil && (w == nil || !o.plain.Load()) {
+func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) (err error) {
+	peer, w := o.peer.Load(), o.writer.Load()
+	switch {
+	case peer == nil && (w == nil || !o.plain.Load()):
 		return net.ErrClosed
+	case peer != nil && o.sender == nil:
+		if o.sender, err = peer.Sender(); err != nil {
+			return err
+		}
 	}
 	// What is not repaired by RTX is sent again byte for byte: the same nonce.
 	if o.counts.Load() && (o.kind == Audio || o.mends.Load()) {
 		h.SetExtension(extWide, o.wide[:])
 		o.path.number(&o.wide, h.MarshalSize()+len(payload), at)
 	}
-	if s != nil {
-		return s.Write(b, h, payload)
+	if peer != nil {
+		return o.sender.Write(b, h, payload)
 	}
-	_, err := (*w).WriteRTP(h, payload)
+	_, err = (*w).WriteRTP(h, payload)
 	return err
 }
 

@@ -39,6 +39,7 @@ const (
 // Lane is safe for concurrent use.
 type Lane struct {
 	conns   []*Conn
+	places  atomic.Uint64 // destinations made so far
 	blocked atomic.Uint64
 	failed  atomic.Uint64
 
@@ -111,28 +112,6 @@ func (l *Lane) change(do func(map[netip.AddrPort]*Peer)) {
 	next := maps.Clone(*l.peers.Load())
 	do(next)
 	l.peers.Store(&next)
-}
-
-// Batch gathers datagrams for all of a lane's addresses, and sends them together. It is for
-// one goroutine.
-type Batch struct{ writers []*datagram.Writer }
-
-// Batch makes one for a goroutine that is none of the lane's workers. Call Flush.
-func (l *Lane) Batch() *Batch { return l.batch(0) }
-
-func (l *Lane) batch(worker int) *Batch {
-	b := &Batch{}
-	for _, c := range l.conns {
-		b.writers = append(b.writers, c.sockets[worker%len(c.sockets)].Writer())
-	}
-	return b
-}
-
-// Flush sends what was put in.
-func (b *Batch) Flush() {
-	for _, w := range b.writers {
-		w.Flush()
-	}
 }
 
 // work serves one socket until it is closed.
