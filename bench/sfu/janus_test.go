@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -96,7 +97,12 @@ type janusCall struct {
 func (j *janusCall) say(m janusMessage) (r janusReply, err error) {
 	j.asked++
 	m.Transaction, m.Session = strconv.Itoa(j.asked), j.session
-	if err := wsjson.Write(j.ctx, j.ws, m); err != nil {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return r, err
+	}
+	// Not wsjson, which ends a message in a newline: Janus would look for a second one after it.
+	if err := j.ws.Write(j.ctx, websocket.MessageText, b); err != nil {
 		return r, err
 	}
 	for {
