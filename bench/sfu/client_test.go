@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,8 @@ type client struct {
 	keyframe atomic.Bool // somebody asked for one
 	sent     [2][]time.Duration
 
+	negotiated atomic.Int64 // when last
+
 	ctx     context.Context
 	cancel  context.CancelFunc
 	failed  chan error
@@ -59,6 +62,7 @@ type client struct {
 	closing   atomic.Bool
 	mu        sync.Mutex
 	receivers []*receiver
+	pcs       []*webrtc.PeerConnection
 	hangups   []func()
 }
 
@@ -141,6 +145,9 @@ func (c *client) connect() (*webrtc.PeerConnection, error) {
 		return nil, err
 	}
 	c.hangup(func() { pc.GracefulClose() })
+	c.mu.Lock()
+	c.pcs = append(c.pcs, pc)
+	c.mu.Unlock()
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		if s == webrtc.PeerConnectionStateFailed {
 			c.fail(errors.New("media connection failed"))
@@ -232,7 +239,8 @@ func extension(s *webrtc.RTPSender, uri string) uint8 {
 }
 
 // describe makes the local description, candidates included.
-func describe(pc *webrtc.PeerConnection, make func() (webrtc.SessionDescription, error)) (string, error) {
+func (c *client) describe(pc *webrtc.PeerConnection, make func() (webrtc.SessionDescription, error)) (string, error) {
+	defer func() { c.negotiated.Store(int64(now())) }()
 	d, err := make()
 	if err != nil {
 		return "", err
@@ -248,12 +256,27 @@ func describe(pc *webrtc.PeerConnection, make func() (webrtc.SessionDescription,
 	return "", webrtc.ErrConnectionClosed
 }
 
-func offer(pc *webrtc.PeerConnection) (string, error) {
-	return describe(pc, func() (webrtc.SessionDescription, error) { return pc.CreateOffer(nil) })
+func (c *client) offer(pc *webrtc.PeerConnection) (string, error) {
+	return c.describe(pc, func() (webrtc.SessionDescription, error) { return pc.CreateOffer(nil) })
 }
 
-func answer(pc *webrtc.PeerConnection) (string, error) {
-	return describe(pc, func() (webrtc.SessionDescription, error) { return pc.CreateAnswer(nil) })
+func (c *client) answer(pc *webrtc.PeerConnection) (string, error) {
+	return c.describe(pc, func() (webrtc.SessionDescription, error) { return pc.CreateAnswer(nil) })
+}
+
+// agreed tells whether every connection with video has negotiated something: what an
+// answer of either side does not repeat is off.
+func (c *client) agreed(text string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, pc := range c.pcs {
+		for _, d := range []*webrtc.SessionDescription{pc.CurrentLocalDescription(), pc.CurrentRemoteDescription()} {
+			if d != nil && strings.Contains(d.SDP, "m=video") && !strings.Contains(d.SDP, text) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func remote(t webrtc.SDPType, text string) webrtc.SessionDescription {

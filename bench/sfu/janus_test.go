@@ -197,7 +197,7 @@ func (j *janusCall) publishOn(handle uint64) error {
 	if err := j.publish(pc, true); err != nil {
 		return err
 	}
-	text, err := offer(pc)
+	text, err := j.offer(pc)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (j *janusCall) subscribe() error {
 	if err := pc.SetRemoteDescription(remote(webrtc.SDPTypeOffer, r.JSEP.SDP)); err != nil {
 		return err
 	}
-	text, err := answer(pc)
+	text, err := j.answer(pc)
 	if err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func (l *lkCall) next() error {
 			if err := l.sub.describe(webrtc.SDPTypeOffer, m.text[2]); err != nil {
 				return err
 			}
-			text, err := answer(l.sub.PeerConnection)
+			text, err := l.answer(l.sub.PeerConnection)
 			if err != nil {
 				return err
 			}
@@ -199,7 +199,7 @@ func (l *lkCall) joined() error {
 	mic := lkNumber(lkNumber(lkText(nil, lkCID, trackID(l.client, audio)), lkType, 0), lkSource, lkMicrophone)
 	cam := lkNumber(lkNumber(lkText(nil, lkCID, trackID(l.client, video)), lkType, 1), lkSource, lkCamera)
 	cam = lkNumber(lkNumber(cam, lkWidth, 1280), lkHeight, 720)
-	text, err := offer(l.pub.PeerConnection)
+	text, err := l.offer(l.pub.PeerConnection)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,15 @@ type figure struct {
 	Memory    int64         // bytes above the server without participants
 	Allocated float64       // objects a forwarded packet; -1 where the server does not tell
 	Generator float64       // processors that the generator used
+	With      []string      // what of everything was negotiated
+}
+
+// everything is what must be on, and what a description with video then says.
+var everything = []struct{ name, sdp string }{
+	{"TWCC", "draft-holmer-rmcat-transport-wide-cc-extensions-01"},
+	{"RTX", " rtx/90000"},
+	{"NACK", " nack\r\n"},
+	{"MID", "urn:ietf:params:rtp-hdrext:sdes:mid"},
 }
 
 func (f figure) micros() float64 { return float64(f.CPU.Microseconds()) / float64(max(1, f.Packets)) }
@@ -82,8 +91,9 @@ func (p *peer) start(t testing.TB) (*server, error) {
 	return s, nil
 }
 
-// enter joins everybody and returns once each hears everything.
-func (s *server) enter(ctx context.Context, clients []*client) error {
+// enter joins everybody and returns once each hears everything, and nobody has negotiated
+// for a while.
+func (s *server) enter(ctx context.Context, clients []*client, settle time.Duration) error {
 	var joining errgroup.Group
 	for i, c := range clients {
 		joining.Go(func() error {
@@ -111,6 +121,16 @@ func (s *server) enter(ctx context.Context, clients []*client) error {
 			case <-timeout:
 				return fmt.Errorf("participant %s: hears %d of %d tracks after %s", c.name, n, 2*c.hears, exectest.Patience)
 			}
+		}
+	}
+	entered := now()
+	for quiet := entered + settle; now() < quiet; {
+		if quiet > entered+exectest.Patience {
+			return fmt.Errorf("still negotiating after %s", exectest.Patience)
+		}
+		time.Sleep(quiet - now())
+		for _, c := range clients {
+			quiet = max(quiet, time.Duration(c.negotiated.Load())+settle)
 		}
 	}
 	return nil
@@ -144,11 +164,9 @@ func run(t testing.TB, p *peer, seats []seat, settle, window time.Duration) (f f
 	}
 	clients := p.clients(t.Context(), seats)
 	defer closeAll(clients)
-	if err := s.enter(t.Context(), clients); err != nil {
+	if err := s.enter(t.Context(), clients, settle); err != nil {
 		return f, err
 	}
-	time.Sleep(settle)
-
 	before, err := s.read()
 	if err != nil {
 		return f, err
@@ -163,6 +181,12 @@ func run(t testing.TB, p *peer, seats []seat, settle, window time.Duration) (f f
 		return f, err
 	}
 	time.Sleep(window / 10) // what is on its way
+	var with []string
+	for _, what := range everything {
+		if !slices.ContainsFunc(clients, func(c *client) bool { return !c.agreed(what.sdp) }) {
+			with = append(with, what.name)
+		}
+	}
 	closeAll(clients)
 	for _, c := range clients {
 		select {
@@ -172,6 +196,7 @@ func run(t testing.TB, p *peer, seats []seat, settle, window time.Duration) (f f
 		}
 	}
 	f = tally(clients, before.at, after.at)
+	f.With = with
 	f.CPU, f.Memory, f.Allocated = after.server-before.server, full-base, -1
 	f.Generator = float64(after.own-before.own) / float64(after.at-before.at)
 	if after.objects > 0 {
@@ -188,7 +213,7 @@ type reading struct {
 }
 
 func (s *server) read() (r reading, err error) {
-	if s.name == ownName {
+	if s.tells {
 		if r.objects, err = s.allocated(); err != nil {
 			return r, err
 		}

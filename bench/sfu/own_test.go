@@ -140,7 +140,7 @@ func answerOwn(c *client, pc *webrtc.PeerConnection, ws *websocket.Conn, publish
 			return err
 		}
 	}
-	text, err := answer(pc)
+	text, err := c.answer(pc)
 	if err != nil {
 		return err
 	}

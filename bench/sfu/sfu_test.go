@@ -27,6 +27,9 @@ var (
 	soaking = flag.Duration("soak", 0, "instead: join and leave for so long, and print memory")
 )
 
+// out is where the report goes.
+var out = os.Stdout
+
 // settling is from the last participant's first packets to the window: keyframes, bandwidth
 // probes and joins are past by then.
 const settling = 3 * time.Second
@@ -40,7 +43,6 @@ func TestMain(m *testing.M) {
 	if !*measure {
 		os.Exit(m.Run())
 	}
-	out := os.Stdout
 	os.Stdout = os.Stderr // what package testing says is no part of the report
 	code := m.Run()
 	if results != nil {
