@@ -157,6 +157,7 @@ func run(t testing.TB, p *peer, seats []seat, settle, window time.Duration) (f f
 	if err != nil {
 		return f, err
 	}
+	defer s.cmd.Process.Kill() // LiveKit would wait ten seconds for nobody
 	pid := s.cmd.Process.Pid
 	base, err := memory(pid)
 	if err != nil {

@@ -160,7 +160,7 @@ func (r *report) end() {
 	r.Rows = append(r.Rows, r.memory())
 }
 
-// against is our worst ratio of all sizes, each to the best of some peers in that size.
+// against is our ratio to the best of some peers in each size; all must be low enough.
 func (r *report) against(s scenario, what string, most float64, of func(figure) float64, names ...string) row {
 	t := row{What: fmt.Sprintf("%s: %s", s.name, what), Must: fmt.Sprintf("≤ %.2f × %s", most, strings.Join(names, " and ")), Is: "n/a"}
 	worst, list, short := 0.0, []string(nil), ""
@@ -176,6 +176,8 @@ func (r *report) against(s scenario, what string, most float64, of func(figure) 
 				high, found = max(high, x), true
 				if own.overloaded() || other.overloaded() {
 					short = ", overloaded"
+				} else if lacks := own.lacks(); lacks != "" {
+					short = ", without " + lacks
 				}
 			}
 		}
@@ -183,9 +185,6 @@ func (r *report) against(s scenario, what string, most float64, of func(figure) 
 			return t // a size is missing
 		}
 		worst, list = max(worst, high), append(list, fmt.Sprintf("%.2f", high))
-	}
-	if lacks := r.find(ownName, s, s.sizes[0]).lacks(); lacks != "" {
-		short += ", without " + lacks
 	}
 	t.Measured, t.Reached, t.Is = true, worst <= most && short == "", strings.Join(list, ", ")+short
 	return t
