@@ -102,7 +102,7 @@ bench-control: consul
 
 # The report alone is on stdout. Without LiveKit its rows say so.
 bench-sfu:
-	-@$(MAKE) --no-print-directory livekit
+	-@$(MAKE) -s --no-print-directory livekit >&2
 	@mkdir -p bin && $(GO) test -c -o bin/bench-sfu ./bench/sfu
 	@cd bench/sfu && BAILIWICK_LIVEKIT=$(LIVEKIT) ../../bin/bench-sfu -measure -test.timeout 0 -test.run 'TestSFU|TestSoak' $(SFU)
 
