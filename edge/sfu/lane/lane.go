@@ -29,7 +29,8 @@ import (
 
 const (
 	socketBuffer = 4 << 20 // bytes; the system may grant less
-	// maxWorkers of an address: more than this share one map of peers badly.
+	// maxWorkers of an address: more than this share one map of peers badly. There is one for
+	// two processors: two on two woke more and did no more.
 	maxWorkers = 16
 	// waiting is how many datagrams wait for pion at most. They are handshakes and checks,
 	// which their senders repeat.
@@ -75,7 +76,7 @@ func (l *Lane) open(at netip.AddrPort) (*Conn, error) {
 	if at.Addr().IsUnspecified() {
 		return nil, errors.New("unspecified: name the interface's")
 	}
-	sockets, err := datagram.Listen(at, min(runtime.GOMAXPROCS(0), maxWorkers))
+	sockets, err := datagram.ListenPolled(at, min(max(runtime.GOMAXPROCS(0)/2, 1), maxWorkers))
 	if err != nil {
 		return nil, err
 	}
