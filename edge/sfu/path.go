@@ -52,12 +52,15 @@ func (p *path) number(ext *[2]byte, size int, at time.Time) {
 	p.seq++
 }
 
+// isFeedback tells whether an RTCP packet is for feedback.
+func isFeedback(packet []byte) bool { return packet[1] == 205 && packet[0]&0x1f == 15 }
+
 // feedback is the participant's on what was sent. It returns what the connection carries now,
 // in bit/s with all that is around RTP.
-func (p *path) feedback(f *rtcp.TransportLayerCC, at time.Time) (rate int) {
+func (p *path) feedback(report []byte, at time.Time) (rate int) {
 	p.out.Lock()
 	defer p.out.Unlock()
-	p.rate.Feedback(f, at)
+	p.rate.Feedback(report, at)
 	return p.rate.Target()
 }
 

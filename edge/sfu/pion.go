@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -226,23 +227,35 @@ func (t *pionTransport) arrived(b *lane.Batch, p *rtp.Packet, at time.Time) {
 	}
 }
 
-// hear takes one RTCP packet.
-func (t *pionTransport) hear(b *lane.Batch, p rtcp.Packet, at time.Time) {
-	if f, ok := p.(*rtcp.TransportLayerCC); ok {
-		t.handler.carries(t.path.feedback(f, at))
-		return
-	}
-	t.handler.control(b, p, at)
+// RTCP is the lane's.
+func (t *pionTransport) RTCP(b *lane.Batch, compound []byte, at time.Time) {
+	t.hear(b, compound, 0, at)
 }
 
-// RTCP is the lane's.
-func (t *pionTransport) RTCP(b *lane.Batch, raw []byte, at time.Time) {
-	packets, err := rtcp.Unmarshal(raw)
-	if err != nil {
-		return // an unknown or broken packet costs its compound, no more
-	}
-	for _, p := range packets {
-		t.hear(b, p, at)
+// hear takes a compound packet apart. Of what pion read it takes what is about one SSRC first.
+func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at time.Time) {
+	for len(compound) >= 4 {
+		n := 4 * (1 + int(binary.BigEndian.Uint16(compound[2:])))
+		if n > len(compound) {
+			return
+		}
+		one := compound[:n]
+		compound = compound[n:]
+		if isFeedback(one) {
+			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
+				t.handler.carries(t.path.feedback(one, at))
+			}
+			continue
+		}
+		packets, err := rtcp.Unmarshal(one)
+		if err != nil {
+			continue // unknown or broken
+		}
+		for _, p := range packets {
+			if of := p.DestinationSSRC(); about == 0 || len(of) > 0 && of[0] == about {
+				t.handler.control(b, p, at)
+			}
+		}
 	}
 }
 
@@ -294,17 +307,7 @@ func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interce
 		if err != nil {
 			return
 		}
-		packets, err := rtcp.Unmarshal(buf[:n])
-		if err != nil {
-			continue
-		}
-		t.plainly(func(batch *lane.Batch, now time.Time) {
-			for _, p := range packets {
-				if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
-					t.hear(batch, p, now)
-				}
-			}
-		})
+		t.plainly(func(batch *lane.Batch, now time.Time) { t.hear(batch, buf[:n], ssrc, now) })
 	}
 }
 

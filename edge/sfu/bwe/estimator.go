@@ -1,6 +1,7 @@
 package bwe
 
 import (
+	"encoding/binary"
 	"math"
 	"time"
 
@@ -176,22 +177,39 @@ func (e *Estimator) Padding(want int, now time.Time) int {
 // beyond is the rate of a probe that shows goal.
 func (e *Estimator) beyond(goal float64) float64 { return max(1.1*goal, 1.25*e.target) }
 
-// Feedback takes one report from the peer, which came now.
-func (e *Estimator) Feedback(f *rtcp.TransportLayerCC, now time.Time) {
-	if !e.started {
+// Feedback takes one report from the peer, an RTCP packet of FMT 15 (section 3.1 of the draft on
+// transport-wide congestion control), which came now. One that is cut short counts as far as it
+// goes.
+func (e *Estimator) Feedback(report []byte, now time.Time) {
+	const fixed = 20
+	if !e.started || len(report) < fixed {
 		return
+	}
+	if report[0]&0x20 != 0 { // padding
+		report = report[:max(fixed, len(report)-int(report[len(report)-1]))]
 	}
 	at := now.Sub(e.epoch)
 	e.fresh = false
-	r := reading{e: e, at: at, seq: f.BaseSequenceNumber, left: int(f.PacketStatusCount), ticks: e.reference(f.ReferenceTime), deltas: f.RecvDeltas}
-	for _, c := range f.PacketChunks {
-		switch c := c.(type) {
-		case *rtcp.RunLengthChunk:
-			r.run(c.PacketStatusSymbol, int(c.RunLength))
-		case *rtcp.StatusVectorChunk:
-			for _, symbol := range c.SymbolList {
-				r.run(symbol, 1)
-			}
+	ref := uint32(report[16])<<16 | uint32(report[17])<<8 | uint32(report[18])
+	count := int(binary.BigEndian.Uint16(report[14:]))
+	r := reading{e: e, at: at, seq: binary.BigEndian.Uint16(report[12:]), left: count, ticks: e.reference(ref)}
+	chunks := report[fixed:]
+	n := 0
+	for left := count; left > 0 && len(chunks) >= n+2; n += 2 {
+		_, of := chunk(chunks[n:]).status(0)
+		left -= of
+	}
+	r.deltas = chunks[n:]
+	for chunks = chunks[:n]; len(chunks) > 0; chunks = chunks[2:] {
+		c := chunk(chunks)
+		symbol, of := c.status(0)
+		if c.isRun() {
+			r.run(symbol, of)
+			continue
+		}
+		for i := range of {
+			symbol, _ = c.status(i)
+			r.run(symbol, 1)
 		}
 	}
 	if r.known {
@@ -200,6 +218,23 @@ func (e *Estimator) Feedback(f *rtcp.TransportLayerCC, now time.Time) {
 		}
 		e.waits = false
 		e.update(at)
+	}
+}
+
+// chunk begins with the two octets that say what became of some packets.
+type chunk []byte
+
+func (c chunk) isRun() bool { return c[0]&0x80 == 0 }
+
+// status is that of the chunk's packet i, of so many.
+func (c chunk) status(i int) (symbol uint16, of int) {
+	switch v := binary.BigEndian.Uint16(c); v >> 14 {
+	case 0, 1:
+		return v >> 13 & 3, int(v & 0x1fff)
+	case 2:
+		return v >> (13 - i) & 1, 14
+	default:
+		return v >> (12 - 2*i) & 3, 7
 	}
 }
 
@@ -219,7 +254,7 @@ type reading struct {
 	seq    uint16
 	left   int
 	ticks  int64
-	deltas []*rtcp.RecvDelta
+	deltas []byte
 	known  bool // it spoke of something that was sent
 }
 
@@ -229,13 +264,18 @@ func (r *reading) run(symbol uint16, n int) {
 	r.left -= n
 	switch symbol {
 	case rtcp.TypeTCCPacketReceivedSmallDelta, rtcp.TypeTCCPacketReceivedLargeDelta:
+		octets := int(symbol)
 		for ; n > 0; n-- {
-			if len(r.deltas) == 0 || r.deltas[0] == nil {
+			if len(r.deltas) < octets {
 				r.left = 0
 				return
 			}
-			r.ticks += r.deltas[0].Delta / rtcp.TypeTCCDeltaScaleFactor
-			r.deltas = r.deltas[1:]
+			if octets == 1 {
+				r.ticks += int64(r.deltas[0])
+			} else {
+				r.ticks += int64(int16(binary.BigEndian.Uint16(r.deltas)))
+			}
+			r.deltas = r.deltas[octets:]
 			r.received()
 			r.seq++
 		}

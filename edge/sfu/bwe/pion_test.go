@@ -48,8 +48,12 @@ func (p *peer) Sent(seq uint16, size int, _ time.Time) {
 	}
 }
 
-func (p *peer) Feedback(f *rtcp.TransportLayerCC, _ time.Time) {
-	if err := p.e.WriteRTCP([]rtcp.Packet{f}, nil); err != nil {
+func (p *peer) Feedback(report []byte, _ time.Time) {
+	packets, err := rtcp.Unmarshal(report)
+	if err == nil {
+		err = p.e.WriteRTCP(packets, nil)
+	}
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	synctest.Wait()

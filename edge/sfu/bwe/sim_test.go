@@ -65,7 +65,7 @@ func (l *link) send(t time.Duration, size int) (arrives time.Duration, ok bool) 
 // estimating is what is compared.
 type estimating interface {
 	Sent(seq uint16, size int, at time.Time)
-	Feedback(f *rtcp.TransportLayerCC, now time.Time)
+	Feedback(report []byte, now time.Time)
 	Target() int
 	Padding(want int, now time.Time) int
 }
@@ -221,11 +221,7 @@ func (sc scenario) run(e estimating, start time.Time, step func(now time.Time)) 
 			worst = 0
 		}
 		for len(feedback) > 0 && feedbackAt[0] <= t {
-			var f rtcp.TransportLayerCC
-			if err := f.Unmarshal(feedback[0]); err != nil {
-				panic(err)
-			}
-			e.Feedback(&f, now)
+			e.Feedback(feedback[0], now)
 			feedback, feedbackAt = feedback[1:], feedbackAt[1:]
 			if after := e.Target(); after < before {
 				r.decreases++
