@@ -22,14 +22,14 @@ import (
 var core = []string{"exact", "region", "residency", "health", "steer", "consult", "failover", "edge/signal", "sim/page"}
 
 // leaves are of one wire alone, and as pure as the core.
-var leaves = []string{"edge/sfu/bwe", "edge/sfu/allot"}
+var leaves = []string{"edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder"}
 
 // assemblies connect wires; the verbs alone run them.
 // sim connects the rules anew, without sockets, for its tests alone.
 var assemblies = []string{"edge", "nameserver", "sim"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
@@ -47,6 +47,7 @@ var within = map[string][]string{
 	"turn":            {"crowd"},
 	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot"},
 	"edge/sfu/lane":   {"datagram"},
+	"edge/sfu/ladder": {"edge/sfu/allot"},
 }
 
 // support is what tests share, and what it may import of the house. Nothing else does
