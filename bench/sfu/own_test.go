@@ -31,7 +31,7 @@ func serveOwn(at netip.AddrPort) error {
 	}
 	return serve(at, func(ws *websocket.Conn, r *http.Request) error {
 		out := make(chan signal.Offer, 256)
-		x, err := s.Join(r.FormValue("room"), edge.Seat{Participant: r.FormValue("name"), Role: "patient"}, "", func(m any) {
+		x, err := s.Join(r.FormValue("room"), edge.Seat{Participant: r.FormValue("name"), Role: "patient", Viewer: r.Form.Has("viewer")}, "", func(m any) {
 			if o, ok := m.(signal.Offer); ok {
 				out <- o // one at a time: the next waits for the answer
 			}
@@ -101,7 +101,13 @@ func (c *client) dial(url string, protocols ...string) (*websocket.Conn, error) 
 	return ws, nil
 }
 
-func (c *client) query() string { return "room=" + strconv.Itoa(c.room) + "&name=" + c.name }
+func (c *client) query() string {
+	q := "room=" + strconv.Itoa(c.room) + "&name=" + c.name
+	if !c.publishes {
+		q += "&viewer"
+	}
+	return q
+}
 
 func joinOwn(at netip.AddrPort, c *client) error {
 	pc, err := c.connect()

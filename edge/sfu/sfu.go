@@ -106,6 +106,8 @@ type Seat struct {
 	Role        string
 	// Parked: the transport comes up, nothing is sent or heard until Unpark.
 	Parked bool
+	// Viewer: it hears and is not heard, and costs the others no m-lines.
+	Viewer bool
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
