@@ -153,7 +153,7 @@ func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (n uint32, fresh 
 	if anew {
 		t.gaps = rtp.Gaps{}
 	}
-	n = t.ring.Put(b)
+	n = t.ring.Put(b, at)
 	if t.gaps.Seen(p.Seq, at) {
 		t.wantKeyframe()
 	}
