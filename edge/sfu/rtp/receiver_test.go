@@ -102,7 +102,7 @@ func TestRing(t *testing.T) {
 		every time.Duration
 		size  int // at most
 		arena int
-	}{{10 * time.Millisecond, 1200, 128 << 10}, {time.Millisecond, 100, 64 << 10}, {time.Millisecond, MaxPacket, ringMost}, {100 * time.Millisecond, 1200, ringLeast}} {
+	}{{10 * time.Millisecond, 1200, 64 << 10}, {time.Millisecond, 100, 64 << 10}, {time.Millisecond, MaxPacket, ringMost}, {100 * time.Millisecond, 1200, ringLeast}} {
 		rnd := rand.New(rand.NewPCG(1, uint64(tt.size)))
 		r := Ring{newest: math.MaxUint32 - 3000}
 		r.oldest = r.newest + 1

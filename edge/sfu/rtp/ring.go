@@ -5,10 +5,10 @@ import "time"
 const (
 	// ringTime is how long a packet is kept: what a NACK asks for later comes too late to be
 	// shown, over the longest path that a conversation bears.
-	ringTime = 600 * time.Millisecond
-	// A Ring begins with so many bytes, and doubles up to so many: 6 Mbit/s for ringTime.
+	ringTime = 500 * time.Millisecond
+	// A Ring begins with so many bytes, and doubles up to so many: 8 Mbit/s for ringTime.
 	ringLeast, ringMost = 16 << 10, 512 << 10
-	ringPackets         = 1024
+	ringPackets         = 512
 )
 
 // Ring keeps the newest packets of one publisher's track for the NACKs of all its
@@ -18,22 +18,22 @@ type Ring struct {
 	newest, oldest uint32 // names; oldest is newest+1 where there is none
 	head           int    // where the next one is put
 	arena          []byte
+	first          time.Time // when it came
 	slots          [ringPackets]slot
 }
 
 type slot struct {
-	n        uint32 // 0: empty
 	at, size int32
-	came     time.Duration // since epoch
+	came     time.Duration // after the first
 }
-
-// epoch is what ages are counted from.
-var epoch = time.Unix(0, 0)
 
 // Put keeps a copy of the packet, which came at that time, and names it: no other that is in
 // the ring has the same name, whatever numbers the publisher gives its packets. 0 is none.
 func (r *Ring) Put(packet []byte, at time.Time) (n uint32) {
-	came := at.Sub(epoch)
+	if r.first.IsZero() {
+		r.first = at
+	}
+	came := at.Sub(r.first)
 	if r.newest == 0 || r.newest == 1<<32-1 { // the name after is taken, or none
 		r.newest, r.oldest, r.head = 0, 1, 0
 	}
@@ -41,7 +41,7 @@ func (r *Ring) Put(packet []byte, at time.Time) (n uint32) {
 		r.grow()
 	}
 	r.newest++
-	*r.slot(r.newest) = slot{r.newest, int32(r.head), int32(len(packet)), came}
+	*r.slot(r.newest) = slot{int32(r.head), int32(len(packet)), came}
 	r.head += copy(r.arena[r.head:], packet)
 	return r.newest
 }
