@@ -19,6 +19,8 @@ var (
 	packetsIn      = prometheus.NewDesc("bailiwick_sfu_packets_received_total", "RTP packets received from publishers.", []string{"edge", "region"}, nil)
 	packetsOut     = prometheus.NewDesc("bailiwick_sfu_packets_forwarded_total", "RTP packets forwarded to subscribers.", []string{"edge", "region"}, nil)
 	retransmitted  = prometheus.NewDesc("bailiwick_sfu_packets_retransmitted_total", "RTP packets sent again after a NACK.", []string{"edge", "region"}, nil)
+	unauthentic    = prometheus.NewDesc("bailiwick_sfu_packets_unauthentic_total", "Packets from a participant's address that failed SRTP's check, or were replayed.", []string{"edge", "region"}, nil)
+	blocked        = prometheus.NewDesc("bailiwick_sfu_packets_blocked_total", "Packets kept from being encrypted twice under one key. Any is a fault of this program.", []string{"edge", "region"}, nil)
 	keyframes      = prometheus.NewDesc("bailiwick_sfu_keyframe_requests_total", "Keyframes asked of publishers.", []string{"edge", "region"}, nil)
 	allocations    = prometheus.NewDesc("bailiwick_turn_allocations", "TURN allocations in force.", []string{"edge", "region"}, nil)
 	joinRefusals   = prometheus.NewDesc("bailiwick_join_refusals_total", "Joins refused, by the code that the client was given.", []string{"edge", "region", "code"}, nil)
@@ -57,6 +59,8 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(packetsOut, s.PacketsOut)
 	count(retransmitted, s.Retransmitted)
 	count(keyframes, s.KeyframeRequests)
+	count(unauthentic, s.Unauthentic)
+	count(blocked, s.Blocked)
 	for code, n := range c.refusals.counts() {
 		count(joinRefusals, n, code)
 	}

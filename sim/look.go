@@ -8,6 +8,7 @@ import (
 
 	"bailiwick/consult"
 	"bailiwick/failover"
+	"bailiwick/region"
 	"bailiwick/sim/page"
 	"bailiwick/steer"
 )
@@ -21,6 +22,7 @@ func (s *Sim) look() {
 			n.deaf = s.now
 		}
 		s.lookDead(n)
+		s.lookLeft(n)
 		s.lookModes(n)
 		if n.edge != nil && n.alive {
 			for _, rm := range n.edge.rooms {
@@ -84,6 +86,29 @@ func (s *Sim) lookDead(n *node) {
 			if since := s.now - max(e.died, n.turned); since > deadWithin {
 				s.fail("health", "%s takes %s for %s, dead for %s", n.id, x.ID, x.Health, since)
 			}
+		}
+	}
+}
+
+// lookLeft: a node that hears the store knows no edge any more that deregistered, unless it left
+// at once with others, which is likelier a broken store.
+func (s *Sim) lookLeft(n *node) {
+	if !n.alive || !n.hears(knowWithin) || n15(n) > 0 {
+		return
+	}
+	for id, at := range s.store.left {
+		if _, known := n.cur.Known()[region.EdgeID(id)]; !known || s.now-at < knowWithin || s.now-n.born < knowWithin {
+			continue
+		}
+		alone := true
+		for other, t := range s.store.left {
+			alone = alone && (other == id || (t-at).Abs() > knowWithin)
+		}
+		for _, e := range s.edges { // who dies registers no more, nor does who is restored away
+			alone = alone && (e.id == id || s.store.instance(e.id) != nil)
+		}
+		if alone {
+			s.fail("left", "%s still knows %s, which deregistered %s ago", n.id, id, s.now-at)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func newMux(sockets []Socket) (*mux, error) {
 // conn is the index of the lane's address that a participant at that one uses; -1: none.
 func (m *mux) conn(remote netip.Addr) int {
 	for i, s := range m.sockets {
-		if s.Bound.Addr().Is4() == remote.Is4() {
+		if remote.IsValid() && s.Bound.Addr().Is4() == remote.Is4() {
 			return i
 		}
 	}

@@ -87,6 +87,9 @@ type pionTransport struct {
 	packet  rtp.Packet               // theirs too: scratch
 	readers sync.WaitGroup
 
+	telling sync.Mutex     // the handler whether media pass
+	placed  netip.AddrPort // where the lane was told that the participant is
+
 	plain sync.Mutex  // pion's readers, one at a time
 	batch *lane.Batch // theirs; nil before the first
 }
@@ -127,13 +130,7 @@ func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 			t.secured()
 		}
 	})
-	var changes sync.Mutex
-	t.pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) {
-		// pion calls this on a new goroutine each time: only what is now can be told.
-		changes.Lock()
-		defer changes.Unlock()
-		h.connected(t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected)
-	})
+	t.pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { t.tell() })
 	t.pc.OnTrack(func(remote *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
 		t.mu.Lock()
 		lane := t.peer != nil
@@ -188,11 +185,28 @@ func (t *pionTransport) moved(pair *webrtc.ICECandidatePair) {
 	}
 }
 
-// follow has the lane send where the participant is, once both are known.
+// follow has the lane send where the participant is, once both are known. On a goroutine of its
+// own, for it asks pion, and hears the participant's first packets.
 func (t *pionTransport) follow() {
-	if conn := t.mux.conn(t.at.Addr()); t.peer != nil && !t.closed && t.at.IsValid() && conn >= 0 {
-		t.peer.Move(conn, t.at)
+	if t.decided && !t.closed {
+		t.readers.Go(t.tell)
 	}
+}
+
+// tell has the lane follow the participant, and says whether media pass. pion calls it on a new goroutine each time: only what is now
+// can be told.
+func (t *pionTransport) tell() {
+	t.telling.Lock()
+	defer t.telling.Unlock()
+	t.mu.Lock()
+	decided, peer, at := t.decided, t.peer, t.at
+	t.mu.Unlock()
+	if conn := t.mux.conn(at.Addr()); peer != nil && at != t.placed && conn >= 0 {
+		t.placed = at
+		peer.Move(conn, at)
+	}
+	up := t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
+	t.handler.connected(up && decided && (peer == nil || t.placed.IsValid()))
 }
 
 // RTP is the lane's.

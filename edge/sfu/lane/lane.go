@@ -35,6 +35,10 @@ const (
 	// waiting is how many datagrams wait for pion at most. They are handshakes and checks,
 	// which their senders repeat.
 	waiting = 512
+	// A participant's first packets may overtake the last of the handshake: so many of all
+	// are kept for so long.
+	earliest  = 64
+	earlyTime = time.Second
 )
 
 // Lane is safe for concurrent use.
@@ -48,6 +52,7 @@ type Lane struct {
 	peers atomic.Pointer[map[netip.AddrPort]*Peer]
 
 	workers sync.WaitGroup
+	batches sync.Pool // for who comes late to early packets
 }
 
 // Listen opens the addresses, each of one interface, never unspecified, and starts to work.
@@ -132,6 +137,7 @@ func (c *Conn) work(s *datagram.Socket, b *Batch) {
 					p.receive(b, d.In, now)
 					continue
 				}
+				c.early.keep(d.In, d.From, now)
 			}
 			c.stray(d.In, d.From)
 		}
@@ -148,6 +154,7 @@ type Conn struct {
 	at      netip.AddrPort
 	sockets []*datagram.Socket
 	in      chan *stray
+	early   early
 
 	once sync.Once
 	done chan struct{}
@@ -158,6 +165,40 @@ type stray struct {
 	n    int
 	from netip.AddrPort
 	b    [datagram.MaxIn]byte
+}
+
+// early is the newest media of addresses where no peer is yet. Its zero value is ready.
+type early struct {
+	mu   sync.Mutex
+	next int
+	ring [earliest]struct {
+		stray
+		came time.Time
+	}
+}
+
+func (e *early) keep(b []byte, from netip.AddrPort, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &e.ring[e.next%earliest]
+	s.n, s.from, s.came = copy(s.b[:], b), from, now
+	e.next++
+}
+
+// take gives what came from an address, and forgets it.
+func (e *early) take(from netip.AddrPort, now time.Time) (packets [][]byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.ring {
+		s := &e.ring[(e.next+i)%earliest]
+		if s.from == from && now.Sub(s.came) < earlyTime {
+			packets = append(packets, append([]byte(nil), s.b[:s.n]...))
+		}
+		if s.from == from {
+			s.from = netip.AddrPort{}
+		}
+	}
+	return packets
 }
 
 var strays = sync.Pool{New: func() any { return new(stray) }}

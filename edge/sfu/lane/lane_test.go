@@ -202,7 +202,7 @@ func TestNotTheirs(t *testing.T) {
 		t.Errorf("%d failed, want %d", got, want)
 	}
 
-	stranger.send(c, a.packet(5, 4, "from another address")) // nobody is there: pion's
+	stranger.send(c, stranger.packet(5, 4, "from another address")) // nobody is there: pion's
 	if n, from, err := c.ReadFromAddrPort(make([]byte, 2000)); n == 0 || from != stranger.at() || err != nil {
 		t.Errorf("pion reads %d of %s, %v", n, from, err)
 	}
@@ -219,6 +219,36 @@ func TestNotTheirs(t *testing.T) {
 	}
 	if err := peer.WriteRTCP([]byte{0x80, 201, 0, 1, 0, 0, 0, 9}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("RTCP to who is gone: %v", err)
+	}
+}
+
+// TestEarly: what comes before the peer is known is heard once it is, in its order; what is
+// somebody else's, or old, is not.
+func TestEarly(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	c, k := l.Conns()[0], keys(1)
+	a, other, h := meet(t, k), meet(t, k), hear()
+	for i := range uint16(3) {
+		a.send(c, a.packet(5, i+1, fmt.Sprint("early ", i)))
+		c.ReadFromAddrPort(make([]byte, 2000)) // pion has it too
+	}
+	other.send(c, a.packet(6, 1, "another's"))
+	c.ReadFromAddrPort(make([]byte, 2000))
+	peer, err := l.Peer(k, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer.Move(0, a.at())
+	a.send(c, a.packet(5, 4, "last"))
+	for _, want := range []string{"early 0", "early 1", "early 2", "last"} {
+		if p := await(t, want, h.rtp); string(p[12:]) != want {
+			t.Errorf("heard %q, want %q", p[12:], want)
+		}
+	}
+	peer.Close()
+	peer.Move(0, other.at())
+	if len(h.rtp) > 0 || len(*l.peers.Load()) != 0 {
+		t.Errorf("%d heard and %d peers after Close", len(h.rtp), len(*l.peers.Load()))
 	}
 }
 

@@ -41,7 +41,8 @@ type Peer struct {
 	rx   Receiver
 	keys Keys
 
-	to atomic.Pointer[destination]
+	to     atomic.Pointer[destination]
+	closed bool // under Lane.mu
 
 	mu      sync.Mutex // the workers: two of them while the address changes
 	in      *srtp.Context
@@ -82,10 +83,32 @@ func (l *Lane) Peer(k Keys, rx Receiver) (*Peer, error) {
 // Move says where the peer is now, and by which of the lane's addresses it is reached.
 func (p *Peer) Move(conn int, at netip.AddrPort) {
 	p.lane.change(func(m map[netip.AddrPort]*Peer) {
+		if p.closed {
+			return
+		}
 		p.forget(m)
 		m[at] = p
 		p.to.Store(&destination{p.lane.places.Add(1), conn, at})
 	})
+	p.catchUp(conn, at)
+}
+
+// catchUp takes what came from an address before it was known for the peer's.
+func (p *Peer) catchUp(conn int, at netip.AddrPort) {
+	now := time.Now()
+	packets := p.lane.conns[conn].early.take(at, now)
+	if len(packets) == 0 {
+		return
+	}
+	b, _ := p.lane.batches.Get().(*Batch)
+	if b == nil {
+		b = p.lane.Batch()
+	}
+	for _, packet := range packets {
+		p.receive(b, packet, now)
+	}
+	b.Flush()
+	p.lane.batches.Put(b)
 }
 
 // forget leaves the address to who else has come to be there.
@@ -98,6 +121,7 @@ func (p *Peer) forget(m map[netip.AddrPort]*Peer) {
 // Close ends the session. A worker may be in a call of the Receiver for a moment longer.
 func (p *Peer) Close() {
 	p.lane.change(func(m map[netip.AddrPort]*Peer) {
+		p.closed = true
 		p.forget(m)
 		p.to.Store(nil)
 	})
