@@ -79,7 +79,7 @@ func (l *line) forward(b *lane.Batch, p *rtp.Packet, n uint32, at time.Time) (se
 			l.level[0] = level[0]
 		}
 	}
-	if !l.rewrite.Forward(p, n, at, &l.header) {
+	if !l.rewrite.Forward(p, rtp.Origin{Packet: n}, at, &l.header) {
 		return false, false
 	}
 	return l.out.WriteRTP(b, &l.header, p.Payload) == nil, false
@@ -115,11 +115,11 @@ func (l *line) again(b *lane.Batch, seq uint16) bool {
 	if t == nil || t.ring == nil {
 		return false
 	}
-	n, ok := l.rewrite.Source(seq)
+	o, ok := l.rewrite.Source(seq)
 	if !ok || l.resent >= maxResend {
 		return false
 	}
-	if l.buf, ok = t.copyOf(n, l.buf[:0]); !ok {
+	if l.buf, ok = t.copyOf(o.Packet, l.buf[:0]); !ok {
 		return false
 	}
 	p, err := rtp.Parse(l.buf)
