@@ -26,7 +26,7 @@ var core = []string{"exact", "region", "residency", "health", "steer", "consult"
 var assemblies = []string{"edge", "nameserver", "sim"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
@@ -42,8 +42,9 @@ var within = map[string][]string{
 	"geodns/check":    {"geodns/dnssec"},
 	"acme":            {"store"},
 	"turn":            {"crowd"},
-	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/rtp"},
+	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp"},
 	"edge/sfu/lane":   {"datagram"},
+	"edge/sfu/layer":  {"edge/sfu/rtp"},
 }
 
 // support is what tests share, and what it may import of the house. Nothing else does

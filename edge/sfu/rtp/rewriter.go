@@ -129,12 +129,22 @@ func (r *Rewriter) Forward(p *Packet, o Origin, at time.Time, h *rtp.Header) boo
 	return true
 }
 
+// Late is Forward for a packet that must not begin a source: it is sent if a number was left
+// for it.
+func (r *Rewriter) Late(p *Packet, o Origin, h *rtp.Header) bool {
+	if r.passed(p) {
+		return r.late(&r.before, p, o, h)
+	}
+	step := int(int16(p.Seq - r.now.newest))
+	return r.bound && !r.turned && p.SSRC == r.now.source && step <= 0 && step >= -maxJump && r.late(&r.now, p, o, h)
+}
+
 // Leave says that p is left out on purpose. It reports true, with h filled, for one that comes
 // late and has a number: an empty packet must be sent with it.
 func (r *Rewriter) Leave(p *Packet, o Origin, h *rtp.Header) (empty bool) {
 	o.Empty = true
-	if r.passed(p) {
-		return r.late(&r.before, p, o, h)
+	if r.Late(p, o, h) {
+		return true
 	}
 	if !r.bound || r.turned || p.SSRC != r.now.source {
 		return false
@@ -143,7 +153,6 @@ func (r *Rewriter) Leave(p *Packet, o Origin, h *rtp.Header) (empty bool) {
 	case r.far(step):
 		r.Turn(0, false)
 	case step <= 0:
-		return r.late(&r.now, p, o, h)
 	case r.held:
 		r.now.newest = p.Seq
 	default:
