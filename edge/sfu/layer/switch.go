@@ -52,6 +52,8 @@ type Switch struct {
 	last    int     // layer that was current last, for its clock; -1: none
 	old     [2]tail // the layers before, the last first
 	top     int     // temporal layers up to this one go on
+	height  int     // and spatial layers within the stream
+	tallest int     // that the newest picture has
 	delta   uint8   // from the layer's Base to ours
 	seq     uint16
 	ts      uint32 // of the newest frame
@@ -92,6 +94,7 @@ type beginning struct {
 type frame struct {
 	layer   int8 // -1: none
 	top     int8 // of a lost one: temporal layers up to this one would have gone on
+	height  int8 // spatial layers up to this one go on
 	lost    bool // none of its packets has come yet; ts is not known
 	goes    bool // on
 	ended   bool // its last packet has come
@@ -164,7 +167,10 @@ func (s *Switch) Current() int { return s.current }
 // Needs tells of which layer a keyframe is needed to get where the subscriber wants to be.
 func (s *Switch) Needs() (layer int, ok bool) {
 	t := s.target()
-	return t, t >= 0 && t != s.current && s.alive(t) && !s.pending.set
+	if t < 0 || !s.alive(t) || s.pending.set {
+		return t, false
+	}
+	return t, t != s.current || s.height < min(s.spatial, s.tallest)
 }
 
 // target is the layer to be on: the highest wanted of those that come.
@@ -221,9 +227,10 @@ func (s *Switch) Packet(p *Packet, clocks *Clocks, at time.Time, h *pion.Header)
 		}
 		return o, false
 	}
+	ahead := false
 	switch {
 	case p.Layer == s.current:
-		if int16(p.RTP.Seq-s.seq) > 0 {
+		if ahead = int16(p.RTP.Seq-s.seq) > 0; ahead {
 			if newer(p.RTP.Timestamp, s.ts) && !s.open(p) {
 				return s.leave(p, h)
 			}
@@ -236,8 +243,18 @@ func (s *Switch) Packet(p *Packet, clocks *Clocks, at time.Time, h *pion.Header)
 	if f == nil || !f.goes {
 		return s.leave(p, h)
 	}
+	if f == s.newest && int(p.Spatial) > s.tallest {
+		s.tallest = int(p.Spatial)
+	}
+	if int8(p.Spatial) > f.height {
+		if !ahead || f != s.newest || !p.Start || !p.Fresh || int8(p.Spatial) > f.height+1 || int(p.Spatial) > s.spatial {
+			return s.leave(p, h)
+		}
+		f.height++
+		s.height = int(f.height)
+	}
 	o, send = s.forward(p, f, at, h)
-	if f.ended = f.ended || p.End; f.ended && f == s.newest && s.pending.set {
+	if f.ends(p); f.ended && f == s.newest && s.pending.set {
 		s.complete()
 	}
 	return o, send
@@ -415,7 +432,7 @@ func (s *Switch) turn(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (
 	s.seq, s.newest = p.RTP.Seq-1, nil
 	s.open(p)
 	s.seq = p.RTP.Seq
-	s.newest.ended = p.End
+	s.newest.ends(p)
 	return s.forward(p, s.newest, at, h)
 }
 
@@ -432,9 +449,9 @@ func (s *Switch) open(p *Packet) bool {
 	}
 	if p.Bits > 0 {
 		lost := (p.Picture - s.in - 1) & (1<<p.Bits - 1)
-		if s.inKnown && p.RTP.Seq != s.seq+1 && lost < 1<<(p.Bits-1) { // or else it began anew
+		if s.inKnown && (p.Fixed || p.RTP.Seq != s.seq+1) && lost < 1<<(p.Bits-1) { // or else it began anew
 			for i := lost - min(lost, maxLost); i < lost; i++ {
-				s.push(frame{layer: int8(s.current), lost: true, top: int8(s.top), in: s.in + 1 + i, picture: s.picture + 1 + i})
+				s.push(frame{layer: int8(s.current), lost: true, top: int8(s.top), height: int8(s.height), in: s.in + 1 + i, picture: s.picture + 1 + i})
 			}
 			s.picture += lost
 		}
@@ -444,22 +461,32 @@ func (s *Switch) open(p *Packet) bool {
 	t := int(p.Temporal)
 	switch {
 	case p.Keyframe:
-		s.top = s.temporal
+		s.top, s.height = s.temporal, s.spatial
 	case s.top > s.temporal:
 		s.top = s.temporal
 	case p.Sync && t == s.top+1 && t <= s.temporal:
 		s.top = t
 	}
-	f := frame{layer: int8(s.current), ts: p.RTP.Timestamp, in: p.Picture, goes: t <= s.top, base: p.Base + s.delta}
-	if f.goes {
+	s.height = min(s.height, s.spatial)
+	s.tallest = int(p.Spatial)
+	f := frame{layer: int8(s.current), ts: p.RTP.Timestamp, in: p.Picture, goes: t <= s.top, height: int8(s.height), base: p.Base + s.delta}
+	if f.goes && p.Up {
+		s.top = s.temporal
+	}
+	if f.goes || p.Fixed {
 		s.picture++
-		if t == 0 {
-			s.base = f.base
-		}
+	}
+	if f.goes && t == 0 {
+		s.base = f.base
 	}
 	f.picture = s.picture
 	s.newest, s.ts = s.push(f), p.RTP.Timestamp
 	return true
+}
+
+// ends notes the last packet of a picture, of those that go on.
+func (f *frame) ends(p *Packet) {
+	f.ended = f.ended || p.RTP.Marker || p.End && int8(p.Spatial) == f.height
 }
 
 func (s *Switch) push(f frame) *frame {
@@ -492,7 +519,7 @@ func (s *Switch) find(p *Packet) *frame {
 			return nil
 		}
 		// Without picture IDs the numbers alone tell whether there is room for it.
-		lost = s.push(frame{layer: int8(p.Layer), top: int8(s.top)})
+		lost = s.push(frame{layer: int8(p.Layer), top: int8(s.top), height: int8(s.height)})
 	}
 	delta := s.delta
 	for i := range s.old {
@@ -505,7 +532,8 @@ func (s *Switch) find(p *Packet) *frame {
 }
 
 func (s *Switch) forward(p *Packet, f *frame, at time.Time, h *pion.Header) (o rtp.Origin, send bool) {
-	o = rtp.Origin{Packet: p.N, Layer: uint8(p.Layer), Picture: f.picture, Base: f.base}
+	o = rtp.Origin{Packet: p.N, Layer: uint8(p.Layer), Picture: f.picture + p.Picture - f.in, Base: f.base,
+		Marker: p.End && int8(p.Spatial) == f.height}
 	if p.Layer != s.current || int16(p.RTP.Seq-s.seq) < 0 {
 		return o, s.out.Late(p.RTP, o, h)
 	}

@@ -29,9 +29,12 @@ type trace struct {
 	name    string
 	rnd     *rand.Rand
 	codec   Codec
-	bits    int // of the picture IDs
-	layers  int
+	bits    int  // of the picture IDs
+	layers  int  // simulcast
+	height  int  // spatial layers in a stream
+	flex    bool // VP9's flexible mode
 	lossy   bool
+	runs    int
 	now     int // ticks
 	at      time.Time
 	pub     [Layers]sender
@@ -61,7 +64,7 @@ type sender struct {
 	base     uint8
 	off      int // ticks left
 	frames   []*picture
-	last     [3]*picture // by temporal layer, since the keyframe
+	last     [3][3]*picture // by spatial and temporal layer, since the keyframe
 	asked    int
 	newest   int // frame of which a packet came
 }
@@ -69,10 +72,14 @@ type sender struct {
 type picture struct {
 	layer, id int
 	tick      int
-	key, sync bool
+	key, sync bool // begins with a keyframe's first packet
+	up, fresh bool
+	spatial   int
 	temporal  int
+	number    uint16
 	refs      []*picture
 	packets   []*sent
+	first     bool // its first packet came first
 	missed    bool // a later frame's packet came before any of it
 	out       []output
 }
@@ -92,12 +99,13 @@ type output struct {
 	payload string
 	of      *sent
 	at      int // tick
+	run     int
 	origin  rtp.Origin
 }
 
 func newTrace(t *testing.T, seed uint64, codec Codec, bits int, lossy bool) *trace {
 	x := &trace{t: t, name: fmt.Sprintf("codec %d, %d bits, lossy %t, seed %d", codec, bits, lossy, seed), rnd: rand.New(rand.NewPCG(seed, 2)),
-		codec: codec, bits: bits, lossy: lossy, layers: Layers, arrives: map[int][]*sent{}, clocks: Clocks{Rate: 90000}, seen: map[uint64]output{}}
+		codec: codec, bits: bits, lossy: lossy, layers: Layers, height: 1, flex: codec == VP9 && seed%2 == 0, arrives: map[int][]*sent{}, clocks: Clocks{Rate: 90000}, seen: map[uint64]output{}}
 	for i := range x.pub {
 		x.pub[i] = sender{ssrc: uint32(i + 1), ts: x.rnd.Uint32(), seq: uint16(x.rnd.Uint32()), picture: uint16(x.rnd.Uint32()), base: uint8(x.rnd.Uint32()), newest: -1}
 		x.wanted[i] = -1
@@ -119,7 +127,7 @@ func (x *trace) send() {
 		p := &x.pub[l]
 		if p.off > 0 {
 			if p.off--; p.off == 0 {
-				p.last = [3]*picture{}
+				p.last = [3][3]*picture{}
 			}
 			p.ts += ticks
 			continue
@@ -170,54 +178,72 @@ func (x *trace) transmit(s *sent) {
 	x.arrives[s.came] = a
 }
 
-func (x *trace) frame(l int) []*sent {
+// frame makes one picture.
+func (x *trace) frame(l int) (packets []*sent) {
 	p := &x.pub[l]
-	f := &picture{layer: l, id: len(p.frames), tick: x.now}
-	f.key = p.last[0] == nil || x.wanted[l] == x.now || x.rnd.IntN(1000) == 0
-	if f.key {
+	key := p.last[0][0] == nil || x.wanted[l] == x.now || x.rnd.IntN(1000) == 0
+	temporal, sync, up := 0, false, false
+	if key {
 		x.wanted[l] = -1
-		p.last = [3]*picture{f, f, f}
 	} else if x.bits > 0 {
-		f.temporal = [...]int{0, 2, 1, 2}[f.id%4]
-		f.sync = f.temporal > 0 && x.rnd.IntN(3) == 0
-		for t := 0; t <= f.temporal; t++ {
-			if t == 0 || !f.sync {
-				f.refs = append(f.refs, p.last[t])
-			}
-		}
-	} else {
-		f.refs = []*picture{p.last[0]}
+		temporal = [...]int{0, 2, 1, 2}[x.now%4]
+		sync = x.codec == VP8 && temporal > 0 && x.rnd.IntN(3) == 0
+		up = x.codec == VP9 && x.rnd.IntN(5) == 0
 	}
-	p.last[f.temporal] = f
-	p.frames = append(p.frames, f)
 	p.ts += ticks
 	p.picture++
-	if f.temporal == 0 {
+	if temporal == 0 {
 		p.base++
 	}
-	n := 1 + x.rnd.IntN(3)*(l+1)/2
-	if f.key {
-		n = 1 + x.rnd.IntN(6)
-	}
-	for i := range n {
-		p.seq++
-		b := x.payload(p, f, i)
-		b = append(b, byte(l), byte(f.id>>8), byte(f.id), byte(i))
-		raw, err := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: 96, SSRC: p.ssrc, SequenceNumber: p.seq, Timestamp: p.ts, Marker: i == n-1}, Payload: b}).Marshal()
-		if err != nil {
-			x.t.Fatal(err)
+	for spatial := range x.height {
+		f := &picture{layer: l, id: len(p.frames), tick: x.now, key: key && spatial == 0, sync: sync, up: up, spatial: spatial, temporal: temporal, number: p.picture}
+		last := &p.last[spatial]
+		f.fresh = key || spatial > 0 && temporal == 0 && x.rnd.IntN(20) == 0
+		if f.fresh {
+			*last = [3]*picture{f, f, f}
 		}
-		f.packets = append(f.packets, &sent{of: f, i: i, raw: raw, seq: p.seq})
+		for t := 0; !f.fresh && t <= temporal; t++ {
+			if t == 0 || !sync {
+				f.refs = append(f.refs, last[t])
+			}
+		}
+		if spatial > 0 {
+			f.refs = append(f.refs, p.frames[len(p.frames)-1])
+		}
+		last[temporal] = f
+		for t := temporal + 1; up && t < 3; t++ {
+			last[t] = f
+		}
+		p.frames = append(p.frames, f)
+		n := 1 + x.rnd.IntN(3)*(l+1)/2
+		if key {
+			n = 1 + x.rnd.IntN(6)
+		}
+		for i := range n {
+			p.seq++
+			b := x.payload(p, f, i, n)
+			b = append(b, byte(l), byte(f.id>>8), byte(f.id), byte(i))
+			raw, err := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: 96, SSRC: p.ssrc, SequenceNumber: p.seq, Timestamp: p.ts,
+				Marker: i == n-1 && spatial == x.height-1}, Payload: b}).Marshal()
+			if err != nil {
+				x.t.Fatal(err)
+			}
+			f.packets = append(f.packets, &sent{of: f, i: i, raw: raw, seq: p.seq})
+		}
+		packets = append(packets, f.packets...)
 	}
-	return f.packets
+	return packets
 }
 
-func (x *trace) payload(p *sender, f *picture, i int) []byte {
+func (x *trace) payload(p *sender, f *picture, i, n int) []byte {
 	if x.codec == H264 {
 		if f.key && i == 0 {
 			return []byte{0x67}
 		}
 		return []byte{0x41}
+	}
+	if x.codec == VP9 {
+		return x.vp9(p, f, i, n)
 	}
 	s, notKey := byte(0), byte(1)
 	if i == 0 {
@@ -239,6 +265,36 @@ func (x *trace) payload(p *sender, f *picture, i int) []byte {
 	return []byte{s, notKey}
 }
 
+func (x *trace) vp9(p *sender, f *picture, i, n int) []byte {
+	flags, layer := byte(0xa0), byte(f.temporal)<<5|byte(f.spatial)<<1
+	if !f.fresh {
+		flags |= 0x40
+	}
+	if i == 0 {
+		flags |= 0x08
+	}
+	if i == n-1 {
+		flags |= 0x04
+	}
+	if f.up {
+		layer |= 0x10
+	}
+	b := []byte{flags}
+	if x.bits == 7 {
+		b = append(b, byte(p.picture)&0x7f)
+	} else {
+		b = append(b, 0x80|byte(p.picture>>8), byte(p.picture))
+	}
+	b = append(b, layer)
+	if !x.flex {
+		return append(b, p.base)
+	}
+	if b[0] |= 0x10; !f.fresh {
+		b = append(b, 1<<1)
+	}
+	return b
+}
+
 // hand gives the switch one packet, as n in its ring, and the subscriber what comes of it.
 func (x *trace) hand(l int, raw []byte, n uint32) {
 	raw = append([]byte(nil), raw...)
@@ -247,7 +303,11 @@ func (x *trace) hand(l int, raw []byte, n uint32) {
 		x.t.Fatal(err)
 	}
 	in := Packet{Layer: l, RTP: &p, Descriptor: Describe(x.codec, &p), N: n}
+	before := x.sw.Current()
 	o, ok := x.sw.Packet(&in, &x.clocks, x.at, &x.header)
+	if in.Keyframe && x.sw.Current() == l && before != l {
+		x.runs++
+	}
 	if !ok {
 		return
 	}
@@ -262,7 +322,7 @@ func (x *trace) hand(l int, raw []byte, n uint32) {
 	if o.Empty {
 		x.empties++
 	}
-	got.of = x.origin(raw, l)
+	got.of, got.run = x.origin(raw, l), x.runs
 	if !o.Empty {
 		got.of.of.out = append(got.of.of.out, got)
 	}
@@ -297,7 +357,7 @@ func (x *trace) receive(s *sent) {
 		for _, f := range p.frames[p.newest+1 : s.of.id] {
 			f.missed = true
 		}
-		p.newest = s.of.id
+		p.newest, s.of.first = s.of.id, s.i == 0
 	}
 	n := x.rings[l].Put(s.raw)
 	before := x.sw.Current()
@@ -350,7 +410,7 @@ func (x *trace) nack() {
 		x.fail("number %d is not sent again", number)
 	}
 	got := x.output(number, d.Write(p.Payload, o), o)
-	got.of, got.at = was.of, was.at
+	got.of, got.at, got.run = was.of, was.at, was.run
 	if got != was {
 		x.fail("number %d again: %+v, was %+v", number, got, was)
 	}
@@ -367,7 +427,7 @@ func (x *trace) run(length int) {
 			}
 		}
 		if x.rnd.IntN(40) == 0 || x.now == 0 {
-			x.wants, x.since = x.rnd.IntN(x.layers+1)-1, x.now
+			x.wants, x.since = x.rnd.IntN(max(x.layers, x.height)+1)-1, x.now
 			x.sw.Want(x.wants, x.rnd.IntN(3))
 		}
 		x.send()
@@ -383,13 +443,17 @@ func (x *trace) run(length int) {
 // turned: a keyframe of the layer that is wanted is turned to within a tick, if the next frame
 // of that layer has begun.
 func (x *trace) turned() {
-	if x.wants < 0 || x.sw.Current() == x.wants {
+	l := x.wants
+	if x.height > 1 {
+		l = min(l, 0)
+	}
+	if l < 0 || x.sw.Current() == l && (x.height == 1 || x.sw.height == x.wants) {
 		return
 	}
-	p := &x.pub[x.wants]
+	p := &x.pub[l]
 	for _, f := range p.frames[max(0, len(p.frames)-1-inTime):] {
-		if s := f.packets[0]; f.key && f.tick > max(x.since, x.now-2-inTime) && f.id < p.newest && x.came(s) {
-			x.fail("keyframe %d of layer %d was let pass, at layer %d", f.id, x.wants, x.sw.Current())
+		if s := f.packets[0]; f.key && f.tick > max(x.since, x.now-2-inTime) && f.id < p.newest && x.came(s) && (f.first || x.height == 1) {
+			x.fail("keyframe %d of layer %d was let pass, at layer %d", f.id, l, x.sw.Current())
 		}
 	}
 }
@@ -480,6 +544,16 @@ func (x *trace) gap(a, b output, n int) {
 
 // follows: one frame after the other.
 func (x *trace) follows(a, b *picture) {
+	oa, ob := a.out[0].origin, b.out[0].origin
+	if a.layer == b.layer && a.number == b.number {
+		if a.out[0].ts != b.out[0].ts || oa.Picture != ob.Picture || b.spatial <= a.spatial || !x.lossy && b.spatial != a.spatial+1 {
+			x.fail("frames %d and %d of layer %d are of one picture: %+v, %+v", a.id, b.id, a.layer, a.out[0], b.out[0])
+		}
+		return
+	}
+	if !a.out[len(a.out)-1].marker && !x.lossy {
+		x.fail("frame %d of layer %d has no marker at its end", a.id, a.layer)
+	}
 	if int32(b.out[0].ts-a.out[0].ts) <= 0 {
 		x.fail("frame %d of layer %d at %d, after frame %d of layer %d at %d", b.id, b.layer, b.out[0].ts, a.id, a.layer, a.out[0].ts)
 	}
@@ -495,11 +569,14 @@ func (x *trace) follows(a, b *picture) {
 			missed++
 		}
 	}
-	oa, ob := a.out[0].origin, b.out[0].origin
-	if step := int((ob.Picture - oa.Picture) & (1<<x.bits - 1)); step < 1 || step > 1+missed {
+	if step := (ob.Picture - oa.Picture) & (1<<x.bits - 1); x.codec == VP9 {
+		if a.out[0].run == b.out[0].run && step != (b.number-a.number)&(1<<x.bits-1) {
+			x.fail("picture %d (layer %d, frame %d) follows %d, %d before", ob.Picture, b.layer, b.id, oa.Picture, b.number-a.number)
+		}
+	} else if step := int((ob.Picture - oa.Picture) & (1<<x.bits - 1)); step < 1 || step > 1+missed {
 		x.fail("picture %d (layer %d, frame %d) follows %d (layer %d, frame %d), of which %d were missed", ob.Picture, b.layer, b.id, oa.Picture, a.layer, a.id, missed)
 	}
-	if step := ob.Base - oa.Base; !x.lossy && (b.temporal == 0 && step != 1 || b.temporal > 0 && step != 0) {
+	if step := ob.Base - oa.Base; !x.lossy && !x.flex && (b.temporal == 0 && step != 1 || b.temporal > 0 && step != 0) {
 		x.fail("base %d of a frame of temporal layer %d follows %d", ob.Base, b.temporal, oa.Base)
 	}
 }
@@ -509,15 +586,19 @@ func TestTraces(t *testing.T) {
 	for _, c := range []struct {
 		codec Codec
 		bits  int
-	}{{VP8, 15}, {VP8, 7}, {VP8, 0}, {H264, 0}} {
+		svc   bool
+	}{{VP8, 15, false}, {VP8, 7, false}, {VP8, 0, false}, {H264, 0, false}, {VP9, 15, false}, {VP9, 7, true}} {
 		for _, lossy := range []bool{false, true} {
 			turns, nacks, empties := 0, 0, 0
-			for seed := range uint64(20) {
+			for seed := range uint64(10) {
 				x := newTrace(t, seed, c.codec, c.bits, lossy)
-				x.run(3000)
+				if c.svc {
+					x.layers, x.height = 1, 3
+				}
+				x.run(2000)
 				turns, nacks, empties = turns+x.turns, nacks+x.nacks, empties+x.empties
 			}
-			if turns < 200 || nacks < 1000 || lossy && c.bits > 0 && empties < 100 {
+			if turns < 80 || nacks < 1000 || lossy && c.bits > 0 && empties < 50 {
 				t.Errorf("%+v, lossy %t: %d turns, %d packets sent again, %d empty", c, lossy, turns, nacks, empties)
 			}
 			t.Logf("%+v, lossy %t: %d turns, %d packets sent again, %d empty", c, lossy, turns, nacks, empties)

@@ -60,6 +60,7 @@ type Origin struct {
 	Base    uint8  // for package layer
 	Picture uint16 // for package layer
 	Empty   bool   // sent without the payload
+	Marker  bool   // sent with the marker, whatever the packet has
 }
 
 // spent is what became of one number.
@@ -253,7 +254,7 @@ func (r *Rewriter) send(p *Packet, o Origin, seq uint16, h *rtp.Header) {
 
 func (r *Rewriter) header(p *Packet, s *spent, seq uint16, h *rtp.Header) {
 	h.Version, h.Padding, h.PaddingSize = 2, false, 0
-	h.Marker, h.PayloadType = p.Marker && !s.origin.Empty, p.PayloadType
+	h.Marker, h.PayloadType = (p.Marker || s.origin.Marker) && !s.origin.Empty, p.PayloadType
 	h.SequenceNumber, h.Timestamp, h.SSRC = seq, p.Timestamp+s.tsDelta, r.ssrc
 }
 
