@@ -24,6 +24,7 @@ const (
 	VP8
 	H264
 	VP9
+	AV1
 )
 
 // Descriptor is what a forwarder must know of one packet. A picture is what has one timestamp;
@@ -45,18 +46,22 @@ type Descriptor struct {
 	// those so far can begin with any.
 	Temporal uint8
 	Sync, Up bool
-	// Picture numbers the pictures, in Bits bits: 7, 15, or 0 where there is none. Where they are
-	// Fixed, references are counted in them, and what is left out leaves a gap.
+	// Picture numbers the pictures, in Bits bits: 7, 15, or 0 where there is none; 16 are of a
+	// dependency descriptor, which numbers frames. Where they are Fixed, references are counted in
+	// them, and what is left out leaves a gap.
 	Picture uint16
 	Bits    uint8
 	Fixed   bool
-	// Base numbers the pictures of temporal layer 0 (TL0PICIDX).
+	// Base numbers the pictures of temporal layer 0 (TL0PICIDX); of a dependency descriptor it is
+	// the last template's ID.
 	Base uint8
 	// Width and Height are a keyframe's, in pixels, of its highest spatial layer; 0 where they
 	// cannot be told.
 	Width, Height uint16
 
 	pictureAt, baseAt uint8 // where in the payload; baseAt is 0 where there is none
+	extension         bool  // it is a dependency descriptor that was read
+	span              uint8 // of which the template IDs begin so far before Base
 }
 
 // Describe reads a packet. What is malformed is described as Unknown is: one layer, of which
@@ -77,6 +82,10 @@ func Describe(c Codec, p *rtp.Packet) Descriptor {
 			return d
 		}
 		d = Descriptor{}
+	case AV1:
+		// Section 4.4: N, and no Z. All else is in the dependency descriptor.
+		d.Keyframe = len(p.Payload) > 0 && p.Payload[0]&0x88 == 0x08
+		d.Start = d.Keyframe
 	}
 	d.End = p.Marker
 	return d

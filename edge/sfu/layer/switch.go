@@ -426,9 +426,9 @@ func (s *Switch) turn(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (
 	}
 	s.current, s.last = p.Layer, p.Layer
 	if !s.started {
-		s.started, s.picture, s.base = true, p.Picture-1, p.Base-1
+		s.started, s.picture, s.base = true, p.Picture-1, p.Base-p.span-1
 	}
-	s.delta, s.inKnown = s.base+1-p.Base, false
+	s.delta, s.inKnown = s.base+1+p.span-p.Base, false
 	s.seq, s.newest = p.RTP.Seq-1, nil
 	s.open(p)
 	s.seq = p.RTP.Seq
@@ -469,15 +469,15 @@ func (s *Switch) open(p *Packet) bool {
 	}
 	s.height = min(s.height, s.spatial)
 	s.tallest = int(p.Spatial)
-	f := frame{layer: int8(s.current), ts: p.RTP.Timestamp, in: p.Picture, goes: t <= s.top, height: int8(s.height), base: p.Base + s.delta}
+	f := frame{layer: int8(s.current), ts: p.RTP.Timestamp, in: p.Picture, goes: t <= s.top, height: int8(s.height), base: p.base(s.delta)}
 	if f.goes && p.Up {
 		s.top = s.temporal
 	}
 	if f.goes || p.Fixed {
 		s.picture++
 	}
-	if f.goes && t == 0 {
-		s.base = f.base
+	if f.goes && t == 0 && (p.Keyframe || !p.extension) {
+		s.base = p.Base + s.delta
 	}
 	f.picture = s.picture
 	s.newest, s.ts = s.push(f), p.RTP.Timestamp
@@ -487,6 +487,14 @@ func (s *Switch) open(p *Packet) bool {
 // ends notes the last packet of a picture, of those that go on.
 func (f *frame) ends(p *Packet) {
 	f.ended = f.ended || p.RTP.Marker || p.End && int8(p.Spatial) == f.height
+}
+
+// base is what goes out for Base, or by how much a dependency descriptor's IDs are shifted.
+func (p *Packet) base(delta uint8) uint8 {
+	if p.extension {
+		return delta
+	}
+	return p.Base + delta
 }
 
 func (s *Switch) push(f frame) *frame {
@@ -527,7 +535,7 @@ func (s *Switch) find(p *Packet) *frame {
 			delta = s.old[i].delta
 		}
 	}
-	lost.lost, lost.ts, lost.goes, lost.base = false, p.RTP.Timestamp, int8(p.Temporal) <= lost.top, p.Base+delta
+	lost.lost, lost.ts, lost.goes, lost.base = false, p.RTP.Timestamp, int8(p.Temporal) <= lost.top, p.base(delta)
 	return lost
 }
 

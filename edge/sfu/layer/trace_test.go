@@ -41,6 +41,8 @@ type trace struct {
 	arrives map[int][]*sent // by tick
 	clocks  Clocks
 	rings   [Layers]rtp.Ring
+	deps    [Layers]Dependencies
+	viewer  Dependencies
 	out     rtp.Rewriter
 	sw      Switch
 	header  pion.Header
@@ -188,7 +190,7 @@ func (x *trace) frame(l int) (packets []*sent) {
 	} else if x.bits > 0 {
 		temporal = [...]int{0, 2, 1, 2}[x.now%4]
 		sync = x.codec == VP8 && temporal > 0 && x.rnd.IntN(3) == 0
-		up = x.codec == VP9 && x.rnd.IntN(5) == 0
+		up = x.codec >= VP9 && x.rnd.IntN(5) == 0
 	}
 	p.ts += ticks
 	p.picture++
@@ -196,6 +198,9 @@ func (x *trace) frame(l int) (packets []*sent) {
 		p.base++
 	}
 	for spatial := range x.height {
+		if spatial > 0 && x.codec == AV1 { // which numbers frames
+			p.picture++
+		}
 		f := &picture{layer: l, id: len(p.frames), tick: x.now, key: key && spatial == 0, sync: sync, up: up, spatial: spatial, temporal: temporal, number: p.picture}
 		last := &p.last[spatial]
 		f.fresh = key || spatial > 0 && temporal == 0 && x.rnd.IntN(20) == 0
@@ -223,8 +228,13 @@ func (x *trace) frame(l int) (packets []*sent) {
 			p.seq++
 			b := x.payload(p, f, i, n)
 			b = append(b, byte(l), byte(f.id>>8), byte(f.id), byte(i))
-			raw, err := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: 96, SSRC: p.ssrc, SequenceNumber: p.seq, Timestamp: p.ts,
-				Marker: i == n-1 && spatial == x.height-1}, Payload: b}).Marshal()
+			h := pion.Header{Version: 2, PayloadType: 96, SSRC: p.ssrc, SequenceNumber: p.seq, Timestamp: p.ts, Marker: i == n-1 && spatial == x.height-1}
+			if x.codec == AV1 {
+				if err := h.SetExtensionWithProfile(4, x.dependency(f, i, n), pion.ExtensionProfileTwoByte); err != nil {
+					x.t.Fatal(err)
+				}
+			}
+			raw, err := (&pion.Packet{Header: h, Payload: b}).Marshal()
 			if err != nil {
 				x.t.Fatal(err)
 			}
@@ -242,8 +252,11 @@ func (x *trace) payload(p *sender, f *picture, i, n int) []byte {
 		}
 		return []byte{0x41}
 	}
-	if x.codec == VP9 {
+	switch x.codec {
+	case VP9:
 		return x.vp9(p, f, i, n)
+	case AV1:
+		return []byte{0x10}
 	}
 	s, notKey := byte(0), byte(1)
 	if i == 0 {
@@ -302,7 +315,7 @@ func (x *trace) hand(l int, raw []byte, n uint32) {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	in := Packet{Layer: l, RTP: &p, Descriptor: Describe(x.codec, &p), N: n}
+	in := Packet{Layer: l, RTP: &p, Descriptor: x.describe(l, &p), N: n}
 	before := x.sw.Current()
 	o, ok := x.sw.Packet(&in, &x.clocks, x.at, &x.header)
 	if in.Keyframe && x.sw.Current() == l && before != l {
@@ -316,6 +329,9 @@ func (x *trace) hand(l int, raw []byte, n uint32) {
 	}
 	number := x.extend(x.header.SequenceNumber)
 	got := x.output(number, in.Write(p.Payload, o), o)
+	if ext := p.Extension(4); ext != nil && !o.Empty {
+		x.view(ext, o)
+	}
 	if was, twice := x.seen[number]; twice {
 		x.fail("number %d spent twice: %+v, then %+v", number, was, got)
 	}
@@ -332,6 +348,32 @@ func (x *trace) hand(l int, raw []byte, n uint32) {
 
 func (x *trace) output(number uint64, payload []byte, o rtp.Origin) output {
 	return output{number: number, ts: x.header.Timestamp, marker: x.header.Marker, payload: string(payload), at: x.now, origin: o}
+}
+
+// describe reads a packet as its publisher's edge does.
+func (x *trace) describe(l int, p *rtp.Packet) Descriptor {
+	if x.codec != AV1 {
+		return Describe(x.codec, p)
+	}
+	d, ok := x.deps[l].Describe(p.Extension(4))
+	if !ok {
+		x.fail("dependency descriptor %x", p.Extension(4))
+	}
+	return d
+}
+
+// view reads a dependency descriptor as the subscriber does, who has one structure.
+func (x *trace) view(ext []byte, o rtp.Origin) {
+	in := Dependencies{}
+	was, _ := in.Describe(ext)
+	WriteDependency(ext, o)
+	d, ok := x.viewer.Describe(ext)
+	if !ok || d.Picture != o.Picture || d.Start != was.Start || d.End != was.End {
+		x.fail("dependency descriptor %x: %+v %t, of %+v", ext, d, ok, was)
+	}
+	if d.Base == 0 && d.span == 0 && !x.lossy {
+		x.fail("dependency descriptor %x is of another structure", ext)
+	}
 }
 
 func (x *trace) origin(raw []byte, l int) *sent {
@@ -545,8 +587,8 @@ func (x *trace) gap(a, b output, n int) {
 // follows: one frame after the other.
 func (x *trace) follows(a, b *picture) {
 	oa, ob := a.out[0].origin, b.out[0].origin
-	if a.layer == b.layer && a.number == b.number {
-		if a.out[0].ts != b.out[0].ts || oa.Picture != ob.Picture || b.spatial <= a.spatial || !x.lossy && b.spatial != a.spatial+1 {
+	if a.layer == b.layer && a.tick == b.tick {
+		if a.out[0].ts != b.out[0].ts || ob.Picture-oa.Picture != b.number-a.number || b.spatial <= a.spatial || !x.lossy && b.spatial != a.spatial+1 {
 			x.fail("frames %d and %d of layer %d are of one picture: %+v, %+v", a.id, b.id, a.layer, a.out[0], b.out[0])
 		}
 		return
@@ -569,14 +611,14 @@ func (x *trace) follows(a, b *picture) {
 			missed++
 		}
 	}
-	if step := (ob.Picture - oa.Picture) & (1<<x.bits - 1); x.codec == VP9 {
+	if step := (ob.Picture - oa.Picture) & (1<<x.bits - 1); x.codec >= VP9 {
 		if a.out[0].run == b.out[0].run && step != (b.number-a.number)&(1<<x.bits-1) {
 			x.fail("picture %d (layer %d, frame %d) follows %d, %d before", ob.Picture, b.layer, b.id, oa.Picture, b.number-a.number)
 		}
 	} else if step := int((ob.Picture - oa.Picture) & (1<<x.bits - 1)); step < 1 || step > 1+missed {
 		x.fail("picture %d (layer %d, frame %d) follows %d (layer %d, frame %d), of which %d were missed", ob.Picture, b.layer, b.id, oa.Picture, a.layer, a.id, missed)
 	}
-	if step := ob.Base - oa.Base; !x.lossy && !x.flex && (b.temporal == 0 && step != 1 || b.temporal > 0 && step != 0) {
+	if step := ob.Base - oa.Base; !x.lossy && !x.flex && x.codec != AV1 && (b.temporal == 0 && step != 1 || b.temporal > 0 && step != 0) {
 		x.fail("base %d of a frame of temporal layer %d follows %d", ob.Base, b.temporal, oa.Base)
 	}
 }
@@ -587,7 +629,7 @@ func TestTraces(t *testing.T) {
 		codec Codec
 		bits  int
 		svc   bool
-	}{{VP8, 15, false}, {VP8, 7, false}, {VP8, 0, false}, {H264, 0, false}, {VP9, 15, false}, {VP9, 7, true}} {
+	}{{VP8, 15, false}, {VP8, 7, false}, {VP8, 0, false}, {H264, 0, false}, {VP9, 15, false}, {VP9, 7, true}, {AV1, 16, false}, {AV1, 16, true}} {
 		for _, lossy := range []bool{false, true} {
 			turns, nacks, empties := 0, 0, 0
 			for seed := range uint64(10) {
