@@ -22,6 +22,9 @@ const (
 	// replayed are the frames that are still taken from the ring when the first packet of a
 	// keyframe comes late: a round trip to the publisher.
 	replayed = 8
+	// patience is how many frames of a layer that is turned to wait for the last packets of the
+	// present one's frame.
+	patience = 3
 	// maxJump is the largest step of sequence numbers within one source; rtp's is the same.
 	maxJump = 3000
 	// maxLost is how many frames lost in a row are still taken when they come late.
@@ -36,12 +39,13 @@ type Packet struct {
 	N uint32 // of that layer's Ring
 }
 
-// Switch is what one subscriber has of one video.
+// Switch is what one subscriber has of one video. It must not be copied once it is in use.
 //
 // It moves to another simulcast layer at the first packet of that one's keyframe, and to
 // fewer or more temporal layers between frames: to more at a keyframe, or at a frame that
 // refers to layer 0 alone. A frame that was begun is finished, whatever is wanted by then, and
-// if its packets come late.
+// if its packets come late. Spatial layers within a stream are had up to the same number, from a
+// keyframe or from a frame that refers to its own picture alone.
 type Switch struct {
 	out      *rtp.Rewriter
 	spatial  int // wanted; negative: nothing is
@@ -50,14 +54,15 @@ type Switch struct {
 	layers  [Layers]source
 	current int     // layer; -1: none, until a keyframe begins
 	last    int     // layer that was current last, for its clock; -1: none
-	old     [2]tail // the layers before, the last first
+	old     [4]tail // what was left, the last first
 	top     int     // temporal layers up to this one go on
 	height  int     // and spatial layers within the stream
 	tallest int     // that the newest picture has
 	delta   uint8   // from the layer's Base to ours
-	seq     uint16
-	ts      uint32 // of the newest frame
-	in      uint16 // its picture ID
+	first   uint16  // its first packet that went on
+	seq     uint16  // its newest packet
+	ts      uint32  // of its newest frame
+	in      uint16  // its picture ID
 	inKnown bool
 	newest  *frame
 
@@ -90,7 +95,7 @@ type beginning struct {
 	set   bool
 }
 
-// frame is what became of one frame of the current layer, or of the one before.
+// frame is what became of one picture of the current layer, or of one that was left.
 type frame struct {
 	layer   int8 // -1: none
 	top     int8 // of a lost one: temporal layers up to this one would have gone on
@@ -106,7 +111,8 @@ type frame struct {
 
 // tail is a layer that was left: late packets of what was begun are still taken.
 type tail struct {
-	layer int // -1: none
+	set   bool
+	layer int
 	seq   uint16
 	began uint32 // its frames by then
 	delta uint8
@@ -114,9 +120,10 @@ type tail struct {
 
 // key is a keyframe that waits until the present layer's frame is finished.
 type key struct {
-	set   bool
-	layer int
-	ts, n uint32
+	set    bool
+	layer  int
+	frames int    // that came since
+	ts     uint32 // of the newest
 }
 
 // replay are packets of a layer's Ring that came before it was known that they go on.
@@ -139,7 +146,7 @@ func NewSwitch(out *rtp.Rewriter) Switch {
 
 func (s *Switch) clear() {
 	s.layers = [Layers]source{}
-	s.current, s.last, s.old[0].layer, s.old[1].layer = -1, -1, -1, -1
+	s.current, s.last, s.old = -1, -1, [4]tail{}
 	for i := range s.frames {
 		s.frames[i].layer = -1
 	}
@@ -205,8 +212,8 @@ func (s *Switch) takes(layer int) bool {
 }
 
 // Packet decides on one packet. If it is to be sent, h has its header and o what is to be
-// written into it (Descriptor.Write) and given with its number. Afterwards packets may be Due.
-// clocks may be nil.
+// written into it (Descriptor.Write) and given with its number. Afterwards packets may be Due:
+// ask each time. clocks may be nil.
 func (s *Switch) Packet(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (o rtp.Origin, send bool) {
 	if p.Layer < 0 || p.Layer >= Layers {
 		return o, false
@@ -216,27 +223,29 @@ func (s *Switch) Packet(p *Packet, clocks *Clocks, at time.Time, h *pion.Header)
 		return s.turn(p, clocks, at, h)
 	}
 	s.hear(p)
-	if p.Keyframe && s.takes(p.Layer) {
+	if p.Keyframe && s.takes(p.Layer) && s.left(p) == nil {
 		if from, ok := s.layers[p.Layer].since(p); ok {
 			return s.begin(p, from, clocks, at, h)
 		}
 	}
 	if s.pending.set && p.Layer == s.pending.layer {
-		if int32(p.RTP.Timestamp-s.pending.ts) > 0 { // waited for long enough
-			s.complete()
+		if w := &s.pending; int32(p.RTP.Timestamp-w.ts) > 0 {
+			if w.ts, w.frames = p.RTP.Timestamp, w.frames+1; w.frames == patience {
+				s.complete()
+			}
 		}
 		return o, false
 	}
 	ahead := false
 	switch {
-	case p.Layer == s.current:
+	case p.Layer == s.current && int16(p.RTP.Seq-s.first) >= 0:
 		if ahead = int16(p.RTP.Seq-s.seq) > 0; ahead {
 			if newer(p.RTP.Timestamp, s.ts) && !s.open(p) {
 				return s.leave(p, h)
 			}
 			s.seq = p.RTP.Seq
 		}
-	case !s.wasBegun(p):
+	case s.left(p) == nil:
 		return o, false
 	}
 	f := s.find(p)
@@ -286,14 +295,15 @@ func (s *Switch) Due() (layer int, n uint32, ok bool) {
 	return 0, 0, false
 }
 
-// wasBegun tells whether a packet is of what was left, and was begun before that.
-func (s *Switch) wasBegun(p *Packet) bool {
+// left gives the layer that was left, with a frame begun or lost that the packet is of; nil is
+// none.
+func (s *Switch) left(p *Packet) (of *tail) {
 	for i := range s.old {
-		if o := &s.old[i]; p.Layer == o.layer && int16(p.RTP.Seq-o.seq) <= 0 && s.layers[p.Layer].began-o.began <= remembered {
-			return true
+		if o := &s.old[i]; o.set && p.Layer == o.layer && int16(p.RTP.Seq-o.seq) <= 0 && s.layers[p.Layer].began-o.began <= remembered {
+			of = o // or one before it
 		}
 	}
-	return false
+	return of
 }
 
 // hear keeps the books of a layer.
@@ -311,7 +321,7 @@ func (s *Switch) hear(p *Packet) {
 		}
 		for i := range s.old {
 			if p.Layer == s.old[i].layer {
-				s.old[i].layer = -1
+				s.old[i].set = false
 			}
 		}
 		if p.Layer == s.pending.layer {
@@ -385,7 +395,7 @@ func (l *source) since(p *Packet) (n uint32, ok bool) {
 // of the present layer's frame.
 func (s *Switch) begin(p *Packet, from uint32, clocks *Clocks, at time.Time, h *pion.Header) (rtp.Origin, bool) {
 	if s.current >= 0 && s.alive(s.current) && s.newest != nil && s.newest.goes && !s.newest.ended {
-		s.pending = key{set: true, layer: p.Layer, ts: p.RTP.Timestamp, n: p.N}
+		s.pending = key{set: true, layer: p.Layer, ts: p.RTP.Timestamp}
 		s.due = replay{layer: p.Layer, key: p.N, next: from}
 		return rtp.Origin{}, false
 	}
@@ -405,7 +415,8 @@ func (s *Switch) complete() {
 // stop leaves the present layer.
 func (s *Switch) stop() {
 	if s.current >= 0 {
-		s.old[0], s.old[1] = tail{s.current, s.seq, s.layers[s.current].began, s.delta}, s.old[0]
+		copy(s.old[1:], s.old[:])
+		s.old[0] = tail{true, s.current, s.seq, s.layers[s.current].began, s.delta}
 	}
 	s.current, s.newest = -1, nil
 }
@@ -414,16 +425,7 @@ func (s *Switch) stop() {
 func (s *Switch) turn(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (rtp.Origin, bool) {
 	ahead, known := clocks.Ahead(s.last, p.Layer)
 	s.out.Turn(ahead, known)
-	for i := range s.frames {
-		if s.frames[i].layer == int8(p.Layer) { // of an earlier time
-			s.frames[i].layer = -1
-		}
-	}
 	s.stop()
-	s.old[1].layer = -1 // its numbers are over
-	if s.old[0].layer == p.Layer {
-		s.old[0].layer = -1
-	}
 	s.current, s.last = p.Layer, p.Layer
 	if !s.started {
 		s.started, s.picture, s.base = true, p.Picture-1, p.Base-p.span-1
@@ -431,7 +433,7 @@ func (s *Switch) turn(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (
 	s.delta, s.inKnown = s.base+1+p.span-p.Base, false
 	s.seq, s.newest = p.RTP.Seq-1, nil
 	s.open(p)
-	s.seq = p.RTP.Seq
+	s.first, s.seq = p.RTP.Seq, p.RTP.Seq
 	s.newest.ends(p)
 	return s.forward(p, s.newest, at, h)
 }
@@ -446,6 +448,9 @@ func (s *Switch) open(p *Packet) bool {
 			s.stop()
 		}
 		return false
+	}
+	if s.seq-s.first > 1<<14 {
+		s.first = s.seq - 1<<13
 	}
 	if p.Bits > 0 {
 		lost := (p.Picture - s.in - 1) & (1<<p.Bits - 1)
@@ -470,7 +475,7 @@ func (s *Switch) open(p *Packet) bool {
 	s.height = min(s.height, s.spatial)
 	s.tallest = int(p.Spatial)
 	f := frame{layer: int8(s.current), ts: p.RTP.Timestamp, in: p.Picture, goes: t <= s.top, height: int8(s.height), base: p.base(s.delta)}
-	if f.goes && p.Up {
+	if f.goes && p.Up && p.Spatial == 0 {
 		s.top = s.temporal
 	}
 	if f.goes || p.Fixed {
@@ -530,10 +535,8 @@ func (s *Switch) find(p *Packet) *frame {
 		lost = s.push(frame{layer: int8(p.Layer), top: int8(s.top), height: int8(s.height)})
 	}
 	delta := s.delta
-	for i := range s.old {
-		if p.Layer == s.old[i].layer && p.Layer != s.current {
-			delta = s.old[i].delta
-		}
+	if of := s.left(p); of != nil {
+		delta = of.delta
 	}
 	lost.lost, lost.ts, lost.goes, lost.base = false, p.RTP.Timestamp, int8(p.Temporal) <= lost.top, p.base(delta)
 	return lost

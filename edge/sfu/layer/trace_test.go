@@ -482,8 +482,8 @@ func (x *trace) run(length int) {
 	x.check()
 }
 
-// turned: a keyframe of the layer that is wanted is turned to within a tick, if the next frame
-// of that layer has begun.
+// turned: a keyframe of the layer that is wanted is turned to, when the present frame has ended or
+// was waited for.
 func (x *trace) turned() {
 	l := x.wants
 	if x.height > 1 {
@@ -494,7 +494,7 @@ func (x *trace) turned() {
 	}
 	p := &x.pub[l]
 	for _, f := range p.frames[max(0, len(p.frames)-1-inTime):] {
-		if s := f.packets[0]; f.key && f.tick > max(x.since, x.now-2-inTime) && f.id < p.newest && x.came(s) && (f.first || x.height == 1) {
+		if s := f.packets[0]; f.key && f.tick > max(x.since, x.now-patience-inTime) && f.id < p.newest && s.came >= 0 && s.came+patience < x.now && (f.first || x.height == 1) {
 			x.fail("keyframe %d of layer %d was let pass, at layer %d", f.id, l, x.sw.Current())
 		}
 	}
@@ -612,7 +612,7 @@ func (x *trace) follows(a, b *picture) {
 		}
 	}
 	if step := (ob.Picture - oa.Picture) & (1<<x.bits - 1); x.codec >= VP9 {
-		if a.out[0].run == b.out[0].run && step != (b.number-a.number)&(1<<x.bits-1) {
+		if a.layer == b.layer && a.out[0].run == b.out[0].run && step != (b.number-a.number)&(1<<x.bits-1) {
 			x.fail("picture %d (layer %d, frame %d) follows %d, %d before", ob.Picture, b.layer, b.id, oa.Picture, b.number-a.number)
 		}
 	} else if step := int((ob.Picture - oa.Picture) & (1<<x.bits - 1)); step < 1 || step > 1+missed {

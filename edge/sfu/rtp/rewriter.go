@@ -26,7 +26,7 @@ type Rewriter struct {
 	rate uint32 // Hz
 
 	now     run
-	before  run // of another source; late packets of it still find their numbers
+	before  [4]run // late packets of them still find their numbers; the last is first
 	bound   bool
 	held    bool
 	turned  bool
@@ -37,6 +37,7 @@ type Rewriter struct {
 	seq  uint16 // newest that was spent, or left for one that is late
 	top  uint16 // newest that was spent
 	ts   uint32
+	past uint32 // newest timestamp, of what was left out too: nothing that begins is before it
 	at   time.Time
 	sent bool
 	// spent has the newest numbers, each in its place.
@@ -95,7 +96,7 @@ func (r *Rewriter) Turn(ahead uint32, known bool) {
 // Forget says that the packets to come are of another publisher's Ring: what was sent
 // so far is not sent again.
 func (r *Rewriter) Forget() {
-	r.bound, r.held, r.turned, r.before = false, false, false, run{}
+	r.bound, r.held, r.turned, r.before = false, false, false, [4]run{}
 	clear(r.spent)
 }
 
@@ -106,8 +107,10 @@ func (r *Rewriter) place(seq uint16) *spent { return &r.spent[int(seq)&(len(r.sp
 // Extensions are left alone. It reports false for a packet that must not be sent: a
 // duplicate, or one too old.
 func (r *Rewriter) Forward(p *Packet, o Origin, at time.Time, h *rtp.Header) bool {
-	if r.passed(p) {
-		return r.late(&r.before, p, o, h)
+	if !r.turned {
+		if sent, passed := r.passed(p, o, h); sent || passed {
+			return sent
+		}
 	}
 	step := int(int16(p.Seq - r.now.newest))
 	switch {
@@ -126,15 +129,15 @@ func (r *Rewriter) Forward(p *Packet, o Origin, at time.Time, h *rtp.Header) boo
 	r.keep()
 	*r.place(r.seq) = spent{in: p.Seq, tsDelta: r.tsDelta}
 	r.send(p, o, r.seq, h)
-	r.top, r.ts, r.at, r.sent = r.seq, h.Timestamp, at, true
+	r.top, r.ts, r.past, r.at, r.sent = r.seq, h.Timestamp, h.Timestamp, at, true
 	return true
 }
 
 // Late is Forward for a packet that must not begin a source: it is sent if a number was left
 // for it.
 func (r *Rewriter) Late(p *Packet, o Origin, h *rtp.Header) bool {
-	if r.passed(p) {
-		return r.late(&r.before, p, o, h)
+	if sent, passed := r.passed(p, o, h); sent || passed {
+		return sent
 	}
 	step := int(int16(p.Seq - r.now.newest))
 	return r.bound && !r.turned && p.SSRC == r.now.source && step <= 0 && step >= -maxJump && r.late(&r.now, p, o, h)
@@ -158,16 +161,25 @@ func (r *Rewriter) Leave(p *Packet, o Origin, h *rtp.Header) (empty bool) {
 		r.now.newest = p.Seq
 	default:
 		r.skip(step - 1)
-		r.now.newest = p.Seq
+		r.now.newest, r.past = p.Seq, p.Timestamp+r.tsDelta
 		r.keep()
 	}
 	return false
 }
 
-// passed tells whether p is late, of the source before the present one.
-func (r *Rewriter) passed(p *Packet) bool {
-	step := int16(p.Seq - r.before.newest)
-	return r.before != (run{}) && p.SSRC == r.before.source && step <= 0 && step >= -maxJump
+// passed sends a packet that is late, and of a run before the present one. It reports passed
+// where that is another source's, if sent or not.
+func (r *Rewriter) passed(p *Packet, o Origin, h *rtp.Header) (sent, passed bool) {
+	for i := range r.before {
+		of := &r.before[i]
+		if step := int16(p.Seq - of.newest); *of == (run{}) || p.SSRC != of.source || step > 0 || step < -maxJump {
+			continue
+		}
+		if passed = p.SSRC != r.now.source; r.late(of, p, o, h) {
+			return true, passed
+		}
+	}
+	return false, passed
 }
 
 // far tells whether a step of the source is no loss: it began anew, or so many were lost among
@@ -189,16 +201,16 @@ func (r *Rewriter) anchor(p *Packet, at time.Time) {
 			// A report that is a second off is wrong, or a lie.
 			if exact := p.Timestamp + r.tsDelta - ahead; uint32(int32(exact-next)+int32(r.rate)) <= 2*r.rate {
 				next = exact
-				if int32(next-r.ts) < 1 {
-					next = r.ts + 1
-				}
 			}
+		}
+		if int32(next-r.past) < 1 {
+			next = r.past + 1
 		}
 		r.tsDelta = next - p.Timestamp
 	}
-	r.before = run{}
-	if r.bound && !same {
-		r.before = r.now
+	if r.bound {
+		copy(r.before[1:], r.before[:])
+		r.before[0] = r.now
 	}
 	r.bound, r.held, r.turned = true, false, false
 	r.seq++
@@ -220,9 +232,11 @@ func (r *Rewriter) keep() {
 	if r.seq-r.now.first > behind {
 		r.now.first = r.seq - behind
 	}
-	if r.before != (run{}) && r.seq-r.before.first > behind {
-		if r.before.first = r.seq - behind; int16(r.before.last-r.before.first) < 0 {
-			r.before = run{}
+	for i := range r.before {
+		if of := &r.before[i]; *of != (run{}) && r.seq-of.first > behind {
+			if of.first = r.seq - behind; int16(of.last-of.first) < 0 {
+				*of = run{}
+			}
 		}
 	}
 }

@@ -163,16 +163,23 @@ func TestRewriterLeave(t *testing.T) {
 	step("late of the one before, left out", leave, a, 18, 6)
 	step("never seen of the one before", leave, a, 21, none)
 	step("its next", forward, b, 501, 9)
+	step("after a loss", forward, b, 503, 11)
+	r.Turn(0, false)
+	step("the first source again", forward, a, 40, 12)
+	r.Turn(0, false)
+	step("and the other", forward, b, 600, 13)
+	step("late of its time before", forward, b, 502, 10)
+	step("and twice", forward, b, 502, none)
 	step("far ahead, left out", leave, b, 5000, none)
-	step("begins anew, then", forward, b, 5001, 10)
+	step("begins anew, then", forward, b, 5001, 14)
 	seq := uint16(5001)
 	for range 100 { // each a loss, which in sum would lead too far
 		seq += 2000
 		step("left out among losses", leave, b, seq, none)
 	}
 	p := packet(b, seq+1, 0)
-	if !r.Forward(p, Origin{}, start, &h) || h.SequenceNumber > 10+maxJump {
-		t.Errorf("number %d after 10", h.SequenceNumber)
+	if !r.Forward(p, Origin{}, start, &h) || h.SequenceNumber > 14+maxJump {
+		t.Errorf("number %d after 14", h.SequenceNumber)
 	}
 }
 
@@ -204,6 +211,24 @@ func TestRewriterTurn(t *testing.T) {
 		if !r.Forward(packet(row.ssrc, 7, row.ts), Origin{}, start.Add(time.Duration(row.ms)*time.Millisecond), &h) || h.SequenceNumber != 1 || h.Timestamp != row.want {
 			t.Errorf("%s: number %d at %d, want 1 at %d", row.what, h.SequenceNumber, h.Timestamp, row.want)
 		}
+	}
+}
+
+// TestRewriterPast: what was left out or may still come is before what begins next.
+func TestRewriterPast(t *testing.T) {
+	r := NewRewriter(1, 90000, 0, 64)
+	var h rtp.Header
+	r.Forward(packet(1, 100, 10_000), Origin{}, start, &h)
+	r.Leave(packet(1, 102, 19_000), Origin{}, &h)
+	r.Turn(0, true)
+	if !r.Forward(packet(2, 7, 13_000), Origin{}, start.Add(50*time.Millisecond), &h) || h.Timestamp != 19_001 {
+		t.Errorf("it begins at %d, want 19001", h.Timestamp)
+	}
+	if r.Late(packet(3, 1, 0), Origin{}, &h) || r.Late(packet(2, 8, 0), Origin{}, &h) {
+		t.Error("what is not late goes on")
+	}
+	if !r.Late(packet(1, 101, 16_000), Origin{}, &h) || h.SequenceNumber != 1 || h.Timestamp != 16_000 {
+		t.Errorf("late: number %d at %d, want 1 at 16000", h.SequenceNumber, h.Timestamp)
 	}
 }
 
