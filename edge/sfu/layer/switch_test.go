@@ -178,6 +178,68 @@ func TestSwitchLayerGone(t *testing.T) {
 	}
 }
 
+// TestSwitchWaits: a frame that was begun is finished before the next layer's keyframe goes on,
+// which is taken from the ring. Its last packets are not taken for something new when they come
+// too late.
+func TestSwitchWaits(t *testing.T) {
+	out := rtp.NewRewriter(9, 90000, 1, 16)
+	sw := NewSwitch(&out)
+	sw.Want(1, 2)
+	var h pion.Header
+	put := func(l int, seq uint16, ts uint32, n uint32, first byte, marker bool) bool {
+		p := &rtp.Packet{SSRC: uint32(l + 1), Seq: seq, Timestamp: ts, Marker: marker, Payload: []byte{first, 1}}
+		if first == 0xff {
+			p.Payload = []byte{0x10, 0}
+		}
+		_, ok := sw.Packet(&Packet{Layer: l, RTP: p, Descriptor: Describe(VP8, p), N: n}, nil, start, &h)
+		return ok
+	}
+	const key, begin, more = 0xff, 0x10, 0x00
+	if !put(0, 1, 0, 1, key, true) || !put(0, 2, 3000, 2, begin, false) {
+		t.Fatal("nothing goes on")
+	}
+	if put(1, 1, 3000, 1, key, true) || put(1, 2, 6000, 2, begin, true) {
+		t.Error("the next layer goes on before the frame is finished")
+	}
+	if _, _, ok := sw.Due(); ok {
+		t.Error("packets are due before the frame is finished")
+	}
+	if !put(0, 4, 3000, 3, more, true) || sw.Current() != 0 {
+		t.Error("the end of the frame does not go on")
+	}
+	for want := uint32(1); want <= 2; want++ {
+		l, n, ok := sw.Due()
+		if !ok || l != 1 || n != want {
+			t.Fatalf("packet %d of layer %d is due %t, want %d of layer 1", n, l, ok, want)
+		}
+		if first := byte(begin); n == 1 && !put(1, 1, 3000, n, key, true) || n == 2 && !put(1, 2, 6000, n, first, true) {
+			t.Errorf("packet %d does not go on", n)
+		}
+	}
+	if _, n, ok := sw.Due(); ok || sw.Current() != 1 || h.SequenceNumber != 6 {
+		t.Errorf("packet %d is due %t; layer %d, number %d", n, ok, sw.Current(), h.SequenceNumber)
+	}
+	for i := range uint16(20) {
+		if !put(1, 3+i, 9000+3000*uint32(i), 3+uint32(i), begin, true) {
+			t.Fatal("the next layer does not go on")
+		}
+	}
+	if put(0, 3, 3000, 4, more, false) {
+		t.Errorf("number %d for what is too late", h.SequenceNumber)
+	}
+
+	sw.Want(0, 2)
+	put(1, 23, 90_000, 23, begin, false)
+	put(0, 5, 90_000, 5, key, true)
+	if !put(1, 24, 90_000, 24, more, true) {
+		t.Error("the end of the frame does not go on")
+	}
+	sw.Due()
+	if _, _, ok := sw.Due(); ok || sw.Current() != -1 { // it was not handed in: the ring has lost it
+		t.Errorf("due %t, layer %d: a keyframe that is not to be had is waited for", ok, sw.Current())
+	}
+}
+
 // TestClocks: layers whose sender reports are known are laid beside each other exactly,
 // however late the keyframe comes.
 func TestClocks(t *testing.T) {

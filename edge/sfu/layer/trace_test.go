@@ -367,7 +367,11 @@ func (x *trace) view(ext []byte, o rtp.Origin) {
 	in := Dependencies{}
 	was, _ := in.Describe(ext)
 	WriteDependency(ext, o)
+	old := x.viewer
 	d, ok := x.viewer.Describe(ext)
+	if by := (x.viewer.offset - old.offset) & 63; old.known && by != 0 && (int(by) < old.count || 64-int(by) < x.viewer.count) {
+		x.fail("the structure from %d has IDs of the one from %d", x.viewer.offset, old.offset)
+	}
 	if !ok || d.Picture != o.Picture || d.Start != was.Start || d.End != was.End {
 		x.fail("dependency descriptor %x: %+v %t, of %+v", ext, d, ok, was)
 	}

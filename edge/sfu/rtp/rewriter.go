@@ -107,12 +107,12 @@ func (r *Rewriter) place(seq uint16) *spent { return &r.spent[int(seq)&(len(r.sp
 // Extensions are left alone. It reports false for a packet that must not be sent: a
 // duplicate, or one too old.
 func (r *Rewriter) Forward(p *Packet, o Origin, at time.Time, h *rtp.Header) bool {
-	if !r.turned {
+	step := int(int16(p.Seq - r.now.newest))
+	if !r.turned && (p.SSRC != r.now.source || step <= 0) {
 		if sent, passed := r.passed(p, o, h); sent || passed {
 			return sent
 		}
 	}
-	step := int(int16(p.Seq - r.now.newest))
 	switch {
 	case !r.bound || r.turned || p.SSRC != r.now.source || r.far(step):
 		r.anchor(p, at)
