@@ -7,11 +7,13 @@ CONSUL_VERSION := $(shell sed -n "s|^.github.com/hashicorp/consul v\([0-9.]*\).*
 CONSUL  := $(CACHE)/consul-$(CONSUL_VERSION)/consul
 PEBBLE_VERSION := $(shell sed -n "s|.*github.com/letsencrypt/pebble/v2 v\([0-9.]*\).*|\1|p" tools/pebble/go.mod)
 PEBBLE  := $(CACHE)/pebble-$(PEBBLE_VERSION)/pebble
+LIVEKIT_VERSION := $(shell sed -n "s|.*github.com/livekit/livekit-server v\([0-9.]*\).*|\1|p" tools/livekit/go.mod)
+LIVEKIT := $(CACHE)/livekit-$(LIVEKIT_VERSION)/livekit
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.
 FUZZTIME ?= 3s
 
-.PHONY: build dev test setup vet unit fuzz web consul pebble sim bench bench-dns bench-control clean help
+.PHONY: build dev test setup vet unit fuzz web consul pebble livekit sim bench bench-dns bench-control bench-sfu clean help
 
 help:
 	@echo "make dev    build, then run DNS, ten edges, console and API on loopback"
@@ -20,6 +22,7 @@ help:
 	@echo "make bench  print the benchmarks"
 	@echo "make bench-dns  measure the DNS server beside gdnsd, Knot and NSD"
 	@echo "make bench-control  measure a full edge, and what it asks of Consul; CONTROL=--json"
+	@echo "make bench-sfu  measure the SFU beside LiveKit and Janus; SFU='-json', SFU='-soak 1h'"
 
 build: bin/bailiwick
 
@@ -59,6 +62,14 @@ $(PEBBLE):
 	cd tools/pebble && $(GO) build -o $@.tmp github.com/letsencrypt/pebble/v2/cmd/pebble
 	mv $@.tmp $@
 
+# The SFU's peer, the same way, for bench-sfu alone.
+livekit: $(LIVEKIT)
+$(LIVEKIT):
+	@echo "building LiveKit $(LIVEKIT_VERSION) into $(CACHE) (about 3 minutes, once)"
+	@mkdir -p $(dir $@)
+	cd tools/livekit && $(GO) build -o $@.tmp github.com/livekit/livekit-server/cmd/server
+	mv $@.tmp $@
+
 unit: consul pebble
 	BAILIWICK_CONSUL=$(CONSUL) BAILIWICK_PEBBLE=$(PEBBLE) $(GO) test -race -timeout 20m ./...
 
@@ -88,6 +99,12 @@ bench-dns: build
 bench-control: consul
 	@mkdir -p bin && $(GO) test -c -o bin/bench-control ./bench/control
 	@cd bench/control && BAILIWICK_CONSUL=$(CONSUL) ../../bin/bench-control -measure -test.timeout 20m $(CONTROL)
+
+# The report alone is on stdout. Without LiveKit its rows say so.
+bench-sfu:
+	-@$(MAKE) -s --no-print-directory livekit >&2
+	@mkdir -p bin && $(GO) test -c -o bin/bench-sfu ./bench/sfu
+	@cd bench/sfu && BAILIWICK_LIVEKIT=$(LIVEKIT) ../../bin/bench-sfu -measure -test.timeout 0 -test.run 'TestSFU|TestSoak' $(SFU)
 
 clean:
 	rm -rf bin

@@ -56,7 +56,18 @@ type Handler func([]Datagram)
 
 // Listen opens n sockets on one UDP address, among which the system spreads clients
 // (SO_REUSEPORT), or a single one where it does not. Port 0 picks one for all. Close each.
-func Listen(at netip.AddrPort, n int) (list []*Socket, err error) {
+//
+// Who reads one sleeps in the system call, of which Go's poller knows nothing: that is the
+// cheapest to wake where datagrams come all the time.
+func Listen(at netip.AddrPort, n int) ([]*Socket, error) { return listen(at, n, false) }
+
+// ListenPolled is Listen for sockets that are read now and then: who reads one sleeps in Go's
+// poller. Each return from a system call that slept would wake the runtime's watch (sysmon),
+// which then looks around every 20 µs: a fifth of a media server's time at some thousand
+// datagrams a second. What there is no room to send for is lost.
+func ListenPolled(at netip.AddrPort, n int) ([]*Socket, error) { return listen(at, n, true) }
+
+func listen(at netip.AddrPort, n int, polled bool) (list []*Socket, err error) {
 	config := net.ListenConfig{Control: control}
 	if control == nil {
 		n = 1
@@ -73,7 +84,7 @@ func Listen(at netip.AddrPort, n int) (list []*Socket, err error) {
 		if err != nil {
 			return list, err
 		}
-		s, err := newSocket(c.(*net.UDPConn), at.Addr().IsUnspecified())
+		s, err := newSocket(c.(*net.UDPConn), at.Addr().IsUnspecified(), polled)
 		if err != nil {
 			c.Close()
 			return list, err

@@ -38,10 +38,11 @@ var control = func(network, _ string, c syscall.RawConn) error {
 }
 
 // Socket is one UDP socket: for one Reader, and any number of Writers and calls of WriteTo
-// at a time. The runtime's poller does not know it: a thread that sleeps in recvmmsg is
-// woken for half of what it costs to wake a goroutine by epoll.
+// at a time. Unless it is polled the runtime's poller does not know it: a thread that sleeps
+// in recvmmsg is woken for half of what it costs to wake a goroutine by epoll.
 type Socket struct {
 	fd      int
+	conn    *net.UDPConn // the same in the poller; nil: it is not polled
 	local   netip.AddrPort
 	inet6   bool // the family of its addresses; IPv4 is mapped into it
 	pktinfo bool // answers must name their source address
@@ -55,7 +56,7 @@ type Socket struct {
 
 const closing = math.MinInt64
 
-func newSocket(c *net.UDPConn, pktinfo bool) (*Socket, error) {
+func newSocket(c *net.UDPConn, pktinfo, polled bool) (*Socket, error) {
 	if pktinfo {
 		if err := tellDestination(c); err != nil {
 			return nil, err
@@ -74,7 +75,7 @@ func newSocket(c *net.UDPConn, pktinfo bool) (*Socket, error) {
 		s.inet6 = family == unix.AF_INET6
 		_, unknown := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 		s.segment = unknown == nil
-		if s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+		if s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil && !polled {
 			err = unix.SetNonblock(s.fd, false)
 		}
 	}); ctrl != nil {
@@ -82,6 +83,10 @@ func newSocket(c *net.UDPConn, pktinfo bool) (*Socket, error) {
 	}
 	if err != nil {
 		return nil, os.NewSyscallError("dup", err)
+	}
+	if polled {
+		s.conn = c
+		return s, nil
 	}
 	return s, c.Close() // of this descriptor, which takes it out of the poller
 }
@@ -111,6 +116,9 @@ func (s *Socket) Close() error {
 		if s.users.CompareAndSwap(n, closing+n+1) {
 			break
 		}
+	}
+	if s.conn != nil {
+		s.conn.Close()
 	}
 	unix.Shutdown(s.fd, unix.SHUT_RD) // it is not connected, which is an error, but who sleeps in it is woken
 	s.leave()
@@ -188,6 +196,11 @@ type Reader struct {
 	bufs     [Size][MaxIn]byte
 	grams    [Size]Datagram
 	used     int // headers that the kernel has written to
+
+	poll  syscall.RawConn // nil: it sleeps in the call
+	ready func(uintptr) bool
+	got   uintptr // by ready
+	errno syscall.Errno
 }
 
 // origin is the header that a datagram came with.
@@ -201,6 +214,13 @@ func (s *Socket) Reader() *Reader {
 		r.hdrs[i].hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&r.names[i])), Iov: &r.vecs[i], Iovlen: 1}
 		if s.pktinfo {
 			r.hdrs[i].hdr.Control = &r.controls[i][0]
+		}
+	}
+	if s.conn != nil {
+		r.poll, _ = s.conn.SyscallConn() // of a closed one Read gives an error
+		r.ready = func(uintptr) bool {
+			r.got, r.errno = r.now()
+			return r.errno != unix.EAGAIN
 		}
 	}
 	return r
@@ -251,8 +271,15 @@ func (r *Reader) read() (int, syscall.Errno) {
 		}
 	}
 	r.names[0].Family = unix.AF_UNSPEC
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.s.fd), uintptr(unsafe.Pointer(&r.hdrs[0])), Size, unix.MSG_DONTWAIT, 0, 0)
-	if errno == unix.EAGAIN {
+	n, errno := r.now()
+	switch {
+	case errno != unix.EAGAIN:
+	case r.poll != nil:
+		if r.poll.Read(r.ready) != nil { // it was closed
+			return 0, unix.EINTR
+		}
+		n, errno = r.got, r.errno
+	default:
 		n, _, errno = syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(r.s.fd), uintptr(unsafe.Pointer(&r.hdrs[0])), Size, unix.MSG_WAITFORONE, 0, 0)
 	}
 	if errno != 0 {
@@ -261,6 +288,12 @@ func (r *Reader) read() (int, syscall.Errno) {
 	}
 	r.used = int(n)
 	return r.used, 0
+}
+
+// now is the call that does not wait.
+func (r *Reader) now() (uintptr, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.s.fd), uintptr(unsafe.Pointer(&r.hdrs[0])), Size, unix.MSG_DONTWAIT, 0, 0)
+	return n, errno
 }
 
 // take is what came in the first so many headers, from somebody who can be there.

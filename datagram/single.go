@@ -24,7 +24,7 @@ type Socket struct {
 	pktinfo bool // answers must name their source address
 }
 
-func newSocket(c *net.UDPConn, pktinfo bool) (*Socket, error) {
+func newSocket(c *net.UDPConn, pktinfo, _ bool) (*Socket, error) {
 	if pktinfo {
 		if err := tellDestination(c); err != nil {
 			return nil, err

@@ -69,6 +69,7 @@ async function report() {
     if (s.type == 'outbound-rtp') r.sent[s.kind] = {packets: s.packetsSent, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, codec: (await pc.getStats()).get(s.codecId)?.mimeType}
     if (s.type == 'remote-inbound-rtp' && s.roundTripTime != null) r.sent[s.kind + ' rtt'] = s.roundTripTime
     if (s.type == 'transport') r.srtp = s.srtpCipher
+    if (s.type == 'candidate-pair' && s.availableOutgoingBitrate) r.available = s.availableOutgoingBitrate
   }
   return r
 }
@@ -76,11 +77,12 @@ start().catch(e => log.push(String(e)))
 </script>`
 
 type browserReport struct {
-	Log      []string
-	State    string
-	SRTP     string
-	Peers    []signal.Peer
-	Received map[string]map[string]struct {
+	Log       []string
+	State     string
+	SRTP      string
+	Available float64 // bit/s that it thinks it may send
+	Peers     []signal.Peer
+	Received  map[string]map[string]struct {
 		Frames, Samples, Lost, Packets, NACKs, PLIs, Width, Freezes, Concealed float64
 		Energy                                                                 float64
 	}
@@ -242,6 +244,17 @@ func TestChromium(t *testing.T) {
 	d := open(t, browser, srv.URL, "d", "")
 	a.until("hearing d in c's m-lines", func(r browserReport) bool { return r.hears("d") && r.hears("b") })
 	d.until("hearing both", func(r browserReport) bool { return r.hears("a") && r.hears("b") })
+	a.until("told what of it arrives", func(r browserReport) bool { return r.Available > 1_000_000 }) // it begins with 300,000
+	eventually(t, "word of a browser on what it receives", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, p := range s.rooms["room"].seats {
+			if p.session.rate.Load() < 2*startRate {
+				return false
+			}
+		}
+		return true
+	})
 	if st := s.Stats(); st.Malformed > 0 || st.BadAnswers > 0 {
 		t.Errorf("stats %+v", st)
 	}

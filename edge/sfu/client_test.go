@@ -96,9 +96,11 @@ func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption)
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
 	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	role := webrtc.DTLSRoleClient // as browsers answer; pion would not, to who is ICE-lite
 	if passive {
-		set.SetAnsweringDTLSRole(webrtc.DTLSRoleServer)
+		role = webrtc.DTLSRoleServer
 	}
+	set.SetAnsweringDTLSRole(role)
 	for _, o := range opts {
 		o(&set, &cfg)
 	}
@@ -128,6 +130,15 @@ func join(t *testing.T, s *SFU, id string) *client {
 	t.Helper()
 	c := dial(t, s, Seat{Participant: id, Role: "patient"}, "")
 	c.await("connection", func() bool { return c.up })
+	media := c.x.media.(*pionTransport)
+	eventually(t, "decision who carries the media of "+id, func() bool {
+		media.mu.Lock()
+		defer media.mu.Unlock()
+		if media.decided && (media.peer == nil) != passive {
+			t.Fatalf("%s: carried by the lane: %t", id, media.peer != nil)
+		}
+		return media.decided
+	})
 	return c
 }
 

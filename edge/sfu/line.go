@@ -37,7 +37,9 @@ type line struct {
 	level    [1]byte     // its audio level extension
 	blank    bool        // video shows nothing until a keyframe comes
 	resent   int         // since the last report
+	repairs  uint16      // number of the next repair packet
 	buf      []byte      // scratch of resend
+	again    []byte      // and of a repair packet's payload
 	reportID uint32      // of the last sender report, as reception reports name it
 	reported time.Time
 }
@@ -45,9 +47,7 @@ type line struct {
 func (l *line) init(out outlet, count *counters) {
 	l.out, l.count = out, count
 	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()), kept[l.kind])
-	if l.kind == Audio {
-		l.header.SetExtension(extAudioLevel, l.level[:])
-	}
+	l.repairs = uint16(random32()) & 0x7fff // as the Rewriter's first number
 }
 
 // begin starts or resumes the line with a track.
@@ -74,15 +74,17 @@ func (l *line) forward(b *lane.Batch, p *rtp.Packet, n uint32, at time.Time) (se
 		l.blank = false
 	}
 	if l.kind == Audio {
-		level := p.Extension(extAudioLevel)
-		if l.header.Extension = len(level) == 1; l.header.Extension {
+		if level := p.Extension(extAudioLevel); len(level) == 1 {
 			l.level[0] = level[0]
+			l.header.SetExtension(extAudioLevel, l.level[:])
+		} else {
+			l.header.DelExtension(extAudioLevel)
 		}
 	}
 	if !l.rewrite.Forward(p, rtp.Origin{Packet: n}, at, &l.header) {
 		return false, false
 	}
-	return l.out.WriteRTP(b, &l.header, p.Payload) == nil, false
+	return l.out.WriteRTP(b, &l.header, p.Payload, at) == nil, false
 }
 
 func keyframe(p *rtp.Packet) bool {
@@ -94,12 +96,12 @@ func keyframe(p *rtp.Packet) bool {
 
 // resend answers one NACK from the publisher's ring. What is not there was lost on
 // the way in and has been asked for already, or is too old to help.
-func (l *line) resend(b *lane.Batch, nack *rtcp.TransportLayerNack) {
+func (l *line) resend(b *lane.Batch, nack *rtcp.TransportLayerNack, at time.Time) {
 	c := l.count
 	for i := range nack.Nacks {
 		nack.Nacks[i].Range(func(seq uint16) bool {
 			c.nacksIn.Add(1)
-			if l.again(b, seq) {
+			if l.resendOne(b, seq, at) {
 				c.resent.Add(1)
 				c.packetsOut.Add(1)
 			}
@@ -108,7 +110,7 @@ func (l *line) resend(b *lane.Batch, nack *rtcp.TransportLayerNack) {
 	}
 }
 
-func (l *line) again(b *lane.Batch, seq uint16) bool {
+func (l *line) resendOne(b *lane.Batch, seq uint16, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.src.Load()
@@ -127,5 +129,12 @@ func (l *line) again(b *lane.Batch, seq uint16) bool {
 		return false
 	}
 	l.resent++
-	return l.out.WriteRTP(b, &l.header, p.Payload) == nil
+	payload := p.Payload
+	if ssrc, ok := l.out.Repair(); ok { // RFC 4588 section 4
+		l.again = append(append(l.again[:0], byte(seq>>8), byte(seq)), payload...)
+		payload = l.again
+		l.header.SSRC, l.header.SequenceNumber, l.header.PayloadType = ssrc, l.repairs, l.header.PayloadType+1
+		l.repairs++
+	}
+	return l.out.WriteRTP(b, &l.header, payload, at) == nil
 }

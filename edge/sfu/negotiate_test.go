@@ -1,11 +1,12 @@
 package sfu
 
 import (
-	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,7 +18,6 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/sfu/lane"
-	"bailiwick/edge/sfu/rtp"
 	"bailiwick/edge/signal"
 )
 
@@ -32,8 +32,9 @@ func TestOffer(t *testing.T) {
 		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 2, "useinbandfec=1": 1,
-		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111": 0, "transport-cc": 0, "cryptex": 0,
-		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel): 1} {
+		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
+		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 2,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel):                         1} {
 		if got := strings.Count(first, want); got != n {
 			t.Errorf("%q %d times, want %d:\n%s", want, got, n, first)
 		}
@@ -191,23 +192,39 @@ type quiet struct {
 	h     handler
 	opens int
 	sent  []rtcp.Packet
+	keeps bool
+	wrote []pion.Packet // where it keeps them
 }
 
-func (q *quiet) Open(int, Kind, string) (outlet, error)           { q.opens++; return q, nil }
-func (q *quiet) Shut(int) error                                   { return nil }
-func (q *quiet) Offer() (string, error)                           { return "offer", nil }
-func (q *quiet) Answer(string) error                              { return nil }
-func (q *quiet) WriteRTCP(p []rtcp.Packet) error                  { q.sent = append(q.sent, p...); return nil }
-func (q *quiet) Close() error                                     { return nil }
-func (q *quiet) SSRC() uint32                                     { return 1 }
-func (q *quiet) WriteRTP(*lane.Batch, *pion.Header, []byte) error { return nil }
+func (q *quiet) Open(i int, _ Kind, _ string) (outlet, error) {
+	q.opens++
+	return &quietLine{q, uint32(i)}, nil
+}
+func (q *quiet) Shut(int) error                  { return nil }
+func (q *quiet) Offer() (string, error)          { return "offer", nil }
+func (q *quiet) Answer(string) error             { return nil }
+func (q *quiet) WriteRTCP(p []rtcp.Packet) error { q.sent = append(q.sent, p...); return nil }
+func (q *quiet) Close() error                    { return nil }
+
+type quietLine struct {
+	*quiet
+	ssrc uint32
+}
+
+func (q *quietLine) SSRC() uint32           { return q.ssrc }
+func (q *quietLine) Repair() (uint32, bool) { return q.ssrc + 100, true }
+func (q *quietLine) WriteRTP(_ *lane.Batch, h *pion.Header, payload []byte, _ time.Time) error {
+	if q.keeps {
+		q.wrote = append(q.wrote, pion.Packet{Header: h.Clone(), Payload: slices.Clone(payload)})
+	}
+	return nil
+}
 
 // TestOffersAreCoalesced: one offer is open at a time, and what happens meanwhile is
 // one more.
 func TestOffersAreCoalesced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
-			connect: func(h handler) (transport, error) { return &quiet{h: h}, nil }}
+		s := quietly()
 		defer s.Close()
 		var offers []signal.Offer
 		a, err := s.Join("room", Seat{Participant: "a"}, "", func(m any) {
@@ -258,46 +275,101 @@ func answerTo(more int) string {
 	return b.String()
 }
 
-// TestPacketPathAllocatesNothing: from the transport's reader to the subscriber's
-// outlet, with everything between.
-func TestPacketPathAllocatesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
-			connect: func(h handler) (transport, error) { return &quiet{h: h}, nil }}
-		defer s.Close()
-		var a *Session
-		for i := range 6 {
-			offers := make(chan signal.Offer, 1)
-			x, err := s.Join("room", Seat{Participant: fmt.Sprint(i)}, "", func(m any) {
-				if o, ok := m.(signal.Offer); ok {
-					offers <- o
-				}
-			})
-			if err != nil {
+// sessions are of people in one room of quiet transports, all connected.
+func sessions(t *testing.T, s *SFU, n int) (all []*Session) {
+	t.Helper()
+	for i := range n {
+		offers := make(chan signal.Offer, 1)
+		x, err := s.Join("room", Seat{Participant: fmt.Sprint(i)}, "", func(m any) {
+			if o, ok := m.(signal.Offer); ok {
+				offers <- o
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for len(offers) > 0 {
+			o := <-offers
+			if err := x.Answer(signal.Answer{SDP: answerTo(len(o.Tracks)), Seq: o.Seq}); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			for len(offers) > 0 {
-				o := <-offers
-				if err := x.Answer(signal.Answer{SDP: answerTo(len(o.Tracks)), Seq: o.Seq}); err != nil {
-					t.Fatal(err)
-				}
-				synctest.Wait()
-			}
-			x.connected(true)
-			a = cmp.Or(a, x)
 		}
+		x.connected(true)
+		all = append(all, x)
+	}
+	return all
+}
+
+func quietly() *SFU {
+	return &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
+		connect: func(h handler, _ uint32) (transport, error) { return &quiet{h: h}, nil }}
+}
+
+// TestRepair: what a publisher sends again is the packet that was lost, and what a subscriber
+// asks for comes as a packet of its own, whose number is no other's.
+func TestRepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quietly()
+		defer s.Close()
+		all := sessions(t, s, 2)
+		all[0].Answer(signal.Answer{SDP: answerTo(2), Seq: 2}) // with 1's m-lines
+		from, to := &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}, all[1].media.(*quiet)
+		to.keeps = true
+		say := func(ssrc uint32, pt uint8, seq uint16, payload []byte) {
+			raw, err := (&pion.Packet{Header: pion.Header{Version: 2, Marker: true, PayloadType: pt, SSRC: ssrc, SequenceNumber: seq, Timestamp: 960 * uint32(seq)}, Payload: payload}).Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			from.RTP(nil, raw, time.Now())
+		}
+		say(8, ptVP8+1, 70, []byte{0, 2, 0}) // of a stream that has not begun
+		say(9, ptVP8, 1, vp8(true, "1"))
+		say(9, ptVP8, 3, vp8(false, "3"))
+		lost, _ := (&pion.Packet{Header: pion.Header{Version: 2, Marker: true, PayloadType: ptVP8 + 1, SSRC: 8, SequenceNumber: 71, Timestamp: 1920}, Payload: append([]byte{0, 2}, vp8(false, "2")...)}).Marshal()
+		from.RTP(nil, lost, time.Now())
+		say(8, ptVP8+1, 72, nil) // fills the path
+		if len(to.wrote) != 3 {
+			t.Fatalf("%d packets sent on, want 3", len(to.wrote))
+		}
+		first := to.wrote[0].SequenceNumber
+		for i, want := range []uint16{0, 2, 1} {
+			p := to.wrote[i]
+			if p.SequenceNumber-first != want || p.PayloadType != ptVP8 || p.Timestamp-to.wrote[0].Timestamp != 960*uint32(want) || string(p.Payload[2:]) != fmt.Sprint(want+1) {
+				t.Errorf("%d: %v", i, p)
+			}
+		}
+		for range 2 {
+			all[1].control(nil, &rtcp.TransportLayerNack{MediaSSRC: to.wrote[0].SSRC, Nacks: rtcp.NackPairsFromSequenceNumbers([]uint16{first + 1})}, time.Now())
+		}
+		if len(to.wrote) != 5 {
+			t.Fatalf("%d packets sent on, want 3 and 2 again", len(to.wrote))
+		}
+		for i, p := range to.wrote[3:] {
+			if p.SSRC != to.wrote[0].SSRC+100 || p.PayloadType != ptVP8+1 || p.SequenceNumber != to.wrote[3].SequenceNumber+uint16(i) || p.Timestamp != to.wrote[2].Timestamp ||
+				binary.BigEndian.Uint16(p.Payload) != first+1 || string(p.Payload[4:]) != "2" {
+				t.Errorf("again: %v", p)
+			}
+		}
+	})
+}
+
+// TestPacketPathAllocatesNothing: from the lane's worker to the subscriber's
+// outlet, with everything between.
+func TestPacketPathAllocatesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quietly()
+		defer s.Close()
+		a := sessions(t, s, 6)[0]
+		from := &pionTransport{handler: a, path: newPath(1), inlets: map[uint32]inlet{}}
 		for _, k := range kinds {
-			raw, _ := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: []uint8{ptOpus, ptVP8}[k], SSRC: 9}, Payload: vp8(true, "x")}).Marshal()
+			raw, _ := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: []uint8{ptOpus, ptVP8}[k], SSRC: uint32(k)}, Payload: vp8(true, "x")}).Marshal()
 			seq := uint16(0)
 			send := func() {
 				seq++
 				raw[2], raw[3] = byte(seq>>8), byte(seq)
-				p, err := rtp.Parse(raw)
-				if err != nil {
-					t.Fatal(err)
-				}
-				a.stream(source{9, k}).packet(nil, &p, raw, time.Now())
+				from.RTP(nil, raw, time.Now())
 			}
 			for range 1000 {
 				send() // warm

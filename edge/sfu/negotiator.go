@@ -69,18 +69,18 @@ func (n *negotiator) offer(x *Session) error {
 }
 
 // plan lists the lines as they should be: those of leavers without anybody, one for each kind
-// of everybody else's media, in an idle m-line where there is one.
+// of the media of everybody else who sends any, in an idle m-line where there is one.
 func plan(lines []*line, seats []*participant, self *participant) (next []*line, changed bool) {
 	next = slices.Clone(lines)
 	for i, l := range next {
-		if l.who != nil && !slices.Contains(seats, l.who) {
+		if l.who != nil && (l.who.viewer || !slices.Contains(seats, l.who)) {
 			next[i] = &line{kind: l.kind}
 			changed = true
 		}
 	}
 	for _, p := range seats {
 		for _, k := range kinds {
-			if p == self || slices.ContainsFunc(next, func(l *line) bool { return l.who == p && l.kind == k }) {
+			if p == self || p.viewer || slices.ContainsFunc(next, func(l *line) bool { return l.who == p && l.kind == k }) {
 				continue
 			}
 			i := slices.IndexFunc(next, func(l *line) bool { return l.who == nil && l.kind == k })

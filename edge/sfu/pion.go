@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -30,25 +31,37 @@ const (
 )
 
 // media registers what every offer says. Registration order gives extensions their
-// IDs: MID 1, audio level 2.
+// IDs: see extMID and those after it.
 func media() (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
-	feedback := []webrtc.RTCPFeedback{{Type: "goog-remb"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
+	wide := webrtc.RTCPFeedback{Type: "transport-cc"}
+	feedback := []webrtc.RTCPFeedback{wide, {Type: "goog-remb"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
 	const audio, video = webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo
 	err := errors.Join(
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeOpus, ClockRate: clockRate[Audio], Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1"}}, audio),
+			MimeType: webrtc.MimeTypeOpus, ClockRate: clockRate[Audio], Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1",
+			RTCPFeedback: []webrtc.RTCPFeedback{wide}}}, audio),
 		// VP8 first: everybody has it, and it has no profiles to disagree about.
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP8, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeVP8, ClockRate: clockRate[Video], RTCPFeedback: feedback}}, video),
+		m.RegisterCodec(repair(ptVP8), video),
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
 			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
+		m.RegisterCodec(repair(ptH264), video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, video),
 	)
 	return m, err
+}
+
+// repair is the retransmission of a codec (RFC 4588 section 8.6).
+func repair(pt webrtc.PayloadType) webrtc.RTPCodecParameters {
+	return webrtc.RTPCodecParameters{PayloadType: pt + 1, RTPCodecCapability: webrtc.RTPCodecCapability{
+		MimeType: webrtc.MimeTypeRTX, ClockRate: clockRate[Video], SDPFmtpLine: fmt.Sprint("apt=", pt)}}
 }
 
 // pionTransport is a transport on one webrtc.PeerConnection. Its media pass the lane where
@@ -59,31 +72,37 @@ type pionTransport struct {
 	mux     *mux
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
-	ice     *webrtc.ICETransport
-	keys    lane.Handshake
+	path    *path
+
+	handshake lane.Handshake
 
 	mu      sync.Mutex
 	closed  bool
 	decided bool
 	peer    *lane.Peer               // nil: pion carries the media, or nothing is decided
+	at      netip.AddrPort           // where the participant is
 	outs    []*webrtc.RTPTransceiver // from m-line 2 on
 	outlets []*pionOutlet            // all that were ever opened and not shut
 	inlets  map[uint32]inlet         // the lane's workers'
+	packet  rtp.Packet               // theirs too: scratch
 	readers sync.WaitGroup
+
+	plain sync.Mutex  // pion's readers, one at a time
+	batch *lane.Batch // theirs; nil before the first
 }
 
 // connect makes a connection. It has a webrtc.API of its own, which shares the media
 // engine with it: Open makes senders outside the PeerConnection's own methods. The
 // empty interceptor registry is not the default: with none given pion installs
-// interceptors that write RTCP of their own.
-func (m *mux) connect(h handler) (transport, error) {
+// interceptors that write RTCP of their own. ssrc is that of the feedback which it sends.
+func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 	engine, err := media()
 	if err != nil {
 		return nil, err
 	}
-	t := &pionTransport{handler: h, mux: m, inlets: map[uint32]inlet{}}
+	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}}
 	settings := m.settings
-	t.keys.Overhear(&settings)
+	t.handshake.Overhear(&settings)
 	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
@@ -102,11 +121,10 @@ func (m *mux) connect(h handler) (transport, error) {
 			return nil, err
 		}
 	}
-	t.ice = t.dtls().ICETransport()
-	t.ice.OnSelectedCandidatePairChange(t.moved)
-	t.dtls().OnStateChange(func(s webrtc.DTLSTransportState) { // holds the DTLS transport's lock
+	t.dtls().ICETransport().OnSelectedCandidatePairChange(t.moved)
+	t.dtls().OnStateChange(func(s webrtc.DTLSTransportState) {
 		if s == webrtc.DTLSTransportStateConnected {
-			t.decide()
+			t.secured()
 		}
 	})
 	var changes sync.Mutex
@@ -114,15 +132,14 @@ func (m *mux) connect(h handler) (transport, error) {
 		// pion calls this on a new goroutine each time: only what is now can be told.
 		changes.Lock()
 		defer changes.Unlock()
-		up := t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
-		if up {
-			t.decide()
-		}
-		h.connected(up)
+		h.connected(t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected)
 	})
 	t.pc.OnTrack(func(remote *webrtc.TrackRemote, r *webrtc.RTPReceiver) {
-		if remote.RID() != "" {
-			return // simulcast was not offered
+		t.mu.Lock()
+		lane := t.peer != nil
+		t.mu.Unlock()
+		if lane || remote.RID() != "" { // simulcast was not offered
+			return
 		}
 		t.spawn(func() { t.readPackets(remote) })
 		t.spawn(func() { t.readControl(uint32(remote.SSRC()), r.Read) })
@@ -132,83 +149,113 @@ func (m *mux) connect(h handler) (transport, error) {
 
 func (t *pionTransport) dtls() *webrtc.DTLSTransport { return t.pc.SCTP().Transport() }
 
-// decide gives the media to the lane, or to pion where the lane can not have them: where the
-// participant is DTLS server, or is reached through something else than the lane's sockets.
-func (t *pionTransport) decide() {
-	pair, err := t.ice.GetSelectedCandidatePair()
+// secured takes the keys when DTLS is up, and decides who carries the media. Like moved it is
+// called while pion may hold any of its locks, and must ask it nothing.
+func (t *pionTransport) secured() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.decided || t.closed {
 		return
 	}
 	t.decided = true
-	conn, at := t.place(pair)
-	keys, none := t.keys.Keys()
-	if err != nil || none != nil || conn < 0 {
-		for _, o := range t.outlets {
-			o.plain.Store(true)
-		}
-		return
+	keys, err := t.handshake.Keys()
+	if err == nil {
+		t.peer, err = t.mux.lane.Peer(keys, t)
 	}
-	peer, err := t.mux.lane.Peer(keys, t)
-	if err != nil {
-		return // no profile that was offered: nothing passes
-	}
-	t.peer = peer
 	for _, o := range t.outlets {
-		o.begin(peer)
+		t.begin(o)
 	}
-	peer.Move(conn, at)
+	t.follow()
 }
 
-// moved follows the participant to another address.
+// begin gives an outlet to who carries the media.
+func (t *pionTransport) begin(o *pionOutlet) {
+	if t.peer != nil {
+		o.peer.Store(t.peer)
+	} else if !t.closed {
+		o.plain.Store(true)
+		t.readers.Go(func() { t.readControl(o.ssrc, o.read) })
+	}
+}
+
+// moved is told where the participant is.
 func (t *pionTransport) moved(pair *webrtc.ICECandidatePair) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if conn, at := t.place(pair); t.peer != nil && !t.closed && conn >= 0 {
-		t.peer.Move(conn, at)
+	if addr, err := netip.ParseAddr(pair.Remote.Address); err == nil {
+		t.at = netip.AddrPortFrom(addr.Unmap(), pair.Remote.Port)
+		t.follow()
 	}
 }
 
-// place is where the other end of a pair is; conn is -1 where no socket of the lane goes.
-func (t *pionTransport) place(pair *webrtc.ICECandidatePair) (conn int, at netip.AddrPort) {
-	if pair == nil || pair.Remote.Protocol != webrtc.ICEProtocolUDP {
-		return -1, at
+// follow has the lane send where the participant is, once both are known.
+func (t *pionTransport) follow() {
+	if conn := t.mux.conn(t.at.Addr()); t.peer != nil && !t.closed && t.at.IsValid() && conn >= 0 {
+		t.peer.Move(conn, t.at)
 	}
-	addr, err := netip.ParseAddr(pair.Remote.Address)
-	if err != nil {
-		return -1, at
-	}
-	addr = addr.Unmap()
-	return t.mux.conn(addr), netip.AddrPortFrom(addr, pair.Remote.Port)
 }
 
 // RTP is the lane's.
 func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
-	p, err := rtp.Parse(raw)
-	kind, ok := carried(p.PayloadType)
+	p := &t.packet
+	var err error
+	*p, err = rtp.Parse(raw)
+	kind, repair, ok := carried(p.PayloadType)
 	if err != nil || !ok {
 		t.handler.malformed()
 		return
 	}
 	in, bound := t.inlets[p.SSRC]
 	if !bound { // the lane bounds how many there are
-		in = t.handler.stream(source{p.SSRC, kind})
+		in = t.handler.stream(source{p.SSRC, kind, repair})
 		t.inlets[p.SSRC] = in
 	}
+	t.arrived(b, p, at)
 	if in != nil {
-		in.packet(b, &p, raw, at)
+		in.packet(b, p, raw, at)
+	}
+}
+
+// arrived tells the participant what came, from time to time.
+func (t *pionTransport) arrived(b *lane.Batch, p *rtp.Packet, at time.Time) {
+	ext := p.Extension(extWide)
+	if len(ext) != 2 {
+		return
+	}
+	if reports := t.path.arrived(ext, p.SSRC, at); len(reports) > 0 {
+		t.WriteRTCP(reports)
 	}
 }
 
 // RTCP is the lane's.
-func (t *pionTransport) RTCP(b *lane.Batch, raw []byte, at time.Time) {
-	packets, err := rtcp.Unmarshal(raw)
-	if err != nil {
-		return // an unknown or broken packet costs its compound, no more
-	}
-	for _, p := range packets {
-		t.handler.control(b, p, at)
+func (t *pionTransport) RTCP(b *lane.Batch, compound []byte, at time.Time) {
+	t.hear(b, compound, 0, at)
+}
+
+// hear takes a compound packet apart. Of what pion read it takes what is about one SSRC first.
+func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at time.Time) {
+	for len(compound) >= 4 {
+		n := 4 * (1 + int(binary.BigEndian.Uint16(compound[2:])))
+		if n > len(compound) {
+			return
+		}
+		one := compound[:n]
+		compound = compound[n:]
+		if isFeedback(one) {
+			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
+				t.handler.carries(t.path.feedback(one, at))
+			}
+			continue
+		}
+		packets, err := rtcp.Unmarshal(one)
+		if err != nil {
+			continue // unknown or broken
+		}
+		for _, p := range packets {
+			if of := p.DestinationSSRC(); about == 0 || len(of) > 0 && of[0] == about {
+				t.handler.control(b, p, at)
+			}
+		}
 	}
 }
 
@@ -227,54 +274,56 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
-	in := t.handler.stream(source{uint32(remote.SSRC()), kind})
+	in := t.handler.stream(source{SSRC: uint32(remote.SSRC()), Kind: kind}) // pion mends it itself
 	if in == nil {
 		return
 	}
-	batch := t.mux.lane.Batch()
 	buf := make([]byte, rtp.MaxPacket)
+	var p rtp.Packet
 	for {
 		n, _, err := remote.Read(buf)
 		if n == 0 && err != nil {
 			return
 		}
 		// With an error too: a payload type that pion does not know.
-		p, err := rtp.Parse(buf[:n])
-		if k, ok := carried(p.PayloadType); err != nil || !ok || k != kind {
+		p, err = rtp.Parse(buf[:n])
+		if k, repair, ok := carried(p.PayloadType); err != nil || !ok || repair || k != kind {
 			t.handler.malformed()
 			continue
 		}
-		in.packet(batch, &p, buf[:n], time.Now())
-		batch.Flush()
+		t.plainly(func(batch *lane.Batch, now time.Time) {
+			t.arrived(batch, &p, now)
+			in.packet(batch, &p, buf[:n], now)
+		})
 	}
 }
 
 // readControl reads the RTCP that pion sorts under one SSRC. It sorts a packet that
 // is about several under each of them: the first one's reader takes it.
 func (t *pionTransport) readControl(ssrc uint32, read func([]byte) (int, interceptor.Attributes, error)) {
-	batch := t.mux.lane.Batch()
 	buf := make([]byte, rtp.MaxPacket)
 	for {
 		n, _, err := read(buf)
 		if err != nil {
 			return
 		}
-		packets, err := rtcp.Unmarshal(buf[:n])
-		if err != nil {
-			continue
-		}
-		now := time.Now()
-		for _, p := range packets {
-			if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
-				t.handler.control(batch, p, now)
-			}
-		}
-		batch.Flush()
+		t.plainly(func(batch *lane.Batch, now time.Time) { t.hear(batch, buf[:n], ssrc, now) })
 	}
 }
 
+// plainly does for one of pion's readers what the lane's workers do for a burst.
+func (t *pionTransport) plainly(do func(*lane.Batch, time.Time)) {
+	t.plain.Lock()
+	defer t.plain.Unlock()
+	if t.batch == nil {
+		t.batch = t.mux.lane.Batch()
+	}
+	do(t.batch, time.Now())
+	t.batch.Flush()
+}
+
 func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, error) {
-	o := &pionOutlet{kind: kind, stream: participant}
+	o := &pionOutlet{kind: kind, stream: participant, path: t.path}
 	var sender *webrtc.RTPSender
 	if i -= firstLine; i == len(t.outs) {
 		tr, err := t.pc.AddTransceiverFromTrack(o, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
@@ -298,16 +347,13 @@ func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, erro
 			return nil, err
 		}
 	}
-	o.ssrc = uint32(sender.GetParameters().Encodings[0].SSRC)
-	t.spawn(func() { t.readControl(o.ssrc, sender.Read) })
+	encoding := sender.GetParameters().Encodings[0]
+	o.ssrc, o.repair, o.read = uint32(encoding.SSRC), uint32(encoding.RTX.SSRC), sender.Read
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.outlets = append(t.outlets, o)
-	switch {
-	case t.peer != nil:
-		o.begin(t.peer)
-	case t.decided:
-		o.plain.Store(true)
+	if t.decided {
+		t.begin(o)
 	}
 	return o, nil
 }
@@ -391,29 +437,41 @@ type pionOutlet struct {
 	kind   Kind
 	stream string
 	ssrc   uint32
-	sender atomic.Pointer[lane.Sender]
-	plain  atomic.Bool // pion carries the media
+	repair uint32
+	path   *path
+	wide   [2]byte
+	mends  atomic.Bool                                       // the client takes repair
+	counts atomic.Bool                                       // and says what arrives
+	read   func([]byte) (int, interceptor.Attributes, error) // of RTCP, by pion
+	peer   atomic.Pointer[lane.Peer]                         // nil: pion carries the media, or nothing is decided
+	sender *lane.Sender                                      // of peer, from the first packet on
+	plain  atomic.Bool                                       // pion carries the media
 	writer atomic.Pointer[webrtc.TrackLocalWriter]
 }
 
-// begin makes the lane carry the outlet.
-func (o *pionOutlet) begin(p *lane.Peer) {
-	if s, err := p.Sender(); err == nil { // Peer has made a context of the same keys
-		o.sender.Store(s)
-	}
-}
+func (o *pionOutlet) SSRC() uint32           { return o.ssrc }
+func (o *pionOutlet) Repair() (uint32, bool) { return o.repair, o.repair != 0 && o.mends.Load() }
 
-func (o *pionOutlet) SSRC() uint32 { return o.ssrc }
-
-func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error {
-	if s := o.sender.Load(); s != nil {
-		return s.Write(b, h, payload)
+func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) (err error) {
+	peer, w := o.peer.Load(), o.writer.Load()
+	switch {
+	case peer == nil && (w == nil || !o.plain.Load()):
+		return net.ErrClosed
+	case peer != nil && o.sender == nil:
+		if o.sender, err = peer.Sender(); err != nil {
+			return err
+		}
 	}
-	if w := o.writer.Load(); w != nil && o.plain.Load() {
-		_, err := (*w).WriteRTP(h, payload)
-		return err
+	// What is not repaired by RTX is sent again byte for byte: the same nonce.
+	if o.counts.Load() && (o.kind == Audio || o.mends.Load()) {
+		h.SetExtension(extWide, o.wide[:])
+		o.path.number(&o.wide, h.MarshalSize()+len(payload), at)
 	}
-	return net.ErrClosed
+	if peer != nil {
+		return o.sender.Write(b, h, payload)
+	}
+	_, err = (*w).WriteRTP(h, payload)
+	return err
 }
 
 // Bind is called when an answer has accepted the m-line. Which of its codecs a
@@ -423,6 +481,8 @@ func (o *pionOutlet) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters
 	if len(codecs) == 0 {
 		return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
 	}
+	o.mends.Store(slices.ContainsFunc(codecs, func(c webrtc.RTPCodecParameters) bool { return c.MimeType == webrtc.MimeTypeRTX }))
+	o.counts.Store(slices.ContainsFunc(c.HeaderExtensions(), func(e webrtc.RTPHeaderExtensionParameter) bool { return e.URI == sdp.TransportCCURI }))
 	w := c.WriteStream()
 	o.writer.Store(&w)
 	return codecs[0], nil

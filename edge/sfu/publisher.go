@@ -114,6 +114,28 @@ func (t *track) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
 	}
 }
 
+// repairs is the inlet of what the publisher sends again of a track.
+type repairs struct {
+	track *track
+	raw   [rtp.MaxPacket]byte // scratch
+	lost  rtp.Packet
+}
+
+// packet takes one as the packet that was lost. Empty ones are there to fill a path.
+func (r *repairs) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
+	t := r.track
+	t.mu.Lock()
+	live, ssrc := t.live, t.rx.SSRC()
+	t.mu.Unlock()
+	if raw = rtp.Restore(p, raw, ssrc, p.PayloadType-1, r.raw[:0]); raw == nil || !live {
+		return
+	}
+	var err error
+	if r.lost, err = rtp.Parse(raw); err == nil {
+		t.packet(b, &r.lost, raw, at)
+	}
+}
+
 // receive keeps the track's books, and the packet, as n in the ring; it reports false for a
 // duplicate. due is left with what to ask the publisher for.
 func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (n uint32, fresh bool) {
@@ -131,7 +153,7 @@ func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (n uint32, fresh 
 	if anew {
 		t.gaps = rtp.Gaps{}
 	}
-	n = t.ring.Put(b)
+	n = t.ring.Put(b, at)
 	if t.gaps.Seen(p.Seq, at) {
 		t.wantKeyframe()
 	}

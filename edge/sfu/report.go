@@ -120,7 +120,7 @@ func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 		x.received(p.Reports, at)
 	case *rtcp.TransportLayerNack:
 		if l := x.lineOf(p.MediaSSRC); l != nil {
-			l.resend(b, p)
+			l.resend(b, p, at)
 		}
 	case *rtcp.PictureLossIndication:
 		x.wantsKeyframe(p.MediaSSRC)

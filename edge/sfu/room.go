@@ -30,6 +30,7 @@ func (v *volume) add(packets, bytes uint64) {
 type participant struct {
 	id, role string
 	parked   bool
+	viewer   bool
 	state    signal.State
 	session  *Session // talks to the client
 	media    *Session // carries media: session, or the one that it resumes
@@ -57,7 +58,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 	x.room, x.who = r, p
 	x.pub.sent = &r.sent
 	earlier, carries := p.session, p.media
-	p.role, p.parked, p.session, p.media = seat.Role, seat.Parked, x, x
+	p.role, p.parked, p.viewer, p.session, p.media = seat.Role, seat.Parked, seat.Viewer, x, x
 	switch {
 	case earlier == nil:
 	case session == earlier.id:

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"bailiwick/edge/signal"
@@ -22,6 +23,7 @@ type Session struct {
 	media transport
 	pub   *publisher
 	neg   negotiator
+	rate  atomic.Int64 // that the connection carries towards the client, bit/s; 0: not known
 
 	done   chan struct{} // closed by stopLocked
 	closed chan struct{} // closed when the transport has closed
@@ -174,7 +176,16 @@ func (x *Session) Answer(a signal.Answer) error {
 }
 
 // stream is the transport's.
-func (x *Session) stream(src source) inlet { return x.pub.tracks[src.Kind] }
+func (x *Session) stream(src source) inlet {
+	t := x.pub.tracks[src.Kind]
+	if src.Repair {
+		return &repairs{track: t}
+	}
+	return t
+}
+
+// carries is the transport's.
+func (x *Session) carries(rate int) { x.rate.Store(int64(rate)) }
 
 func (x *Session) malformed() {
 	x.sfu.count.packetsIn.Add(1)

@@ -68,7 +68,7 @@ func (s Socket) Offered() netip.AddrPort { return netip.AddrPortFrom(s.Public, s
 type SFU struct {
 	cfg     Config
 	log     *slog.Logger
-	connect func(handler) (transport, error)
+	connect func(h handler, ssrc uint32) (transport, error)
 	lane    *lane.Lane
 	unmux   func() error
 	count   counters
@@ -106,6 +106,8 @@ type Seat struct {
 	Role        string
 	// Parked: the transport comes up, nothing is sent or heard until Unpark.
 	Parked bool
+	// Viewer: it hears and is not heard, and costs the others no m-lines.
+	Viewer bool
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
@@ -137,7 +139,7 @@ func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Sessio
 	x := &Session{sfu: s, id: rand.Text(), sink: sink,
 		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
 	x.pub = newPublisher(x.kick, &s.count)
-	media, err := s.connect(x)
+	media, err := s.connect(x, x.pub.ssrc)
 	if err != nil {
 		return nil, fmt.Errorf("room %s: media connection: %w", roomID, err)
 	}

@@ -128,6 +128,24 @@ func TestParked(t *testing.T) {
 	}
 }
 
+// TestViewer hears and is not heard, and nobody gets m-lines for it.
+func TestViewer(t *testing.T) {
+	s := listen(t)
+	a := join(t, s, "a")
+	b := dial(t, s, Seat{Participant: "b", Viewer: true}, "")
+	b.await("connection", func() bool { return b.up })
+	b.routed(a, Audio)
+	a.say(Audio, 1, []byte("hello"))
+	b.hears("a", Audio, "hello")
+	a.await("b, without tracks", func() bool { return len(a.peers) == 1 && a.peers[0].Connected && len(a.tracks) == 0 })
+	b.say(Audio, 1, []byte("here"))
+	b.say(Audio, 2, []byte("is nobody"))
+	a.x.Leave() // after which nothing more can come
+	if st := s.Stats(); st.PacketsOut != 1 {
+		t.Errorf("%d packets forwarded, want a's alone", st.PacketsOut)
+	}
+}
+
 // TestLeaveAndReuse: a leaver's m-lines go inactive and carry the next who joins,
 // under another SSRC.
 func TestLeaveAndReuse(t *testing.T) {

@@ -23,15 +23,19 @@ var kinds = [...]Kind{Audio, Video}
 func (k Kind) String() string { return [...]string{"audio", "video"}[k] }
 
 // What every offer calls the codecs. Clients keep the numbers of an offer (RFC 3264
-// section 6.1 asks them to), so a packet passes from one to another as it is.
+// section 6.1 asks them to), so a packet passes from one to another as it is. One more than a
+// video codec is its repair stream (RFC 4588).
 const (
 	ptVP8  = 96
 	ptH264 = 102
 	ptOpus = 111
 
-	// extAudioLevel is the ID of RFC 6464's extension in every offer. The one other,
-	// MID, is hop by hop: the publisher's would point at the wrong m-line.
+	// What every offer calls the header extensions. RFC 6464's passes as it is. MID is the
+	// publisher's alone, for it would point at the wrong m-line; and every connection numbers
+	// its packets itself.
+	extMID        = 1
 	extAudioLevel = 2
+	extWide       = 3
 )
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
@@ -64,15 +68,20 @@ type transport interface {
 type outlet interface {
 	// SSRC is what the offer declares.
 	SSRC() uint32
+	// Repair is the SSRC on which lost packets are sent again (RFC 4588); ok is false where
+	// the client takes none such.
+	Repair() (ssrc uint32, ok bool)
 	// WriteRTP encrypts and sends one packet with the batch, of the goroutine that calls; it
-	// keeps no argument. Before the connection is up the packet is lost.
-	WriteRTP(b *lane.Batch, h *pion.Header, payload []byte) error
+	// keeps no argument, and may add to the header's extensions. Before the connection is up
+	// the packet is lost.
+	WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) error
 }
 
 // source is what one received stream is, by its SSRC.
 type source struct {
-	SSRC uint32
-	Kind Kind
+	SSRC   uint32
+	Kind   Kind
+	Repair bool // of what was lost (RFC 4588)
 }
 
 // handler takes what one participant's transport receives.
@@ -83,6 +92,8 @@ type handler interface {
 	control(b *lane.Batch, p rtcp.Packet, at time.Time)
 	// malformed is one packet that is neither.
 	malformed()
+	// carries tells what the connection carries now towards the participant, in bit/s.
+	carries(rate int)
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
 }
@@ -93,13 +104,15 @@ type inlet interface {
 	packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time)
 }
 
-// carried tells which kind of media a payload type of ours is.
-func carried(pt uint8) (k Kind, ok bool) {
+// carried tells what a payload type of ours is.
+func carried(pt uint8) (k Kind, repair, ok bool) {
 	switch pt {
 	case ptOpus:
-		return Audio, true
+		return Audio, false, true
 	case ptVP8, ptH264:
-		return Video, true
+		return Video, false, true
+	case ptVP8 + 1, ptH264 + 1:
+		return Video, true, true
 	}
-	return 0, false
+	return 0, false, false
 }

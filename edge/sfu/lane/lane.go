@@ -29,7 +29,8 @@ import (
 
 const (
 	socketBuffer = 4 << 20 // bytes; the system may grant less
-	// maxWorkers of an address: more than this share one map of peers badly.
+	// maxWorkers of an address: more than this share one map of peers badly. There is one for
+	// two processors: two on two woke more and did no more.
 	maxWorkers = 16
 	// waiting is how many datagrams wait for pion at most. They are handshakes and checks,
 	// which their senders repeat.
@@ -39,6 +40,7 @@ const (
 // Lane is safe for concurrent use.
 type Lane struct {
 	conns   []*Conn
+	places  atomic.Uint64 // destinations made so far
 	blocked atomic.Uint64
 	failed  atomic.Uint64
 
@@ -74,7 +76,7 @@ func (l *Lane) open(at netip.AddrPort) (*Conn, error) {
 	if at.Addr().IsUnspecified() {
 		return nil, errors.New("unspecified: name the interface's")
 	}
-	sockets, err := datagram.Listen(at, min(runtime.GOMAXPROCS(0), maxWorkers))
+	sockets, err := datagram.ListenPolled(at, min(max(runtime.GOMAXPROCS(0)/2, 1), maxWorkers))
 	if err != nil {
 		return nil, err
 	}
@@ -111,28 +113,6 @@ func (l *Lane) change(do func(map[netip.AddrPort]*Peer)) {
 	next := maps.Clone(*l.peers.Load())
 	do(next)
 	l.peers.Store(&next)
-}
-
-// Batch gathers datagrams for all of a lane's addresses, and sends them together. It is for
-// one goroutine.
-type Batch struct{ writers []*datagram.Writer }
-
-// Batch makes one for a goroutine that is none of the lane's workers. Call Flush.
-func (l *Lane) Batch() *Batch { return l.batch(0) }
-
-func (l *Lane) batch(worker int) *Batch {
-	b := &Batch{}
-	for _, c := range l.conns {
-		b.writers = append(b.writers, c.sockets[worker%len(c.sockets)].Writer())
-	}
-	return b
-}
-
-// Flush sends what was put in.
-func (b *Batch) Flush() {
-	for _, w := range b.writers {
-		w.Flush()
-	}
 }
 
 // work serves one socket until it is closed.

@@ -54,6 +54,7 @@ type Peer struct {
 
 // destination is where a peer is, and by which of the lane's addresses.
 type destination struct {
+	id   uint64 // no other's
 	conn int
 	at   netip.AddrPort
 }
@@ -83,7 +84,7 @@ func (p *Peer) Move(conn int, at netip.AddrPort) {
 	p.lane.change(func(m map[netip.AddrPort]*Peer) {
 		p.forget(m)
 		m[at] = p
-		p.to.Store(&destination{conn, at})
+		p.to.Store(&destination{p.lane.places.Add(1), conn, at})
 	})
 }
 
@@ -184,8 +185,7 @@ func (s *Sender) Write(b *Batch, h *rtp.Header, payload []byte) error {
 	if d == nil {
 		return net.ErrClosed
 	}
-	w := b.writers[d.conn]
-	buf := w.Next()
+	buf := b.next()
 	n := h.MarshalSize()
 	if n+len(payload)+tag > datagram.MaxOut {
 		return errTooLong
@@ -199,6 +199,6 @@ func (s *Sender) Write(b *Batch, h *rtp.Header, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	w.Append(packet, d.at)
+	b.put(packet, h.SSRC, d)
 	return nil
 }

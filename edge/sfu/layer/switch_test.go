@@ -339,7 +339,7 @@ func FuzzSwitch(f *testing.F) {
 				t.Fatal(err)
 			}
 			at = at.Add(time.Millisecond)
-			hand(l, raw, rings[l].Put(raw))
+			hand(l, raw, rings[l].Put(raw, at))
 			sw.Needs()
 			for i := 0; ; i++ {
 				l, n, ok := sw.Due()

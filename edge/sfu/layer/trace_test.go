@@ -405,7 +405,7 @@ func (x *trace) receive(s *sent) {
 		}
 		p.newest, s.of.first = s.of.id, s.i == 0
 	}
-	n := x.rings[l].Put(s.raw)
+	n := x.rings[l].Put(s.raw, x.at)
 	before := x.sw.Current()
 	x.hand(l, s.raw, n)
 	for {

@@ -37,6 +37,7 @@ type Packet struct {
 	Marker      bool
 	Payload     []byte
 
+	header  int // bytes before the payload
 	profile uint16
 	ext     []byte
 }
@@ -71,6 +72,7 @@ func Parse(b []byte) (Packet, error) {
 		}
 		p.ext, rest = rest[4:4+n], rest[4+n:]
 	}
+	p.header = len(b) - len(rest)
 	if b[0]&0x20 != 0 {
 		if len(rest) == 0 {
 			return Packet{}, ErrMalformed
@@ -83,6 +85,21 @@ func Parse(b []byte) (Packet, error) {
 	}
 	p.Payload = rest
 	return p, nil
+}
+
+// Restore appends to dst the packet that a repair packet repeats (RFC 4588 section 4), with the
+// SSRC and payload type of the stream that lost it; nil is a repair packet of nothing, sent to
+// fill a path. raw is what p was parsed from.
+func Restore(p *Packet, raw []byte, ssrc uint32, payloadType uint8, dst []byte) []byte {
+	if len(p.Payload) < 2 {
+		return nil
+	}
+	dst = append(append(dst, raw[:p.header]...), p.Payload[2:]...)
+	dst[0] &^= 0x20 // its padding was the repair packet's
+	dst[1] = dst[1]&0x80 | payloadType
+	copy(dst[2:], p.Payload[:2])
+	binary.BigEndian.PutUint32(dst[8:], ssrc)
+	return dst
 }
 
 // Extension returns the header extension with that ID, in the one-byte form (RFC 8285 section

@@ -1,8 +1,8 @@
 package rtp
 
 import (
-	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -89,35 +89,58 @@ func TestGaps(t *testing.T) {
 	due("an outage", 20_000)
 }
 
+// TestRing: at every rate each packet of the last while is there and no other's bytes, in no
+// more memory than that takes; names come round.
 func TestRing(t *testing.T) {
-	var r Ring
-	if _, ok := r.Get(0, nil); ok {
-		t.Error("an empty ring has a packet")
-	}
-	r.newest = math.MaxUint32 - 2 // the names come round
-	names := map[uint32]string{}
-	for i := range ringSize + 10 {
-		text := fmt.Sprint("packet ", i)
-		n := r.Put([]byte(text))
-		if n == 0 {
-			t.Fatal("a packet is called 0")
-		}
-		names[n] = text
-	}
-	kept := 0
-	for n, text := range names {
-		got, ok := r.Get(n, []byte("dst "))
-		if ok && string(got) != "dst "+text || !ok && string(got) != "dst " {
-			t.Errorf("%d: %q %t, want %q", n, got, ok, text)
-		}
-		if ok {
-			kept++
+	var empty Ring
+	for _, n := range []uint32{0, 1, math.MaxUint32} {
+		if _, ok := empty.Get(n, nil); ok {
+			t.Errorf("an empty ring has packet %d", n)
 		}
 	}
-	if kept < ringSize-1 { // no packet is called 0, and one place is empty for a round
-		t.Errorf("%d are kept, want %d", kept, ringSize-1)
-	}
-	if _, ok := r.Get(r.newest+1, nil); ok {
-		t.Error("a packet that has not come is there")
+	for _, tt := range []struct {
+		every time.Duration
+		size  int // at most
+		arena int
+	}{{10 * time.Millisecond, 1200, 128 << 10}, {time.Millisecond, 100, 64 << 10}, {time.Millisecond, MaxPacket, ringMost}, {100 * time.Millisecond, 1200, ringLeast}} {
+		rnd := rand.New(rand.NewPCG(1, uint64(tt.size)))
+		r := Ring{newest: math.MaxUint32 - 3000}
+		r.oldest = r.newest + 1
+		type kept struct {
+			name uint32
+			b    []byte
+			at   time.Time
+		}
+		var all []kept
+		at := start
+		for range 5000 {
+			at = at.Add(tt.every)
+			b := make([]byte, 1+rnd.IntN(tt.size))
+			for i := range b {
+				b[i] = byte(rnd.Uint32())
+			}
+			n := r.Put(b, at)
+			if n == 0 {
+				t.Fatal("a packet is called 0")
+			}
+			if len(all) > 0 && n < all[len(all)-1].name { // they came round
+				all = nil
+			}
+			if all = append(all, kept{n, b, at}); len(all) > 2*ringPackets {
+				all = all[1:]
+			}
+			for _, k := range all[max(0, len(all)-1-rnd.IntN(2*ringPackets)):][:1] {
+				got, ok := r.Get(k.name, []byte("dst "))
+				if young := at.Sub(k.at) < ringTime-50*time.Millisecond; ok && string(got) != "dst "+string(k.b) || !ok && (string(got) != "dst " || young && tt.arena < ringMost) {
+					t.Fatalf("%d of %s ago: %t, the same %t", k.name, at.Sub(k.at), ok, string(got) == "dst "+string(k.b))
+				}
+			}
+			if _, ok := r.Get(n+1, nil); ok {
+				t.Fatal("a packet that has not come is there")
+			}
+		}
+		if len(r.arena) > tt.arena {
+			t.Errorf("a packet of up to %d bytes each %s: %d bytes of memory, want %d", tt.size, tt.every, len(r.arena), tt.arena)
+		}
 	}
 }
