@@ -81,7 +81,7 @@ func (l *line) forward(b *lane.Batch, p *rtp.Packet, n uint32, at time.Time) (se
 			l.header.DelExtension(extAudioLevel)
 		}
 	}
-	if !l.rewrite.Forward(p, n, at, &l.header) {
+	if !l.rewrite.Forward(p, rtp.Origin{Packet: n}, at, &l.header) {
 		return false, false
 	}
 	return l.out.WriteRTP(b, &l.header, p.Payload, at) == nil, false
@@ -117,11 +117,11 @@ func (l *line) resendOne(b *lane.Batch, seq uint16, at time.Time) bool {
 	if t == nil || t.ring == nil {
 		return false
 	}
-	n, ok := l.rewrite.Source(seq)
+	o, ok := l.rewrite.Source(seq)
 	if !ok || l.resent >= maxResend {
 		return false
 	}
-	if l.buf, ok = t.copyOf(n, l.buf[:0]); !ok {
+	if l.buf, ok = t.copyOf(o.Packet, l.buf[:0]); !ok {
 		return false
 	}
 	p, err := rtp.Parse(l.buf)

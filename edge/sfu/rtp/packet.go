@@ -102,9 +102,27 @@ func Restore(p *Packet, raw []byte, ssrc uint32, payloadType uint8, dst []byte) 
 	return dst
 }
 
-// Extension returns the header extension with that ID in the one-byte form (RFC
-// 8285 section 4.2), the only form that is negotiated here; nil when absent.
+// Extension returns the header extension with that ID, in the one-byte form (RFC 8285 section
+// 4.2) or the two-byte form (4.3), which packets with one of more than 16 bytes have; nil when
+// absent.
 func (p *Packet) Extension(id uint8) []byte {
+	if p.profile>>4 == 0x100 {
+		for b := p.ext; len(b) > 0; {
+			if b[0] == 0 { // padding
+				b = b[1:]
+				continue
+			}
+			if len(b) < 2 || len(b) < 2+int(b[1]) {
+				return nil
+			}
+			n := int(b[1])
+			if b[0] == id {
+				return b[2 : 2+n]
+			}
+			b = b[2+n:]
+		}
+		return nil
+	}
 	if p.profile != 0xBEDE {
 		return nil
 	}

@@ -51,6 +51,12 @@ func TestParse(t *testing.T) {
 			t.Errorf("extension %d: %q, want %q", id, got, want)
 		}
 	}
+	two, _ := Parse([]byte{0x90, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0x00, 0, 3, 2, 1, 0x85, 0, 1, 0, 3, 3, 1, 2, 3, 4})
+	for id, want := range map[uint8]string{1: "", 2: "\x85", 3: "\x01\x02\x03", 4: ""} {
+		if got := string(two.Extension(id)); got != want {
+			t.Errorf("two-byte extension %d: %q, want %q", id, got, want)
+		}
+	}
 }
 
 // FuzzParse holds Parse to pion's parser wherever both accept.
@@ -69,7 +75,7 @@ func FuzzParse(f *testing.F) {
 			p.PayloadType != want.PayloadType || !bytes.Equal(p.Payload, want.Payload) {
 			t.Errorf("got %+v, pion has %+v", p, want)
 		}
-		if got, want := p.Extension(2), want.GetExtension(2); want != nil && p.profile == rtp.ExtensionProfileOneByte && !bytes.Equal(got, want) {
+		if got, want := p.Extension(2), want.GetExtension(2); want != nil && (p.profile == rtp.ExtensionProfileOneByte || p.profile>>4 == 0x100) && !bytes.Equal(got, want) {
 			t.Errorf("extension %x, pion has %x", got, want)
 		}
 	})

@@ -52,7 +52,7 @@ func TestRewriter(t *testing.T) {
 		if s.hold {
 			r.Hold()
 		}
-		ok := r.Forward(packet(s.ssrc, s.seq, s.ts), 1, start.Add(time.Duration(s.ms)*time.Millisecond), &h)
+		ok := r.Forward(packet(s.ssrc, s.seq, s.ts), Origin{Packet: 1}, start.Add(time.Duration(s.ms)*time.Millisecond), &h)
 		if ok == s.drop {
 			t.Fatalf("%s: forwarded %t", s.what, ok)
 		}
@@ -75,7 +75,7 @@ func TestRewriterAgain(t *testing.T) {
 	r := NewRewriter(1, 90000, 0, 64)
 	var h, again rtp.Header
 	forward := func(ssrc uint32, seq uint16, n uint32) uint16 {
-		if !r.Forward(packet(ssrc, seq, uint32(seq)*3000), n, start, &h) {
+		if !r.Forward(packet(ssrc, seq, uint32(seq)*3000), Origin{Packet: n}, start, &h) {
 			t.Fatalf("packet %d not forwarded", seq)
 		}
 		return h.SequenceNumber
@@ -85,8 +85,8 @@ func TestRewriterAgain(t *testing.T) {
 	forward(7, 502, 12)
 	source := func(what string, out uint16, want uint32) {
 		t.Helper()
-		if n, ok := r.Source(out); n != want || ok != (want != 0) {
-			t.Errorf("%s: source of %d: %d %t, want %d", what, out, n, ok, want)
+		if o, ok := r.Source(out); o.Packet != want || ok != (want != 0) {
+			t.Errorf("%s: source of %d: %+v %t, want %d", what, out, o, ok, want)
 		}
 	}
 	source("at once", out, 11)
@@ -107,8 +107,9 @@ func TestRewriterAgain(t *testing.T) {
 	if !r.Again(packet(7, 500, 500*3000), out, &again) || again.Timestamp != first.Timestamp {
 		t.Errorf("after a pause: again %+v, want %+v", again, first)
 	}
-	forward(7, 501, 15) // the source is back: what it lost is long over
-	source("the number that was left for it", out+1, 0)
+	if late := forward(7, 501, 15); late != out+1 {
+		t.Errorf("late, after its source was left: number %d, want %d, which was left for it", late, out+1)
+	}
 	for seq := range uint16(64) {
 		forward(8, 700+seq, 16)
 	}
@@ -121,11 +122,121 @@ func TestRewriterAgain(t *testing.T) {
 	}
 }
 
+// TestRewriterLeave: packets that are left out leave no gap, but where one was missed in time.
+func TestRewriterLeave(t *testing.T) {
+	const a, b = 0xa, 0xb
+	const none = -1
+	r := NewRewriter(1, 90000, 0, 64)
+	var h rtp.Header
+	step := func(what string, leave bool, ssrc uint32, seq uint16, want int) {
+		t.Helper()
+		p := packet(ssrc, seq, uint32(seq)*3000)
+		p.Marker = true
+		got := none
+		if leave && r.Leave(p, Origin{}, &h) || !leave && r.Forward(p, Origin{}, start, &h) {
+			got = int(h.SequenceNumber)
+			if o, ok := r.Source(h.SequenceNumber); !ok || o.Empty != leave || h.Marker == leave {
+				t.Errorf("%s: %+v %t, header %+v", what, o, ok, h)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: number %d, want %d", what, got, want)
+		}
+	}
+	const forward, leave = false, true
+	step("left out before anything", leave, a, 9, none)
+	step("first", forward, a, 10, 0)
+	step("left out", leave, a, 11, none)
+	step("after it", forward, a, 12, 1)
+	step("left out after a loss", leave, a, 14, none)
+	step("after both", forward, a, 15, 3)
+	step("the lost one", forward, a, 13, 2)
+	step("after another loss", forward, a, 17, 5)
+	step("the lost one is left out", leave, a, 16, 4)
+	step("and comes twice", forward, a, 16, none)
+	step("left out, twice", leave, a, 11, none)
+	step("left out, and meant after all", forward, a, 14, none)
+	step("left out at a loss, before a turn", leave, a, 20, none)
+	r.Turn(0, false)
+	step("another source", forward, b, 500, 8)
+	step("late of the one before", forward, a, 19, 7)
+	step("late of the one before, left out", leave, a, 18, 6)
+	step("never seen of the one before", leave, a, 21, none)
+	step("its next", forward, b, 501, 9)
+	step("after a loss", forward, b, 503, 11)
+	r.Turn(0, false)
+	step("the first source again", forward, a, 40, 12)
+	r.Turn(0, false)
+	step("and the other", forward, b, 600, 13)
+	step("late of its time before", forward, b, 502, 10)
+	step("and twice", forward, b, 502, none)
+	step("far ahead, left out", leave, b, 5000, none)
+	step("begins anew, then", forward, b, 5001, 14)
+	seq := uint16(5001)
+	for range 100 { // each a loss, which in sum would lead too far
+		seq += 2000
+		step("left out among losses", leave, b, seq, none)
+	}
+	p := packet(b, seq+1, 0)
+	if !r.Forward(p, Origin{}, start, &h) || h.SequenceNumber > 14+maxJump {
+		t.Errorf("number %d after 14", h.SequenceNumber)
+	}
+}
+
+// TestRewriterTurn: where a source's timestamps are laid.
+func TestRewriterTurn(t *testing.T) {
+	const rate = 90000
+	for _, row := range []struct {
+		what  string
+		ssrc  uint32
+		ts    uint32
+		ahead uint32
+		known bool
+		ms    int
+		want  uint32
+	}{
+		{"by arrival, when nothing is known", 2, 777, 0, false, 50, 10_000 + 4500},
+		{"by the clocks, whenever it comes", 2, 500_000 + 13_000, 500_000, true, 50, 13_000},
+		{"by the clocks, which are behind", 2, 1<<32 - 487_000, 1<<32 - 500_000, true, 50, 13_000},
+		{"never backwards", 2, 500_000 + 7000, 500_000, true, 50, 10_001},
+		{"nor the same twice", 2, 500_000 + 10_000, 500_000, true, 50, 10_001},
+		{"by arrival, when the clocks say nonsense", 2, 5_000_000, 500_000, true, 50, 10_000 + 4500},
+		{"the same source after a pause", 1, 910_000, 77, true, 10_020, 910_000},
+		{"the same source, begun anew", 1, 5, 0, false, 10_000, 910_000},
+	} {
+		r := NewRewriter(1, rate, 0, 64)
+		var h rtp.Header
+		r.Forward(packet(1, 100, 10_000), Origin{}, start, &h)
+		r.Turn(row.ahead, row.known)
+		if !r.Forward(packet(row.ssrc, 7, row.ts), Origin{}, start.Add(time.Duration(row.ms)*time.Millisecond), &h) || h.SequenceNumber != 1 || h.Timestamp != row.want {
+			t.Errorf("%s: number %d at %d, want 1 at %d", row.what, h.SequenceNumber, h.Timestamp, row.want)
+		}
+	}
+}
+
+// TestRewriterPast: what was left out or may still come is before what begins next.
+func TestRewriterPast(t *testing.T) {
+	r := NewRewriter(1, 90000, 0, 64)
+	var h rtp.Header
+	r.Forward(packet(1, 100, 10_000), Origin{}, start, &h)
+	r.Leave(packet(1, 102, 19_000), Origin{}, &h)
+	r.Turn(0, true)
+	if !r.Forward(packet(2, 7, 13_000), Origin{}, start.Add(50*time.Millisecond), &h) || h.Timestamp != 19_001 {
+		t.Errorf("it begins at %d, want 19001", h.Timestamp)
+	}
+	if r.Late(packet(3, 1, 0), Origin{}, &h) || r.Late(packet(2, 8, 0), Origin{}, &h) {
+		t.Error("what is not late goes on")
+	}
+	if !r.Late(packet(1, 101, 16_000), Origin{}, &h) || h.SequenceNumber != 1 || h.Timestamp != 16_000 {
+		t.Errorf("late: number %d at %d, want 1 at 16000", h.SequenceNumber, h.Timestamp)
+	}
+}
+
 // TestNumbersAreSpentOnce feeds nonsense and asks what GCM needs: no number twice
 // within a rollover but for the same bytes, none far from the last. NACKs come at any time,
 // and find all that is not long ago.
 func TestNumbersAreSpentOnce(t *testing.T) {
-	asked, found := 0, 0
+	asked, found, empty := 0, 0, 0
 	for seed := range uint64(50) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		r := NewRewriter(1, 90000, uint16(rnd.Uint32()), window)
@@ -158,8 +269,22 @@ func TestNumbersAreSpentOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if rnd.IntN(300) == 0 {
+				r.Turn(rnd.Uint32(), rnd.IntN(2) == 0)
+			}
 			at := start.Add(time.Duration(i) * time.Millisecond)
-			if r.Forward(&p, ring.Put(raw, at), at, &h) {
+			o := Origin{Packet: ring.Put(raw, at), Picture: uint16(i)}
+			out := false
+			if rnd.IntN(3) == 0 {
+				o.Empty = true
+				out, p.Payload, p.Marker = r.Leave(&p, o, &h), nil, false
+				if out {
+					empty++
+				}
+			} else {
+				out = r.Forward(&p, o, at, &h)
+			}
+			if out {
 				if !started {
 					started, newest = true, 1<<16+uint64(h.SequenceNumber)
 				}
@@ -176,23 +301,26 @@ func TestNumbersAreSpentOnce(t *testing.T) {
 			}
 			number := newest - rnd.Uint64N(300)
 			was, sent := used[number]
-			n, ok := r.Source(uint16(number))
+			o, ok := r.Source(uint16(number))
 			if ok && !sent {
 				t.Fatalf("seed %d, packet %d: number %d can be sent again, and was never sent", seed, i, number)
 			}
-			young := sent && when[number] >= forgot && time.Duration(i-when[number])*time.Millisecond < ringTime
+			young := sent && when[number] >= forgot && time.Duration(i-when[number])*time.Millisecond < ringTime && r.seq-uint16(number) < window
 			if young {
 				asked++
 			}
 			if !ok {
 				continue
 			}
-			raw, ok = ring.Get(n, nil)
+			raw, ok = ring.Get(o.Packet, nil)
 			if !ok {
 				continue
 			}
 			if p, err = Parse(raw); err != nil {
 				t.Fatal(err)
+			}
+			if o.Empty {
+				p.Payload, p.Marker = nil, false
 			}
 			if r.Again(&p, uint16(number), &h) {
 				if young {
@@ -204,8 +332,8 @@ func TestNumbersAreSpentOnce(t *testing.T) {
 			}
 		}
 	}
-	if found != asked || asked == 0 {
-		t.Errorf("of %d numbers that were asked for %d were sent again", asked, found)
+	if found != asked || asked == 0 || empty == 0 {
+		t.Errorf("of %d numbers that were asked for %d were sent again; %d empty", asked, found, empty)
 	}
 }
 
@@ -225,7 +353,7 @@ func TestPauseSurvivesSRTP(t *testing.T) {
 	r := NewRewriter(1, 90000, 0, window)
 	send := func(n int) {
 		var h rtp.Header
-		if !r.Forward(packet(7, uint16(n), uint32(n)*3000), 1, start, &h) {
+		if !r.Forward(packet(7, uint16(n), uint32(n)*3000), Origin{Packet: 1}, start, &h) {
 			t.Fatalf("packet %d not forwarded", n)
 		}
 		b, _ := (&rtp.Packet{Header: h, Payload: []byte{1}}).Marshal()
@@ -292,7 +420,7 @@ func packetPath(subscribers int) func() {
 		gaps.Seen(p.Seq, at)
 		due = gaps.Due(at, time.Second, due[:0])
 		for i := range lines {
-			if !lines[i].Forward(&p, n, at, &headers[i]) {
+			if !lines[i].Forward(&p, Origin{Packet: n}, at, &headers[i]) {
 				panic("not forwarded")
 			}
 		}
