@@ -1,7 +1,7 @@
 // Package sim runs the control plane as machines in one process, under a seeded
 // scheduler and in virtual time: edges with the failover machine of each room, routers,
 // Worlds, DNS nodes, a store, and pages in people's browsers. It breaks them by chance
-// and holds every step to the invariants of check.go and look.go. See DESIGN.md.
+// and holds every step to the invariants of check.go, doors.go and look.go. See DESIGN.md.
 //
 // There is no goroutine and no clock: one seed is one run, and its trace has one hash.
 // The decisions are the product's own code (failover, steer, consult, router.Records,
