@@ -10,12 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
-	pion "github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
@@ -193,8 +191,8 @@ func (t *pionTransport) follow() {
 	}
 }
 
-// tell has the lane follow the participant, and says whether media pass. pion calls it on a new goroutine each time: only what is now
-// can be told.
+// tell has the lane follow the participant, and says whether media pass. It is called on a new
+// goroutine each time: only what is now can be told.
 func (t *pionTransport) tell() {
 	t.telling.Lock()
 	defer t.telling.Unlock()
@@ -224,14 +222,14 @@ func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
 		in = t.handler.stream(source{p.SSRC, kind, repair})
 		t.inlets[p.SSRC] = in
 	}
-	t.arrived(b, p, at)
+	t.arrived(p, at)
 	if in != nil {
 		in.packet(b, p, raw, at)
 	}
 }
 
 // arrived tells the participant what came, from time to time.
-func (t *pionTransport) arrived(b *lane.Batch, p *rtp.Packet, at time.Time) {
+func (t *pionTransport) arrived(p *rtp.Packet, at time.Time) {
 	ext := p.Extension(extWide)
 	if len(ext) != 2 {
 		return
@@ -306,7 +304,7 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 			continue
 		}
 		t.plainly(func(batch *lane.Batch, now time.Time) {
-			t.arrived(batch, &p, now)
+			t.arrived(&p, now)
 			in.packet(batch, &p, buf[:n], now)
 		})
 	}
@@ -444,76 +442,4 @@ func (t *pionTransport) Close() error {
 	err := t.pc.GracefulClose()
 	t.readers.Wait()
 	return err
-}
-
-// pionOutlet is a webrtc.TrackLocal: pion binds it to an m-line, the room writes.
-type pionOutlet struct {
-	kind   Kind
-	stream string
-	ssrc   uint32
-	repair uint32
-	path   *path
-	wide   [2]byte
-	mends  atomic.Bool                                       // the client takes repair
-	counts atomic.Bool                                       // and says what arrives
-	read   func([]byte) (int, interceptor.Attributes, error) // of RTCP, by pion
-	peer   atomic.Pointer[lane.Peer]                         // nil: pion carries the media, or nothing is decided
-	sender *lane.Sender                                      // of peer, from the first packet on
-	plain  atomic.Bool                                       // pion carries the media
-	writer atomic.Pointer[webrtc.TrackLocalWriter]
-}
-
-func (o *pionOutlet) SSRC() uint32           { return o.ssrc }
-func (o *pionOutlet) Repair() (uint32, bool) { return o.repair, o.repair != 0 && o.mends.Load() }
-
-func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) (err error) {
-	peer, w := o.peer.Load(), o.writer.Load()
-	switch {
-	case peer == nil && (w == nil || !o.plain.Load()):
-		return net.ErrClosed
-	case peer != nil && o.sender == nil:
-		if o.sender, err = peer.Sender(); err != nil {
-			return err
-		}
-	}
-	// What is not repaired by RTX is sent again byte for byte: the same nonce.
-	if o.counts.Load() && (o.kind == Audio || o.mends.Load()) {
-		h.SetExtension(extWide, o.wide[:])
-		o.path.number(&o.wide, h.MarshalSize()+len(payload), at)
-	}
-	if peer != nil {
-		return o.sender.Write(b, h, payload)
-	}
-	_, err = (*w).WriteRTP(h, payload)
-	return err
-}
-
-// Bind is called when an answer has accepted the m-line. Which of its codecs a
-// packet has is the packet's business.
-func (o *pionOutlet) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters, error) {
-	codecs := c.CodecParameters()
-	if len(codecs) == 0 {
-		return webrtc.RTPCodecParameters{}, webrtc.ErrUnsupportedCodec
-	}
-	o.mends.Store(slices.ContainsFunc(codecs, func(c webrtc.RTPCodecParameters) bool { return c.MimeType == webrtc.MimeTypeRTX }))
-	o.counts.Store(slices.ContainsFunc(c.HeaderExtensions(), func(e webrtc.RTPHeaderExtensionParameter) bool { return e.URI == sdp.TransportCCURI }))
-	w := c.WriteStream()
-	o.writer.Store(&w)
-	return codecs[0], nil
-}
-
-func (o *pionOutlet) Unbind(webrtc.TrackLocalContext) error {
-	o.writer.Store(nil)
-	return nil
-}
-
-func (o *pionOutlet) ID() string       { return o.kind.String() }
-func (o *pionOutlet) RID() string      { return "" }
-func (o *pionOutlet) StreamID() string { return o.stream }
-
-func (o *pionOutlet) Kind() webrtc.RTPCodecType {
-	if o.kind == Video {
-		return webrtc.RTPCodecTypeVideo
-	}
-	return webrtc.RTPCodecTypeAudio
 }

@@ -11,10 +11,9 @@ import (
 const (
 	reportEvery = time.Second
 	// downlink is what a participant is thought able to receive, in bit/s of video.
-	// Divided by those who send, it is the ceiling that each is told (REMB): without
-	// one, and without feedback that estimates bandwidth, Chromium begins at 300
-	// kbit/s and takes half a minute to look decent. Senders still go below it by
-	// the loss in their reception reports. Bandwidth estimation will replace it.
+	// Divided by those who send, it is the ceiling that each is told (REMB). What a
+	// sender's own path carries it finds out by itself, from what path tells it. What each
+	// subscriber's path carries (Session.rate) will replace this, with layers to choose from.
 	downlink = 2_500_000
 )
 

@@ -118,14 +118,15 @@ func (p *Peer) forget(m map[netip.AddrPort]*Peer) {
 	}
 }
 
-// Close ends the session. A worker may be in a call of the Receiver for a moment longer.
+// Close ends the session, and returns when no call of the Receiver is under way any more. It
+// must not be called by one.
 func (p *Peer) Close() {
 	p.lane.change(func(m map[netip.AddrPort]*Peer) {
 		p.closed = true
 		p.forget(m)
 		p.to.Store(nil)
 	})
-	p.mu.Lock() // no call of the Receiver outlasts Close
+	p.mu.Lock()
 	p.in = nil
 	p.mu.Unlock()
 }
