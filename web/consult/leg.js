@@ -7,6 +7,7 @@ import {claims} from "./link.js";
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Address} Address */
 /** @typedef {{participant: string, kind: string, track: MediaStreamTrack}} Remote */
+/** @typedef {ReturnType<ReturnType<typeof import("./e2ee/call.js").makeCalls>>} Secret */
 
 /** A voice counts as heard this long after its last packet, ms: Opus sends one
  * packet in 400 ms of silence. */
@@ -26,9 +27,10 @@ const FEATURES = ["move-first", "withdrawal"];
  * @param {boolean} options.relay               TURN only, by `?relay=1`
  * @param {() => Record<"audio"|"video", MediaStreamTrack|null>} options.local  what is sent
  * @param {() => {mic: boolean, camera: boolean, receive_video: boolean}} options.wanted
+ * @param {Secret|null} options.secret           what encrypts it end to end; null: nothing does
  * @param {(event: Event) => void} options.emit
  */
-export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
+export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, emit}) {
   const ws = new WebSocket(address.url, "bailiwick.v1");
   /** @type {RTCPeerConnection|null} */
   let pc = null;
@@ -77,6 +79,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       iceTransportPolicy: relay ? "relay" : "all",
       bundlePolicy: "max-bundle",
     });
+    secret?.begin(pc, m.consult, m.participant);
     // The first packet ends the wait for the next poll.
     pc.ontrack = ({track}) => { track.onunmute = () => void look(); };
     pc.onconnectionstatechange = () => {
@@ -97,7 +100,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       const track = local()[kind];
       if (sender && sender.track !== track) sender.replaceTrack(track).catch((err) => console.error(kind, err));
     }
-    const message = JSON.stringify({type: "state", ...wanted()});
+    const message = JSON.stringify({type: "state", ...wanted(), ...(secret && {kid: secret.tag})});
     if (!pc || message === state) return;
     state = message;
     if (ws.readyState === WebSocket.OPEN) ws.send(message);
@@ -110,10 +113,12 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
     await pc.setRemoteDescription({type: "offer", sdp: m.sdp});
     const lines = pc.getTransceivers();
     await attach(lines);
-    remotes = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
+    const hears = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
       const line = lines.find((t) => t.mid === mid);
-      return line ? [{participant, kind, track: line.receiver.track}] : [];
+      return line ? [{mid, participant, kind, receiver: line.receiver}] : [];
     });
+    secret?.hears(hears);
+    remotes = hears.map(({participant, kind, receiver}) => ({participant, kind, track: receiver.track}));
     await pc.setLocalDescription(await pc.createAnswer());
     send({type: "answer", sdp: pc.localDescription?.sdp, seq: m.seq});
     further();
@@ -127,13 +132,14 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       if (senders[kind] || !lines[i]) continue;
       lines[i].direction = "sendonly";
       senders[kind] = lines[i].sender;
+      secret?.sends(lines[i].sender, kind);
       await lines[i].sender.replaceTrack(local()[kind]);
     }
   };
 
   ws.onopen = () => {
     const {token, session} = address;
-    send({type: "hello", token, features: FEATURES, ...(session && {session}), ...(stranded && {stranded})});
+    send({type: "hello", token, features: secret ? [...FEATURES, "e2ee"] : FEATURES, ...(session && {session}), ...(stranded && {stranded})});
     tell({type: "opened", leg});
   };
   ws.onclose = lost;
@@ -151,6 +157,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
         return;
       case "peers":
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
+        secret?.peers(m.peers);
         return tell({type: "peers", leg, peers: m.peers});
       case "move": {
         const edge = claims(m.token)?.edge ?? "";
@@ -187,6 +194,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       clearTimeout(poll);
       ws.close();
       pc?.close();
+      secret?.end();
     },
   };
 }

@@ -47,6 +47,7 @@ function fillWords(texts) {
   setText(byId("join"), texts.buttons("check.join")[0]);
   setText(byId("link-sound"), texts.t("control.sound"));
   setText(byId("joining"), texts.t("check.joining"));
+  setText(byId("e2ee"), texts.t("e2ee.on"));
   setText(byId("ends-text"), texts.t("withdrawal"));
   setText(byId("ends-word"), texts.t("withdrawal.clock"));
   setText(byId("alone"), texts.t("call.alone"));

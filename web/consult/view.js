@@ -17,11 +17,11 @@ import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
  * @type {Record<string, Action[]>} */
 export const ACTIONS = {
   "link.early": ["rejoin"], "link.elsewhere": ["rejoin"],
-  "browser.old": ["copy"], "browser.inapp": ["copy"],
+  "browser.old": ["copy"], "browser.inapp": ["copy"], "browser.e2ee": ["copy"],
   "check.ask": ["ask", "ask-sound"], "check.join": ["join"],
   "lost.long": ["retry", "sound"], "lost.failed": ["retry"],
   "audio.chosen": ["sound"],
-  "ended.left": ["rejoin"], "refused.place": ["rejoin"],
+  "ended.left": ["rejoin"], "refused.place": ["rejoin"], "refused.e2ee": ["reload"],
   "denied.chrome": ["again", "sound"], "denied.firefox": ["again"], "denied.safari": ["reload"],
   "denied.ios": ["reload"], "denied.system": ["again"],
   "none.camera": ["sound"], "none.mic": ["again", "join"], "gone.camera": ["sound"], "gone.mic": ["again"], "busy": ["again", "sound"],
