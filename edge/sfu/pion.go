@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/interceptor"
@@ -27,6 +28,10 @@ const (
 	lostAfter = 5 * time.Second
 	keepalive = 2 * time.Second
 )
+
+// captureTimeURI is when the sender's clock says that something was captured, on which a
+// recording or a measure of delay relies.
+const captureTimeURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 
 // media registers what every offer says. Registration order gives extensions their
 // IDs: see extMID and those after it.
@@ -52,6 +57,10 @@ func media() (*webrtc.MediaEngine, error) {
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRTPStreamIDURI}, video, webrtc.RTPTransceiverDirectionRecvonly),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRepairRTPStreamIDURI}, video, webrtc.RTPTransceiverDirectionRecvonly),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, video),
 	)
 	return m, err
 }
@@ -71,6 +80,7 @@ type pionTransport struct {
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
 	path    *path
+	layered atomic.Bool // the participant sends simulcast
 
 	handshake lane.Handshake
 
@@ -133,11 +143,15 @@ func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 		t.mu.Lock()
 		lane := t.peer != nil
 		t.mu.Unlock()
-		if lane || remote.RID() != "" { // simulcast was not offered
+		if lane {
 			return
 		}
+		read := r.Read
+		if rid := remote.RID(); rid != "" {
+			read = func(b []byte) (int, interceptor.Attributes, error) { return r.ReadSimulcast(b, rid) }
+		}
 		t.spawn(func() { t.readPackets(remote) })
-		t.spawn(func() { t.readControl(uint32(remote.SSRC()), r.Read) })
+		t.spawn(func() { t.readControl(uint32(remote.SSRC()), read) })
 	})
 	return t, nil
 }
@@ -219,13 +233,35 @@ func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
 	}
 	in, bound := t.inlets[p.SSRC]
 	if !bound { // the lane bounds how many there are
-		in = t.handler.stream(source{p.SSRC, kind, repair})
-		t.inlets[p.SSRC] = in
+		var src source
+		if src, bound = t.source(p, kind, repair); bound {
+			in = t.handler.stream(src)
+			t.inlets[p.SSRC] = in
+		}
 	}
 	t.arrived(p, at)
 	if in != nil {
 		in.packet(b, p, raw, at)
 	}
+}
+
+// source tells what a new stream is by its first packet. It reports false where that does not
+// say of which layer it is: names come with packets until one is known to have arrived.
+func (t *pionTransport) source(p *rtp.Packet, kind Kind, repair bool) (s source, ok bool) {
+	s = source{SSRC: p.SSRC, Kind: kind, Repair: repair}
+	name := uint8(extRID)
+	if repair {
+		name = extRepairedRID
+	}
+	if kind == Audio {
+		return s, true
+	}
+	rid := p.Extension(name)
+	if rid == nil {
+		return s, !t.layered.Load()
+	}
+	s.Layer = layerOf(rid)
+	return s, true
 }
 
 // arrived tells the participant what came, from time to time.
@@ -286,7 +322,11 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
-	in := t.handler.stream(source{SSRC: uint32(remote.SSRC()), Kind: kind}) // pion mends it itself
+	src := source{SSRC: uint32(remote.SSRC()), Kind: kind} // pion mends it itself
+	if rid := remote.RID(); rid != "" {
+		src.Layer = layerOf([]byte(rid))
+	}
+	in := t.handler.stream(src)
 	if in == nil {
 		return
 	}
@@ -392,7 +432,7 @@ func (t *pionTransport) Offer() (string, error) {
 	if d == nil {
 		return "", webrtc.ErrConnectionClosed
 	}
-	return oneCandidate(d.SDP), nil
+	return offerLayers(oneCandidate(d.SDP)), nil
 }
 
 // oneCandidate drops the candidates of component 2: RTCP is multiplexed.
@@ -408,6 +448,8 @@ func oneCandidate(text string) string {
 }
 
 func (t *pionTransport) Answer(text string) error {
+	text, layered := answeredLayers(text)
+	t.layered.Store(layered)
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: text}); err != nil {
 		return fmt.Errorf("sdp: %w", err)
 	}

@@ -17,13 +17,6 @@ const (
 	downlink = 2_500_000
 )
 
-// copyOf appends the packet that is n in the ring to dst.
-func (t *track) copyOf(n uint32, dst []byte) ([]byte, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.ring.Get(n, dst)
-}
-
 // report sends the session one compound packet (RFC 3550 section 6.1): sender
 // reports of what it receives, reception reports of what it sends.
 func (x *Session) report(now time.Time) {
@@ -44,14 +37,18 @@ func (x *Session) report(now time.Time) {
 	var reports []rtcp.ReceptionReport
 	for _, t := range x.pub.tracks {
 		t.mu.Lock()
-		r, ok := t.rx.Report(now)
-		t.mu.Unlock()
-		if ok {
-			reports = append(reports, r)
-			if t.kind == Video {
-				defer x.ceiling(r.SSRC, downlink/others)
+		for _, e := range t.layers {
+			if e == nil {
+				continue
+			}
+			if r, ok := e.rx.Report(now); ok {
+				reports = append(reports, r)
+				if t.kind == Video {
+					defer x.ceiling(r.SSRC, downlink/others)
+				}
 			}
 		}
+		t.mu.Unlock()
 	}
 	if len(reports) > 0 {
 		packets = append(packets, &rtcp.ReceiverReport{SSRC: x.pub.ssrc, Reports: reports})
@@ -85,10 +82,14 @@ func (l *line) senderReport(now time.Time) *rtcp.SenderReport {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.resent = 0
-	t.mu.Lock()
-	ntp, ts, ok := t.rx.Clock(now)
-	source := t.rx.SSRC()
-	t.mu.Unlock()
+	of := 0
+	if l.kind == Video {
+		of = l.layers.Current()
+	}
+	if of < 0 {
+		return nil
+	}
+	source, ntp, ts, ok := t.clock(of, now)
 	if !ok {
 		return nil
 	}
@@ -108,11 +109,7 @@ func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 	switch p := p.(type) {
 	case *rtcp.SenderReport:
 		for _, t := range x.pub.tracks {
-			t.mu.Lock()
-			if t.live && t.rx.SSRC() == p.SSRC {
-				t.rx.SenderReport(p.NTPTime, p.RTPTime, at)
-			}
-			t.mu.Unlock()
+			t.senderReport(p.SSRC, p.NTPTime, p.RTPTime, at)
 		}
 		x.received(p.Reports, at)
 	case *rtcp.ReceiverReport:
@@ -132,8 +129,11 @@ func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 
 func (x *Session) wantsKeyframe(ssrc uint32) {
 	if l := x.lineOf(ssrc); l != nil && l.kind == Video {
-		if t := l.src.Load(); t != nil {
-			t.wantKeyframe()
+		l.mu.Lock()
+		of := l.layers.Current()
+		l.mu.Unlock()
+		if t := l.src.Load(); t != nil && of >= 0 { // or else it waits for one anyway
+			t.wantKeyframe(of)
 		}
 	}
 }

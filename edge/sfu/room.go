@@ -148,17 +148,15 @@ func (r *room) routeLocked(p *participant, k Kind) {
 	if slices.Equal(from, to) {
 		return
 	}
-	keyframe := false
 	for _, l := range to {
 		if !slices.Contains(from, l) {
 			l.begin(t)
-			keyframe = k == Video
+			if k == Video {
+				t.wantKeyframe(0)
+			}
 		}
 	}
 	t.lines.Store(&to)
-	if keyframe {
-		t.wantKeyframe()
-	}
 }
 
 func (r *room) snapshot() RoomStats {

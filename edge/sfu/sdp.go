@@ -3,7 +3,9 @@ package sfu
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pion/sdp/v3"
 )
@@ -50,4 +52,50 @@ func attribute(d *sdp.SessionDescription, m *sdp.MediaDescription, key string) (
 		return v, true
 	}
 	return d.Attribute(key)
+}
+
+// videoLine is the m-line on which a participant sends video.
+const videoLine = 1
+
+// offerLayers has an offer take simulcast on videoLine (RFC 8853). pion, which says nothing of
+// it to begin with, says later what the answer did.
+func offerLayers(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if isLayers(line) {
+			continue
+		}
+		b.WriteString(line)
+		if strings.TrimRight(line, "\r\n") == "a=mid:"+strconv.Itoa(videoLine) {
+			for _, rid := range rids {
+				b.WriteString("a=rid:" + rid + " recv\r\n")
+			}
+			b.WriteString("a=simulcast:recv " + strings.Join(rids[:], ";") + "\r\n")
+		}
+	}
+	return b.String()
+}
+
+// answeredLayers takes from an answer what it says of layers, but for those of ours that it
+// sends: with none of these it is a single stream.
+func answeredLayers(text string) (plain string, layers bool) {
+	var b strings.Builder
+	var of []string
+	for line := range strings.Lines(text) {
+		if !isLayers(line) {
+			b.WriteString(line)
+			continue
+		}
+		f := strings.Fields(line)
+		rid := strings.TrimPrefix(f[0], "a=rid:")
+		if len(f) > 1 && f[1] == "send" && layerOf([]byte(rid)) >= 0 && !slices.Contains(of, rid) {
+			of = append(of, rid)
+			b.WriteString("a=rid:" + rid + " send\r\n")
+		}
+	}
+	return b.String(), len(of) > 0
+}
+
+func isLayers(line string) bool {
+	return strings.HasPrefix(line, "a=rid:") || strings.HasPrefix(line, "a=simulcast:")
 }

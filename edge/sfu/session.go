@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/signal"
 )
 
@@ -177,11 +178,14 @@ func (x *Session) Answer(a signal.Answer) error {
 
 // stream is the transport's.
 func (x *Session) stream(src source) inlet {
-	t := x.pub.tracks[src.Kind]
-	if src.Repair {
-		return &repairs{track: t}
+	if src.Layer < 0 || src.Layer >= layer.Layers {
+		return nil
 	}
-	return t
+	s := stream{x.pub.tracks[src.Kind], src.Layer}
+	if src.Repair {
+		return &repairs{stream: s}
+	}
+	return &s
 }
 
 // carries is the transport's.

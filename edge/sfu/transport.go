@@ -7,6 +7,7 @@ import (
 	pion "github.com/pion/rtp"
 
 	"bailiwick/edge/sfu/lane"
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/sfu/rtp"
 )
 
@@ -30,13 +31,30 @@ const (
 	ptH264 = 102
 	ptOpus = 111
 
-	// What every offer calls the header extensions. RFC 6464's passes as it is. MID is the
-	// publisher's alone, for it would point at the wrong m-line; and every connection numbers
-	// its packets itself.
-	extMID        = 1
-	extAudioLevel = 2
-	extWide       = 3
+	// What every offer calls the header extensions. RFC 6464's and the capture time pass as they
+	// are. MID and the layers' names are the publisher's alone, for they would point at the wrong
+	// m-line; and every connection numbers its packets itself.
+	extMID         = 1
+	extAudioLevel  = 2
+	extWide        = 3
+	extRID         = 4
+	extRepairedRID = 5
+	extCaptureTime = 6
+	extDependency  = 7 // kept for the dependency descriptor, which no offer has yet
 )
+
+// rids are what every offer calls the simulcast layers of m-line 1 (RFC 8851), the lowest first.
+var rids = [layer.Layers]string{"l", "m", "h"}
+
+// layerOf is the layer of a name; -1 is none of ours.
+func layerOf(rid []byte) int {
+	for i, name := range rids {
+		if string(rid) == name {
+			return i
+		}
+	}
+	return -1
+}
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
 // SDP that goes with them. m-lines 0 and 1 carry what the participant sends, audio
@@ -81,6 +99,7 @@ type outlet interface {
 type source struct {
 	SSRC   uint32
 	Kind   Kind
+	Layer  int  // of a video, from the lowest, 0; all of one that is sent without simulcast is 0
 	Repair bool // of what was lost (RFC 4588)
 }
 
