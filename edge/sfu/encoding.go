@@ -7,15 +7,13 @@ import (
 	"bailiwick/edge/sfu/rtp"
 )
 
-// temporals bounds the temporal layers that are told apart; what is above counts with the last.
-const temporals = 3
-
 // encoding is what came of one simulcast layer of a track, or of all of one that has none. It is
 // guarded by track.mu.
 type encoding struct {
 	rx   rtp.Receiver
 	gaps rtp.Gaps
 	ring *rtp.Ring // video only
+	flow flow
 }
 
 func newEncoding(k Kind) *encoding {
@@ -37,9 +35,9 @@ func codec(pt uint8) layer.Codec {
 	return layer.Unknown
 }
 
-// receive keeps the books of a packet of a layer, and the packet, as n in the layer's ring; it
+// receive keeps the books of a packet d of a layer, and the packet, as n in the layer's ring; it
 // reports false for a duplicate. due is left with what to ask the publisher for.
-func (t *track) receive(p *rtp.Packet, of int, b []byte, at time.Time) (n uint32, fresh bool) {
+func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at time.Time) (n uint32, fresh bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.due = t.due[:0]
@@ -53,6 +51,9 @@ func (t *track) receive(p *rtp.Packet, of int, b []byte, at time.Time) (n uint32
 		t.clocks.Forget(of)
 	}
 	fresh, anew := e.rx.Receive(p, at)
+	if fresh {
+		e.flow.add(d, p.Timestamp, len(b)+overhead, at)
+	}
 	if !fresh || t.kind == Audio { // Opus mends itself (in-band FEC); asking again would come too late
 		return 0, fresh
 	}

@@ -19,9 +19,17 @@ var kept = [...]int{Audio: 64, Video: 1024}
 // line is one m-line towards a subscriber: one participant's audio or video. With
 // nobody it is idle, waiting to be used again.
 type line struct {
-	kind  Kind
-	who   *participant // whom it carries
-	ready bool         // answered; guarded by room.mu
+	kind Kind
+	who  *participant // whom it carries
+
+	// Guarded by room.mu.
+	ready bool  // answered
+	on    bool  // it is to carry something
+	fresh bool  // and has just begun to
+	at    place // up to which layer of a video
+	share int   // what that may take where it has no layers, in bit/s; 0: this line has no say
+	shown shown
+	cause cause
 
 	out   outlet
 	count *counters
@@ -50,7 +58,7 @@ func (l *line) init(out outlet, count *counters) {
 	l.repairs = uint16(random32()) & 0x7fff // as the Rewriter's first number
 }
 
-// begin starts or resumes the line with a track. Video that follows a pause is held back until a
+// begin starts or resumes the line with a track; the caller holds room.mu. Video that follows a pause is held back until a
 // keyframe begins: nothing before it can be decoded.
 func (l *line) begin(t *track) {
 	l.mu.Lock()
@@ -59,7 +67,8 @@ func (l *line) begin(t *track) {
 	switch {
 	case l.kind == Video:
 		l.layers.Forget()
-		l.layers.Want(layer.Layers-1, temporals-1)
+		l.at, l.fresh = place{0, temporals - 1}, true
+		l.layers.Want(l.at.spatial, l.at.temporal)
 	case was == t:
 		l.rewrite.Hold()
 	default:

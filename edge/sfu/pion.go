@@ -260,7 +260,7 @@ func (t *pionTransport) source(p *rtp.Packet, kind Kind, repair bool) (s source,
 	if rid == nil {
 		return s, !t.layered.Load()
 	}
-	s.Layer = layerOf(rid)
+	s.Layer, s.Named = layerOf(rid), true
 	return s, true
 }
 
@@ -291,7 +291,7 @@ func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at ti
 		compound = compound[n:]
 		if isFeedback(one) {
 			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
-				t.handler.carries(t.path.feedback(one, at))
+				t.handler.carries(t.path.feedback(one, at), at)
 			}
 			continue
 		}
@@ -324,7 +324,7 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	}
 	src := source{SSRC: uint32(remote.SSRC()), Kind: kind} // pion mends it itself
 	if rid := remote.RID(); rid != "" {
-		src.Layer = layerOf([]byte(rid))
+		src.Layer, src.Named = layerOf([]byte(rid)), true
 	}
 	in := t.handler.stream(src)
 	if in == nil {

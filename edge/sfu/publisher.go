@@ -32,12 +32,14 @@ type publisher struct {
 	count  *counters
 	sent   *volume // of its room
 	tracks [2]*track
+
+	ceiling atomic.Int64 // bit/s that its video was last told to stay within; 0: none
 }
 
 func newPublisher(wake func(), count *counters) *publisher {
 	p := &publisher{ssrc: random32(), wake: wake, count: count}
 	for _, k := range kinds {
-		p.tracks[k] = &track{publisher: p, kind: k, clocks: layer.Clocks{Rate: clockRate[k]}}
+		p.tracks[k] = &track{publisher: p, kind: k, asks: every, clocks: layer.Clocks{Rate: clockRate[k]}}
 	}
 	return p
 }
@@ -62,8 +64,13 @@ type track struct {
 	due    []uint16 // scratch
 	clocks layer.Clocks
 
-	mu     sync.Mutex // the worker against NACKs and reports
+	layered atomic.Bool // it is sent as simulcast
+
+	mu     sync.Mutex // the worker against NACKs, reports and allocations
 	layers [layer.Layers]*encoding
+	asks   mask                    // the layers that its sender is not told to pause
+	since  [layer.Layers]time.Time // when each was last asked for again
+	idle   time.Time               // since when some of them are not watched
 }
 
 // stream is the inlet of one layer of a track.
@@ -97,7 +104,11 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 	c := t.publisher.count
 	c.packetsIn.Add(1)
 	c.bytesIn.Add(uint64(len(p.Payload)))
-	n, fresh := t.receive(p, s.layer, raw, at)
+	var v layer.Packet
+	if t.kind == Video {
+		v = layer.Packet{Layer: s.layer, RTP: p, Descriptor: layer.Describe(codec(p.PayloadType), p)}
+	}
+	n, fresh := t.receive(p, &v.Descriptor, s.layer, raw, at)
 	if !fresh {
 		c.duplicates.Add(1)
 		return
@@ -115,7 +126,7 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 			}
 		}
 	} else {
-		v := layer.Packet{Layer: s.layer, RTP: p, Descriptor: layer.Describe(codec(p.PayloadType), p), N: n}
+		v.N = n
 		for _, l := range t.fanout() {
 			sent, octets, lacks := l.show(b, &v, at)
 			packets, bytes = packets+sent, bytes+octets

@@ -8,14 +8,7 @@ import (
 	"bailiwick/edge/sfu/lane"
 )
 
-const (
-	reportEvery = time.Second
-	// downlink is what a participant is thought able to receive, in bit/s of video.
-	// Divided by those who send, it is the ceiling that each is told (REMB). What a
-	// sender's own path carries it finds out by itself, from what path tells it. What each
-	// subscriber's path carries (Session.rate) will replace this, with layers to choose from.
-	downlink = 2_500_000
-)
+const reportEvery = time.Second
 
 // report sends the session one compound packet (RFC 3550 section 6.1): sender
 // reports of what it receives, reception reports of what it sends.
@@ -23,7 +16,8 @@ func (x *Session) report(now time.Time) {
 	var packets []rtcp.Packet
 	var names rtcp.SourceDescription
 	x.room.mu.Lock()
-	others := max(1, len(x.room.seats)-1)
+	x.allocateLocked(now)
+	x.demandLocked(now)
 	for _, l := range x.neg.lines {
 		if !l.ready {
 			continue
@@ -43,9 +37,6 @@ func (x *Session) report(now time.Time) {
 			}
 			if r, ok := e.rx.Report(now); ok {
 				reports = append(reports, r)
-				if t.kind == Video {
-					defer x.ceiling(r.SSRC, downlink/others)
-				}
 			}
 		}
 		t.mu.Unlock()
@@ -57,6 +48,7 @@ func (x *Session) report(now time.Time) {
 	if len(packets) == 0 {
 		return
 	}
+	defer x.bound(true)
 	if x.media.WriteRTCP(append(packets, &names)) == nil {
 		x.sfu.count.reportsOut.Add(1)
 	}
@@ -66,10 +58,19 @@ func cname(ssrc uint32, name string) rtcp.SourceDescriptionChunk {
 	return rtcp.SourceDescriptionChunk{Source: ssrc, Items: []rtcp.SourceDescriptionItem{{Type: rtcp.SDESCNAME, Text: name}}}
 }
 
-// ceiling tells the publisher of a video track how much to send at most, in bit/s
-// (draft-alvestrand-rmcat-remb-03).
-func (x *Session) ceiling(ssrc uint32, bitrate int) {
-	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(bitrate), SSRCs: []uint32{ssrc}}})
+// bound tells the publisher of a video without simulcast how much to send at most, in bit/s
+// (draft-alvestrand-rmcat-remb-03): each time, or where it has become less. What its own path
+// carries it finds out by itself, from what path tells it.
+func (x *Session) bound(each bool) {
+	x.room.mu.Lock()
+	most := x.ceilingLocked()
+	x.room.mu.Unlock()
+	ssrc, live := x.pub.tracks[Video].ssrc(0)
+	if most == 0 || !live || !each && int64(most) >= x.pub.ceiling.Load() {
+		return
+	}
+	x.pub.ceiling.Store(int64(most))
+	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(most), SSRCs: []uint32{ssrc}}})
 }
 
 // senderReport maps the publisher's clock into the line's timestamps, which keeps

@@ -25,6 +25,8 @@ type Session struct {
 	pub   *publisher
 	neg   negotiator
 	rate  atomic.Int64 // that the connection carries towards the client, bit/s; 0: not known
+	want  atomic.Int64 // that it would have to, for all that could be sent; 0: no more
+	obeys bool         // the client takes signal.Layers
 
 	done   chan struct{} // closed by stopLocked
 	closed chan struct{} // closed when the transport has closed
@@ -35,6 +37,7 @@ type Session struct {
 	up      bool
 	told    bool
 	peers   []signal.Peer // last told
+	allocation
 }
 
 func random32() uint32 {
@@ -150,6 +153,7 @@ func (x *Session) run() {
 		case <-x.done:
 			return
 		case <-x.dirty:
+			x.bound(false)
 			if err := x.offer(); err != nil {
 				// The client sees nothing new; what it has goes on.
 				x.sfu.log.Error("offer not made", "room", x.room.id, "err", err)
@@ -182,6 +186,9 @@ func (x *Session) stream(src source) inlet {
 		return nil
 	}
 	s := stream{x.pub.tracks[src.Kind], src.Layer}
+	if src.Named {
+		s.track.layered.Store(true)
+	}
 	if src.Repair {
 		return &repairs{stream: s}
 	}
@@ -189,7 +196,12 @@ func (x *Session) stream(src source) inlet {
 }
 
 // carries is the transport's.
-func (x *Session) carries(rate int) { x.rate.Store(int64(rate)) }
+func (x *Session) carries(rate int, at time.Time) {
+	x.rate.Store(int64(rate))
+	x.room.mu.Lock()
+	defer x.room.mu.Unlock()
+	x.allocateLocked(at)
+}
 
 func (x *Session) malformed() {
 	x.sfu.count.packetsIn.Add(1)

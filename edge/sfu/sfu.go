@@ -108,10 +108,12 @@ type Seat struct {
 	Parked bool
 	// Viewer: it hears and is not heard, and costs the others no m-lines.
 	Viewer bool
+	// Layers: its client takes signal.Layers.
+	Layers bool
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
-// signal.Ended. It is called under locks: it must not block or call the SFU.
+// signal.Layers, signal.Ended. It is called under locks: it must not block or call the SFU.
 type Sink func(msg any)
 
 // Listen opens the mux.

@@ -100,6 +100,7 @@ type source struct {
 	SSRC   uint32
 	Kind   Kind
 	Layer  int  // of a video, from the lowest, 0; all of one that is sent without simulcast is 0
+	Named  bool // it is one of several
 	Repair bool // of what was lost (RFC 4588)
 }
 
@@ -112,7 +113,7 @@ type handler interface {
 	// malformed is one packet that is neither.
 	malformed()
 	// carries tells what the connection carries now towards the participant, in bit/s.
-	carries(rate int)
+	carries(rate int, at time.Time)
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
 }
