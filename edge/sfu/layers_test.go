@@ -19,23 +19,66 @@ import (
 // film is a room of quiet transports in which the first sends three layers of VP8 in three
 // temporal layers each, as Chromium does, and a voice. Time is synctest's.
 type film struct {
-	t     *testing.T
-	s     *SFU
-	all   []*Session
-	from  *pionTransport
-	told  *[]signal.Layers // to the first
-	frame int
-	voice uint16
-	out   [layer.Layers]struct {
-		seq, picture uint16
-		tl0          uint8
-		key          bool
-		off          bool
-	}
+	t      *testing.T
+	s      *SFU
+	all    []*Session
+	from   *pionTransport
+	told   *[]signal.Layers // to the first
+	frame  int
+	voice  uint16
+	out    [layer.Layers]encoder
 	single bool // without names: layer 1 alone
 	rates  []int
 	sent   int // of what the publisher was sent, seen
 	views  []view
+}
+
+// encoder makes one layer.
+type encoder struct {
+	of           int
+	seq, picture uint16
+	tl0          uint8
+	key          bool // the next frame is one
+	off          bool
+}
+
+func encoders() (all [layer.Layers]encoder) {
+	for of := range all {
+		all[of] = encoder{of: of, key: true, seq: uint16(60000 + 1000*of), picture: uint16(32700 + 100*of), tl0: uint8(250 + of)}
+	}
+	return all
+}
+
+// frame makes the payloads of frame n, in packets.
+func (o *encoder) frame(n int) (packets [][]byte) {
+	tid, sync := [...]uint8{0, 2, 1, 2}[n%4], n%4 == 1 || n%4 == 2
+	if o.key {
+		tid, sync = 0, false
+	}
+	o.picture++
+	if tid == 0 {
+		o.tl0++
+	}
+	b := []byte{0x90, 0xe0, 0x80 | byte(o.picture>>8)&0x7f, byte(o.picture), o.tl0, tid << 6}
+	if sync {
+		b[5] |= 0x20
+	}
+	if o.key {
+		b = append(b, 0, 0, 0, 0x9d, 0x01, 0x2a)
+		b = binary.LittleEndian.AppendUint16(b, uint16(320<<o.of))
+		b = binary.LittleEndian.AppendUint16(b, uint16(180<<o.of))
+	} else {
+		b = append(b, 1)
+	}
+	o.key = false
+	for size := frameBytes[o.of]; size > 0; {
+		n := min(size, 1150)
+		size -= n
+		packets = append(packets, append(append(b, make([]byte, n-len(b))...), byte(o.of)))
+		b = slices.Clone(b[:7])
+		b[0] = 0x80
+	}
+	return packets
 }
 
 // view is what one subscriber has of it.
@@ -76,9 +119,7 @@ func newFilm(t *testing.T, subscribers int) *film {
 		f.views[i].t = t
 		f.rates[i] = 10_000_000
 	}
-	for i := range f.out {
-		f.out[i].key, f.out[i].seq, f.out[i].picture, f.out[i].tl0 = true, uint16(60000+1000*i), uint16(32700+i*100), uint8(250+i)
-	}
+	f.out = encoders()
 	return f
 }
 
@@ -117,7 +158,6 @@ func (f *film) tick() {
 	}
 	f.sent = len(pub.sent)
 	f.all[0].room.mu.Unlock()
-	temporal := [...]uint8{0, 2, 1, 2}[f.frame%4]
 	for of, rid := range rids {
 		o := &f.out[of]
 		if f.single && of != 1 || o.off {
@@ -126,35 +166,9 @@ func (f *film) tick() {
 		if f.single {
 			rid = ""
 		}
-		tid, sync := temporal, temporal == 1 || f.frame%4 == 1
-		if o.key {
-			tid, sync = 0, false
-		}
-		o.picture++
-		if tid == 0 {
-			o.tl0++
-		}
-		b := []byte{0x90, 0xe0, 0x80 | byte(o.picture>>8)&0x7f, byte(o.picture), o.tl0, tid << 6}
-		if sync {
-			b[5] |= 0x20
-		}
-		if o.key {
-			b = append(b, 0, 0, 0, 0x9d, 0x01, 0x2a)
-			b = binary.LittleEndian.AppendUint16(b, uint16(320<<of))
-			b = binary.LittleEndian.AppendUint16(b, uint16(180<<of))
-		} else {
-			b = append(b, 1)
-		}
-		o.key = false
-		size := frameBytes[of]
-		for first := true; size > 0 || first; first = false {
-			n := min(size, 1150)
-			size -= n
-			if !first {
-				b = slices.Clone(b[:7])
-				b[0] = 0x80
-			}
-			f.send(of, size <= 0, rid, append(append(b, make([]byte, n-len(b))...), byte(of)))
+		packets := o.frame(f.frame)
+		for i, b := range packets {
+			f.send(of, i == len(packets)-1, rid, b)
 		}
 	}
 	raw, _ := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: f.voice, Timestamp: 960 * uint32(f.voice)}, Payload: make([]byte, 80)}).Marshal()
@@ -163,7 +177,7 @@ func (f *film) tick() {
 	f.frame++
 	for i, x := range f.all[1:] {
 		if f.frame%3 == 0 && f.rates[i+1] > 0 {
-			x.carries(f.rates[i+1], time.Now())
+			x.carries(nil, f.rates[i+1], time.Now())
 		}
 		q := x.media.(*quiet)
 		for _, p := range q.wrote[f.views[i+1].seen:] {
@@ -433,4 +447,107 @@ func TestStep(t *testing.T) {
 			}
 		}
 	})
+}
+
+// speak sends a frame of each layer, as a browser does.
+func (c *client) speak(out *[layer.Layers]encoder, frame int) {
+	c.t.Helper()
+	for of := range out {
+		o := &out[of]
+		packets := o.frame(frame)
+		for i, b := range packets {
+			h := pion.Header{Version: 2, Marker: i == len(packets)-1, SequenceNumber: o.seq, Timestamp: uint32(of)*1_000_000 + 3000*uint32(frame)}
+			h.SetExtension(extMID, []byte("1"))
+			h.SetExtension(extRID, []byte(rids[of]))
+			o.seq++
+			if err := c.more[of].WriteRTP(&pion.Packet{Header: h, Payload: b}); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// play has the client send three layers in real time until done, with keyframes where they are
+// asked for.
+func (c *client) play(out *[layer.Layers]encoder, what string, done func() bool) {
+	c.t.Helper()
+	tick := time.NewTicker(time.Second / 30)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !done(); <-tick.C {
+		if time.Now().After(end) {
+			c.t.Fatalf("no %s: %v %+v", what, counts(c.got), c.x.sfu.Stats())
+		}
+		for of, encoding := range c.rtx[Video].GetParameters().Encodings {
+			c.mu.Lock()
+			if i := slices.IndexFunc(c.control, func(p rtcp.Packet) bool { return isPLI(p) && p.DestinationSSRC()[0] == uint32(encoding.SSRC) }); i >= 0 {
+				c.control = slices.Delete(c.control, i, i+1)
+				out[of].key = true
+			}
+			c.mu.Unlock()
+		}
+		c.frames++
+		c.speak(out, c.frames)
+	}
+}
+
+// newestLayer is that of the last packet of the client's video from another.
+func (c *client) newestLayer(from string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.got[from+" video"]
+	if len(p) == 0 {
+		return -1
+	}
+	b := p[len(p)-1].Payload
+	return int(b[len(b)-1])
+}
+
+// TestSimulcast: three layers of a client pass the SFU's sockets, and a subscriber moves between
+// them in one stream.
+func TestSimulcast(t *testing.T) {
+	s := listen(t)
+	a := dial(t, s, Seat{Participant: "a"}, "", layered)
+	b := join(t, s, "b")
+	b.routed(a, Video)
+	out := encoders()
+	a.play(&out, "highest layer", func() bool { return b.newestLayer("a") == 2 })
+	b.x.carries(s.lane.Batch(), 900_000, time.Now())
+	a.play(&out, "middle layer", func() bool { return b.newestLayer("a") == 1 })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v := view{t: t}
+	for _, p := range b.got["a video"] {
+		v.take(p)
+	}
+	if st := s.Stats(); st.Malformed > 0 || st.BadAnswers > 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// TestProbing: a subscriber who says what arrives is found to be on a good path within seconds,
+// which the layer that it had would never have shown.
+func TestProbing(t *testing.T) {
+	s := listen(t)
+	a := dial(t, s, Seat{Participant: "a"}, "", layered)
+	b := dial(t, s, Seat{Participant: "b"}, "", reporting)
+	b.await("connection", func() bool { return b.up })
+	b.routed(a, Video)
+	out := encoders()
+	began := time.Now()
+	a.play(&out, "highest layer", func() bool { return b.newestLayer("a") == 2 })
+	t.Logf("after %v, with %d packets of padding", time.Since(began).Round(time.Millisecond), s.Stats().Padding)
+	if s.Stats().Padding == 0 {
+		t.Error("no padding was sent")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// What was padding is here too: pion takes it for what was lost.
+	packets := b.got["a video"]
+	first := packets[0].SequenceNumber
+	slices.SortFunc(packets, func(p, q *pion.Packet) int { return int(p.SequenceNumber-first) - int(q.SequenceNumber-first) })
+	packets = slices.CompactFunc(packets, func(p, q *pion.Packet) bool { return p.SequenceNumber == q.SequenceNumber })
+	v := view{t: t}
+	for _, p := range packets {
+		v.take(p)
+	}
 }

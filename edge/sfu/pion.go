@@ -291,7 +291,7 @@ func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at ti
 		compound = compound[n:]
 		if isFeedback(one) {
 			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
-				t.handler.carries(t.path.feedback(one, at), at)
+				t.handler.carries(b, t.path.feedback(one, at), at)
 			}
 			continue
 		}
@@ -455,6 +455,8 @@ func (t *pionTransport) Answer(text string) error {
 	}
 	return nil
 }
+
+func (t *pionTransport) Padding(want int, now time.Time) int { return t.path.padding(want, now) }
 
 func (t *pionTransport) WriteRTCP(packets []rtcp.Packet) error {
 	t.mu.Lock()

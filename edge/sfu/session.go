@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/signal"
 )
@@ -31,6 +32,8 @@ type Session struct {
 	done   chan struct{} // closed by stopLocked
 	closed chan struct{} // closed when the transport has closed
 	dirty  chan struct{} // something may have to be negotiated, or asked for
+	// probing has run go on with what a feedback began.
+	probing chan struct{}
 
 	// Guarded by room.mu.
 	stopped bool
@@ -145,6 +148,9 @@ func (x *Session) run() {
 	defer tick.Stop()
 	again := time.NewTimer(0) // when a keyframe may be asked for again
 	defer again.Stop()
+	probe := time.NewTimer(probeEvery)
+	defer probe.Stop()
+	var probed time.Time // when something was due last
 	for {
 		if wait := x.pub.tracks[Video].askKeyframe(time.Now()); wait > 0 {
 			again.Reset(wait)
@@ -161,6 +167,18 @@ func (x *Session) run() {
 		case now := <-tick.C:
 			x.report(now)
 		case <-again.C:
+		case <-x.probing:
+			probed = time.Now()
+			probe.Reset(probeEvery)
+		case now := <-probe.C:
+			x.sfu.lend(func(b *lane.Batch) {
+				if x.probe(b, now) {
+					probed = now
+				}
+			})
+			if now.Sub(probed) < probeFor {
+				probe.Reset(probeEvery)
+			}
 		}
 	}
 }
@@ -196,11 +214,17 @@ func (x *Session) stream(src source) inlet {
 }
 
 // carries is the transport's.
-func (x *Session) carries(rate int, at time.Time) {
+func (x *Session) carries(b *lane.Batch, rate int, at time.Time) {
 	x.rate.Store(int64(rate))
 	x.room.mu.Lock()
-	defer x.room.mu.Unlock()
 	x.allocateLocked(at)
+	x.room.mu.Unlock()
+	if x.probe(b, at) {
+		select {
+		case x.probing <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (x *Session) malformed() {

@@ -61,7 +61,7 @@ func layerOf(rid []byte) int {
 // and video; every later one is an outlet, on which it receives. MIDs are the
 // m-lines' indices.
 //
-// Open, Shut, Offer and Answer are called in turn by one caller; WriteRTCP and
+// Open, Shut, Offer and Answer are called in turn by one caller; Padding, WriteRTCP and
 // Close at any time. No method but Close may wait for the network. The handler's
 // methods are called without any lock of the transport held that its methods take.
 type transport interface {
@@ -75,6 +75,10 @@ type transport interface {
 	Offer() (sdp string, err error)
 	// Answer applies the answer to the last Offer, which checkAnswer has passed.
 	Answer(sdp string) error
+	// Padding says how many bytes to send now beside the media, to find out whether the path
+	// carries want bit/s; 0 wants nothing. It may be called at any time, each 5 to 20 ms while it
+	// has something due.
+	Padding(want int, now time.Time) (bytes int)
 	// WriteRTCP sends one compound packet; before the connection is up it is lost.
 	WriteRTCP([]rtcp.Packet) error
 	// Close ends the connection and returns when its last callback has.
@@ -113,7 +117,7 @@ type handler interface {
 	// malformed is one packet that is neither.
 	malformed()
 	// carries tells what the connection carries now towards the participant, in bit/s.
-	carries(rate int, at time.Time)
+	carries(b *lane.Batch, rate int, at time.Time)
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
 }
