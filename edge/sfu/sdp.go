@@ -15,7 +15,7 @@ const maxSDP = 64 << 10
 
 // checkAnswer refuses an answer that is not one to an offer with these m-lines
 // (RFC 9429 section 5.11): the transport's parser takes far more than that.
-func checkAnswer(text string, mlines []Kind) error {
+func checkAnswer(text string, mlines []string) error {
 	if len(text) > maxSDP {
 		return fmt.Errorf("sdp: %d bytes, limit %d", len(text), maxSDP)
 	}
@@ -27,7 +27,7 @@ func checkAnswer(text string, mlines []Kind) error {
 		return fmt.Errorf("sdp: %d m-lines, the offer has %d", len(d.MediaDescriptions), len(mlines))
 	}
 	for i, m := range d.MediaDescriptions {
-		if m.MediaName.Media != mlines[i].String() {
+		if m.MediaName.Media != mlines[i] {
 			return fmt.Errorf("sdp: m-line %d: %.16q, the offer has %s", i, m.MediaName.Media, mlines[i])
 		}
 		if mid, _ := m.Attribute(sdp.AttrKeyMID); mid != strconv.Itoa(i) {
@@ -54,48 +54,66 @@ func attribute(d *sdp.SessionDescription, m *sdp.MediaDescription, key string) (
 	return d.Attribute(key)
 }
 
-// videoLine is the m-line on which a participant sends video.
-const videoLine = 1
-
-// offerLayers has an offer take simulcast on videoLine (RFC 8853). pion, which says nothing of
-// it to begin with, says later what the answer did.
-func offerLayers(text string) string {
+// oneCandidate drops the candidates of component 2: RTCP is multiplexed.
+func oneCandidate(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
-		if isLayers(line) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(line, "a=candidate:") && f[1] != "1" {
 			continue
 		}
 		b.WriteString(line)
-		if strings.TrimRight(line, "\r\n") == "a=mid:"+strconv.Itoa(videoLine) {
-			for _, rid := range rids {
-				b.WriteString("a=rid:" + rid + " recv\r\n")
+	}
+	return b.String()
+}
+
+// dataThird makes data the third m-line of a first offer, as every later one takes over from
+// the answer to it. pion has data last then, and by a MID that an outlet may have.
+func dataThird(offer string) string {
+	const data = "m=application"
+	head, lines := sections(offer)
+	was := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, data) })
+	if was < firstLine {
+		return offer
+	}
+	third := lines[was]
+	lines = slices.Insert(slices.Delete(lines, was, was+1), firstLine-1, third)
+	var b strings.Builder
+	group := "a=group:BUNDLE"
+	for i := range lines {
+		group += " " + strconv.Itoa(i)
+	}
+	for line := range strings.Lines(head) {
+		if strings.HasPrefix(line, "a=group:BUNDLE") {
+			line = group + "\r\n"
+		}
+		b.WriteString(line)
+	}
+	for i, l := range lines {
+		for line := range strings.Lines(l) {
+			if strings.HasPrefix(line, "a=mid:") {
+				line = "a=mid:" + strconv.Itoa(i) + "\r\n"
 			}
-			b.WriteString("a=simulcast:recv " + strings.Join(rids[:], ";") + "\r\n")
+			b.WriteString(line)
 		}
 	}
 	return b.String()
 }
 
-// answeredLayers takes from an answer what it says of layers, but for those of ours that it
-// sends: with none of these it is a single stream.
-func answeredLayers(text string) (plain string, layers bool) {
-	var b strings.Builder
-	var of []string
-	for line := range strings.Lines(text) {
-		if !isLayers(line) {
-			b.WriteString(line)
-			continue
+// sections takes an SDP apart: what is of the session, and its m-lines.
+func sections(text string) (head string, lines []string) {
+	const begin = "\nm="
+	for {
+		i := strings.Index(text[min(1, len(text)):], begin)
+		if i < 0 {
+			break
 		}
-		f := strings.Fields(line)
-		rid := strings.TrimPrefix(f[0], "a=rid:")
-		if len(f) > 1 && f[1] == "send" && layerOf([]byte(rid)) >= 0 && !slices.Contains(of, rid) {
-			of = append(of, rid)
-			b.WriteString("a=rid:" + rid + " send\r\n")
+		i += 1 + len("\n")
+		if head == "" {
+			head = text[:i]
+		} else {
+			lines = append(lines, text[:i])
 		}
+		text = text[i:]
 	}
-	return b.String(), len(of) > 0
-}
-
-func isLayers(line string) bool {
-	return strings.HasPrefix(line, "a=rid:") || strings.HasPrefix(line, "a=simulcast:")
+	return head, append(lines, text)
 }

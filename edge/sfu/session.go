@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,9 @@ type Session struct {
 	dirty  chan struct{} // something may have to be negotiated, or asked for
 	// probing has run go on with what a feedback began.
 	probing chan struct{}
+
+	pacing sync.Mutex
+	free   time.Time // when the next data may go to the client
 
 	// Guarded by room.mu.
 	stopped bool

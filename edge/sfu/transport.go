@@ -7,7 +7,6 @@ import (
 	pion "github.com/pion/rtp"
 
 	"bailiwick/edge/sfu/lane"
-	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/sfu/rtp"
 )
 
@@ -22,6 +21,19 @@ const (
 var kinds = [...]Kind{Audio, Video}
 
 func (k Kind) String() string { return [...]string{"audio", "video"}[k] }
+
+// Label is one of the data channels that every connection has; it is its stream too (RFC 8832
+// is not spoken: both sides know them).
+type Label uint16
+
+const (
+	Reliable   Label = iota // ordered, all of it
+	Unreliable              // unordered, sent once
+)
+
+var labels = [...]Label{Reliable, Unreliable}
+
+func (l Label) String() string { return [...]string{"reliable", "unreliable"}[l] }
 
 // What every offer calls the codecs. Clients keep the numbers of an offer (RFC 3264
 // section 6.1 asks them to), so a packet passes from one to another as it is. One more than a
@@ -43,26 +55,13 @@ const (
 	extDependency  = 7 // kept for the dependency descriptor, which no offer has yet
 )
 
-// rids are what every offer calls the simulcast layers of m-line 1 (RFC 8851), the lowest first.
-var rids = [layer.Layers]string{"l", "m", "h"}
-
-// layerOf is the layer of a name; -1 is none of ours.
-func layerOf(rid []byte) int {
-	for i, name := range rids {
-		if string(rid) == name {
-			return i
-		}
-	}
-	return -1
-}
-
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
 // SDP that goes with them. m-lines 0 and 1 carry what the participant sends, audio
-// and video; every later one is an outlet, on which it receives. MIDs are the
-// m-lines' indices.
+// and video, and 2 data both ways; every later one is an outlet, on which it receives. MIDs
+// are the m-lines' indices.
 //
-// Open, Shut, Offer and Answer are called in turn by one caller; Padding, WriteRTCP and
-// Close at any time. No method but Close may wait for the network. The handler's
+// Open, Shut, Offer and Answer are called in turn by one caller; Padding, Send, WriteRTCP
+// and Close at any time. No method but Close and Send may wait for the network. The handler's
 // methods are called without any lock of the transport held that its methods take.
 type transport interface {
 	// Open makes m-line i send what kind of media participant publishes, with a
@@ -81,6 +80,9 @@ type transport interface {
 	Padding(want int, now time.Time) (bytes int)
 	// WriteRTCP sends one compound packet; before the connection is up it is lost.
 	WriteRTCP([]rtcp.Packet) error
+	// Send sends one message. On Reliable it waits while too much of that waits already, until
+	// enough is closed. What finds no room then, or no channel, is lost.
+	Send(l Label, message []byte, enough <-chan struct{}) error
 	// Close ends the connection and returns when its last callback has.
 	Close() error
 }
@@ -114,7 +116,10 @@ type handler interface {
 	stream(src source) inlet
 	// control is one RTCP packet, at most once each.
 	control(b *lane.Batch, p rtcp.Packet, at time.Time)
-	// malformed is one packet that is neither.
+	// data is one message, of each label one at a time; it may wait, and then so does who
+	// sends. The message is the transport's again after the call.
+	data(l Label, message []byte)
+	// malformed is one packet that is none of these.
 	malformed()
 	// carries tells what the connection carries now towards the participant, in bit/s.
 	carries(b *lane.Batch, rate int, at time.Time)
