@@ -174,7 +174,7 @@ func TestRelayOnly(t *testing.T) {
 	}
 	t.Cleanup(func() { relay.Close() })
 	a := join(t, s, "a")
-	b := dial(t, s, Seat{Participant: "b"}, "", func(_ *webrtc.SettingEngine, cfg *webrtc.Configuration) {
+	b := dial(t, s, Seat{Participant: "b"}, "", func(cfg *setup) {
 		cfg.ICEServers = []webrtc.ICEServer{{URLs: []string{"turn:" + conn.LocalAddr().String() + "?transport=udp"}, Username: "b", Credential: "secret"}}
 		cfg.ICETransportPolicy = webrtc.ICETransportPolicyRelay
 	})
@@ -206,6 +206,7 @@ func (q *quiet) Answer(string) error                       { return nil }
 func (q *quiet) WriteRTCP(p []rtcp.Packet) error           { q.sent = append(q.sent, p...); return nil }
 func (q *quiet) Send(Label, []byte, <-chan struct{}) error { return nil }
 func (q *quiet) Close() error                              { return nil }
+func (q *quiet) Padding(int, time.Time) int                { return 0 }
 
 type quietLine struct {
 	*quiet
