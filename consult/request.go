@@ -54,9 +54,6 @@ func ParseRequest(body []byte, m *region.Map, law *residency.Law) (*Placement, e
 	if _, ok := m.Tenants[p.Tenant]; !ok {
 		fault("tenant %.64q: not in regions.yaml", p.Tenant)
 	}
-	if p.E2EE {
-		fault("e2ee: no SFU of this version enforces end-to-end encryption: leave it out")
-	}
 	for i, t := range p.Tags[:min(len(p.Tags), maxTags)] {
 		switch known := law.Tags(); {
 		case !slices.Contains(known, t):

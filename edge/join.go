@@ -55,6 +55,9 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 	if bad == nil {
 		token, bad = e.admit(hello.Token)
 	}
+	if bad == nil && token.E2EE && !slices.Contains(hello.Features, "e2ee") {
+		bad = problem.New(problem.NotEncrypted, "this client does not say that it encrypts: no feature e2ee in its hello")
+	}
 	if bad != nil {
 		e.refuse(ctx, conn, &token, bad)
 		return
@@ -235,9 +238,13 @@ func keepAlive(ctx context.Context, conn *websocket.Conn, cancel context.CancelF
 func (e *Edge) refuse(ctx context.Context, conn *websocket.Conn, token *consult.Token, p *problem.Document) {
 	e.refusals.add(p.Code)
 	e.cfg.Log.Info("join refused", "code", p.Code, "problem", p.ID, "consult", token.Consult, "jurisdictions", token.Jurisdictions, "epoch", token.Epoch, "detail", p.Detail)
-	say(ctx, conn, signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
-		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID, ValidFrom: p.ValidFrom, Clock: p.Clock})
+	say(ctx, conn, refusedBy(p))
 	conn.Close(websocket.StatusPolicyViolation, p.Code)
+}
+
+func refusedBy(p *problem.Document) signal.Refused {
+	return signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
+		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID, ValidFrom: p.ValidFrom, Clock: p.Clock}
 }
 
 // say writes one message to who has no outbox.

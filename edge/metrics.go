@@ -21,6 +21,7 @@ var (
 	retransmitted  = prometheus.NewDesc("bailiwick_sfu_packets_retransmitted_total", "RTP packets sent again after a NACK.", []string{"edge", "region"}, nil)
 	unauthentic    = prometheus.NewDesc("bailiwick_sfu_packets_unauthentic_total", "Packets from a participant's address that failed SRTP's check, or were replayed.", []string{"edge", "region"}, nil)
 	blocked        = prometheus.NewDesc("bailiwick_sfu_packets_blocked_total", "Packets kept from being encrypted twice under one key. Any is a fault of this program.", []string{"edge", "region"}, nil)
+	inClear        = prometheus.NewDesc("bailiwick_sfu_packets_in_clear_total", "Packets that were not encrypted end to end where they had to be, and went no further.", []string{"edge", "region"}, nil)
 	keyframes      = prometheus.NewDesc("bailiwick_sfu_keyframe_requests_total", "Keyframes asked of publishers.", []string{"edge", "region"}, nil)
 	allocations    = prometheus.NewDesc("bailiwick_turn_allocations", "TURN allocations in force.", []string{"edge", "region"}, nil)
 	joinRefusals   = prometheus.NewDesc("bailiwick_join_refusals_total", "Joins refused, by the code that the client was given.", []string{"edge", "region", "code"}, nil)
@@ -61,6 +62,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(keyframes, s.KeyframeRequests)
 	count(unauthentic, s.Unauthentic)
 	count(blocked, s.Blocked)
+	count(inClear, s.InClear)
 	for code, n := range c.refusals.counts() {
 		count(joinRefusals, n, code)
 	}

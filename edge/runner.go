@@ -318,7 +318,8 @@ func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	e, c := rm.edge(), rm.conns[a.Seat]
 	session, err := e.sfu.Join(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked,
-		Layers: slices.Contains(c.hello.Features, "layers")}, c.hello.Session, c.out.put)
+		Layers: slices.Contains(c.hello.Features, "layers"), Sealed: c.token.E2EE, InClear: func() { rm.inClear(c.joining) }},
+		c.hello.Session, c.out.put)
 	if errors.Is(err, sfu.ErrRoomFull) {
 		c.reply(answer{refused: problem.New(problem.RoomFull, "a consult takes at most 6 participants")})
 		return false
@@ -332,6 +333,15 @@ func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	c.session = session
 	c.reply(answer{room: rm, session: session, welcome: e.welcome(w, &a.Terms, &c.token, session.ID(), now)})
 	return true
+}
+
+// inClear refuses who sends what is not encrypted in a consult that is, end to end. What it sent
+// has gone no further.
+func (rm *runner) inClear(j *joining) {
+	p := problem.New(problem.NotEncrypted, "media came that are not encrypted under the client's KIDs: they are dropped, and the seat is given up")
+	rm.edge().cfg.Log.Error("media in the clear in an end-to-end encrypted consult", "consult", rm.id, "problem", p.ID)
+	rm.edge().refusals.add(p.Code)
+	j.out.put(refusedBy(p))
 }
 
 // move tells one client to join elsewhere.

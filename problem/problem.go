@@ -54,6 +54,7 @@ const (
 	RoomFull         Code = "room_full"
 	ConsultEnded     Code = "consult_ended"
 	StoreUnavailable Code = "store_unavailable"
+	NotEncrypted     Code = "not_encrypted"
 	Internal         Code = "internal"
 )
 
@@ -83,6 +84,7 @@ var table = map[Code]entry{
 	RoomFull:         {http.StatusConflict, "the room is full"},
 	ConsultEnded:     {http.StatusGone, "the consult has ended"},
 	StoreUnavailable: {http.StatusServiceUnavailable, "the control plane cannot be reached"},
+	NotEncrypted:     {http.StatusForbidden, "the consult is end-to-end encrypted"},
 	Internal:         {http.StatusInternalServerError, "something went wrong on our side"},
 
 	residency.PolicyMissing:     unlawful,

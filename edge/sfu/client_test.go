@@ -107,7 +107,7 @@ func layered(s *setup) { s.layered = true }
 
 func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption) *client {
 	t.Helper()
-	engine, err := media()
+	engine, err := media(seat.Sealed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,20 +35,21 @@ type line struct {
 	count *counters
 	src   atomic.Pointer[track]
 
-	mu       sync.Mutex // the publisher's reader against NACKs, probes and reports
-	rewrite  rtp.Rewriter
-	layers   layer.Switch // video only
-	header   pion.Header  // scratch
-	level    [1]byte      // its audio level extension
-	captured [16]byte     // and its capture time
-	resent   int          // since the last report
-	repairs  uint16       // number of the next repair packet
-	buf      []byte       // scratch of what is had from a ring
-	found    layer.Packet // the same
-	parsed   rtp.Packet
-	again    []byte // and of a repair packet's payload
-	reportID uint32 // of the last sender report, as reception reports name it
-	reported time.Time
+	mu         sync.Mutex // the publisher's reader against NACKs, probes and reports
+	rewrite    rtp.Rewriter
+	layers     layer.Switch // video only
+	header     pion.Header  // scratch
+	level      [1]byte      // its audio level extension
+	captured   [16]byte     // and its capture time
+	dependency [255]byte    // and its dependency descriptor
+	resent     int          // since the last report
+	repairs    uint16       // number of the next repair packet
+	buf        []byte       // scratch of what is had from a ring
+	found      layer.Packet // the same
+	parsed     rtp.Packet
+	again      []byte // and of a repair packet's payload
+	reportID   uint32 // of the last sender report, as reception reports name it
+	reported   time.Time
 }
 
 func (l *line) init(out outlet, count *counters) {
@@ -123,6 +124,7 @@ func (l *line) send(b *lane.Batch, t *track, p *layer.Packet, at time.Time) (n i
 	if !ok {
 		return 0, false
 	}
+	l.carryDependency(t, p.RTP, o)
 	l.carryCaptured(p.RTP)
 	payload := p.Write(p.RTP.Payload, o)
 	return len(payload), l.out.WriteRTP(b, &l.header, payload, at) == nil
@@ -137,7 +139,7 @@ func (l *line) find(t *track, of int, n uint32) (ok bool) {
 	if l.parsed, err = rtp.Parse(l.buf); err != nil {
 		return false
 	}
-	l.found = layer.Packet{Layer: of, RTP: &l.parsed, Descriptor: layer.Describe(codec(l.parsed.PayloadType), &l.parsed), N: n}
+	l.found = layer.Packet{Layer: of, RTP: &l.parsed, Descriptor: t.recall(&l.parsed, of), N: n}
 	return true
 }
 

@@ -284,9 +284,16 @@ func answerTo(more int) string {
 // sessions are of people in one room of quiet transports, all connected.
 func sessions(t *testing.T, s *SFU, n int) (all []*Session) {
 	t.Helper()
+	return sessionsAs(t, s, Seat{}, n)
+}
+
+// sessionsAs seats them as seat, by numbers.
+func sessionsAs(t *testing.T, s *SFU, seat Seat, n int) (all []*Session) {
+	t.Helper()
 	for i := range n {
 		offers := make(chan signal.Offer, 1)
-		x, err := s.Join("room", Seat{Participant: fmt.Sprint(i)}, "", func(m any) {
+		seat.Participant = fmt.Sprint(i)
+		x, err := s.Join("room", seat, "", func(m any) {
 			if o, ok := m.(signal.Offer); ok {
 				offers <- o
 			}
@@ -310,7 +317,7 @@ func sessions(t *testing.T, s *SFU, n int) (all []*Session) {
 
 func quietly() *SFU {
 	return &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
-		connect: func(h handler, _ uint32) (transport, error) { return &quiet{h: h}, nil }}
+		connect: func(h handler, _ uint32, _ bool) (transport, error) { return &quiet{h: h}, nil }}
 }
 
 // TestRepair: what a publisher sends again is the packet that was lost, and what a subscriber

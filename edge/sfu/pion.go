@@ -32,9 +32,13 @@ const (
 // recording or a measure of delay relies.
 const captureTimeURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 
+// dependencyURI is the dependency descriptor, which describes frames that cannot be read.
+const dependencyURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+
 // media registers what every offer says. Registration order gives extensions their
-// IDs: see extMID and those after it.
-func media() (*webrtc.MediaEngine, error) {
+// IDs: see extMID and those after it. What is sealed is VP8 alone: H.264 is cut into packets by what
+// is in a frame.
+func media(sealed bool) (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
 	wide := webrtc.RTCPFeedback{Type: "transport-cc"}
 	feedback := []webrtc.RTCPFeedback{wide, {Type: "goog-remb"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
@@ -47,10 +51,6 @@ func media() (*webrtc.MediaEngine, error) {
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP8, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeVP8, ClockRate: clockRate[Video], RTCPFeedback: feedback}}, video),
 		m.RegisterCodec(repair(ptVP8), video),
-		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
-			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
-		m.RegisterCodec(repair(ptH264), video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
@@ -61,7 +61,14 @@ func media() (*webrtc.MediaEngine, error) {
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, video),
 	)
-	return m, err
+	if sealed {
+		return m, errors.Join(err, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: dependencyURI}, video))
+	}
+	return m, errors.Join(err,
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
+			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
+		m.RegisterCodec(repair(ptH264), video))
 }
 
 // repair is the retransmission of a codec (RFC 4588 section 8.6).
@@ -107,8 +114,8 @@ type pionTransport struct {
 // engine with it: Open makes senders outside the PeerConnection's own methods. The
 // empty interceptor registry is not the default: with none given pion installs
 // interceptors that write RTCP of their own. ssrc is that of the feedback which it sends.
-func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
-	engine, err := media()
+func (m *mux) connect(h handler, ssrc uint32, sealed bool) (transport, error) {
+	engine, err := media(sealed)
 	if err != nil {
 		return nil, err
 	}

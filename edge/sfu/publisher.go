@@ -34,6 +34,11 @@ type publisher struct {
 	tracks [2]*track
 
 	ceiling atomic.Int64 // bit/s that its video was last told to stay within; 0: none
+
+	// Where it is to be encrypted end to end.
+	kid     atomic.Uint32 // that its KIDs begin with
+	told    atomic.Bool   // of media in the clear
+	inClear func()
 }
 
 func newPublisher(wake func(), count *counters) *publisher {
@@ -42,6 +47,14 @@ func newPublisher(wake func(), count *counters) *publisher {
 		p.tracks[k] = &track{publisher: p, kind: k, asks: every, clocks: layer.Clocks{Rate: clockRate[k]}}
 	}
 	return p
+}
+
+// seal has it send nothing but what is encrypted end to end.
+func (p *publisher) seal(inClear func()) {
+	p.inClear = inClear
+	for _, t := range p.tracks {
+		t.sealed = new(sealed)
+	}
 }
 
 // silence takes every track off its lines.
@@ -65,6 +78,7 @@ type track struct {
 	clocks layer.Clocks
 
 	layered atomic.Bool // it is sent as simulcast
+	sealed  *sealed     // nil: it is not encrypted end to end
 
 	mu     sync.Mutex // the worker against NACKs, reports and allocations
 	layers [layer.Layers]*encoding
@@ -104,10 +118,12 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 	c := t.publisher.count
 	c.packetsIn.Add(1)
 	c.bytesIn.Add(uint64(len(p.Payload)))
-	var v layer.Packet
-	if t.kind == Video {
-		v = layer.Packet{Layer: s.layer, RTP: p, Descriptor: layer.Describe(codec(p.PayloadType), p)}
+	d, ok := t.describe(p, s.layer)
+	if !ok {
+		t.publisher.refuse()
+		return
 	}
+	v := layer.Packet{Layer: s.layer, RTP: p, Descriptor: d}
 	n, fresh := t.receive(p, &v.Descriptor, s.layer, raw, at)
 	if !fresh {
 		c.duplicates.Add(1)

@@ -50,6 +50,7 @@ func (l *line) repeat(b *lane.Batch, seq uint16, at time.Time) (n int, ok bool) 
 	if !ok || !l.find(t, int(o.Layer), o.Packet) || !l.rewrite.Again(&l.parsed, seq, &l.header) {
 		return 0, false
 	}
+	l.carryDependency(t, &l.parsed, o)
 	l.carryCaptured(&l.parsed)
 	payload := l.found.Write(l.parsed.Payload, o)
 	if ssrc, ok := l.out.Repair(); ok { // RFC 4588 section 4

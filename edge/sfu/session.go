@@ -64,6 +64,7 @@ func (x *Session) Unpark() {
 
 // State takes what the client sends and wants now.
 func (x *Session) State(s signal.State) {
+	x.pub.kid.Store(s.KID)
 	x.seated(func(p *participant) { p.state = s })
 }
 

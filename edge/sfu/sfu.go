@@ -68,7 +68,7 @@ func (s Socket) Offered() netip.AddrPort { return netip.AddrPortFrom(s.Public, s
 type SFU struct {
 	cfg     Config
 	log     *slog.Logger
-	connect func(h handler, ssrc uint32) (transport, error)
+	connect func(h handler, ssrc uint32, sealed bool) (transport, error)
 	lane    *lane.Lane
 	unmux   func() error
 	count   counters
@@ -86,6 +86,7 @@ type counters struct {
 	padded                                    atomic.Uint64
 	reportsOut, offers, connected, badAnswers atomic.Uint64
 	messages, messagesLost                    atomic.Uint64
+	inClear                                   atomic.Uint64
 }
 
 // Stats are counters since Listen. Bytes are RTP payloads.
@@ -99,6 +100,7 @@ type Stats struct {
 	ReportsOut                               uint64 // compound RTCP packets with reports
 	Offers, BadAnswers                       uint64
 	Messages, MessagesLost                   uint64 // out on data channels, and not got out
+	InClear                                  uint64 // packets that were not encrypted where all is to be, and went no further
 	Connected                                uint64 // times a transport came up
 	Unauthentic                              uint64 // packets from a participant's address that failed SRTP's check, or were replayed
 	Blocked                                  uint64 // packets that pion was kept from sending under keys of ours; not 0 is a fault of this program
@@ -114,6 +116,10 @@ type Seat struct {
 	Viewer bool
 	// Layers: its client takes signal.Layers.
 	Layers bool
+	// Sealed: what it sends must be encrypted end to end, under the KIDs that its client's State
+	// names. InClear is called at the first packet that is not; it must not block.
+	Sealed  bool
+	InClear func()
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
@@ -145,7 +151,10 @@ func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Sessio
 	x := &Session{sfu: s, id: rand.Text(), sink: sink,
 		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
 	x.pub = newPublisher(x.kick, &s.count)
-	media, err := s.connect(x, x.pub.ssrc)
+	if seat.Sealed {
+		x.pub.seal(seat.InClear)
+	}
+	media, err := s.connect(x, x.pub.ssrc, seat.Sealed)
 	if err != nil {
 		return nil, fmt.Errorf("room %s: media connection: %w", roomID, err)
 	}
@@ -235,7 +244,7 @@ func (s *SFU) Stats() Stats {
 		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
 		Retransmitted: c.resent.Load(), Padding: c.padded.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
 		Offers: c.offers.Load(), BadAnswers: c.badAnswers.Load(), Connected: c.connected.Load(),
-		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(),
+		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(), InClear: c.inClear.Load(),
 	}
 	if s.lane != nil {
 		st.Unauthentic, st.Blocked = s.lane.Failed(), s.lane.Blocked()

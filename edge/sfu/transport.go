@@ -52,7 +52,7 @@ const (
 	extRID         = 4
 	extRepairedRID = 5
 	extCaptureTime = 6
-	extDependency  = 7 // kept for the dependency descriptor, which no offer has yet
+	extDependency  = 7 // in the offers of what is encrypted end to end
 )
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the

@@ -62,7 +62,7 @@ type Hello struct {
 
 // Features are those of this edge, which every welcome names: what a client may count on
 // beside what every version has.
-var Features = []string{"move-first", "withdrawal", "layers"}
+var Features = []string{"move-first", "withdrawal", "layers", "e2ee"}
 
 // The most features that a client may name, and the longest of their names.
 const maxFeatures, maxFeature = 32, 64
@@ -78,6 +78,9 @@ type State struct {
 	Mic          bool `json:"mic"`
 	Camera       bool `json:"camera"`
 	ReceiveVideo bool `json:"receive_video"`
+	// KID is what the KIDs begin with under which it encrypts its media (RFC 9605): three octets,
+	// the first not 0, before a fourth. 0: it encrypts nothing.
+	KID uint32 `json:"kid,omitempty"`
 }
 
 // Client is one decoded client message: Type says which pointer is set (none for unpark,
@@ -232,12 +235,21 @@ func Decode(frame []byte) (Client, error) {
 		}
 	case TypeState:
 		c.State = new(State)
-		err = exact.Known(frame, c.State)
+		if err = exact.Known(frame, c.State); err == nil {
+			err = c.State.check()
+		}
 	}
 	if err != nil {
 		return Client{}, fmt.Errorf("%w: %.32s: %v", ErrMalformed, tag.Type, err)
 	}
 	return c, nil
+}
+
+func (s *State) check() error {
+	if s.KID != 0 && (s.KID < 1<<16 || s.KID >= 1<<24) {
+		return fmt.Errorf("kid: %d: want three octets, the first not 0", s.KID)
+	}
+	return nil
 }
 
 func (h *Hello) check() error {

@@ -25,6 +25,10 @@ func TestDecode(t *testing.T) {
 		{"answer", `{"type":"answer","sdp":"v=0\r\n","seq":3}`, Client{Type: TypeAnswer, Answer: &Answer{SDP: "v=0\r\n", Seq: 3}}, ""},
 		{"state", `{"type":"state","mic":true,"camera":false,"receive_video":true}`,
 			Client{Type: TypeState, State: &State{Mic: true, ReceiveVideo: true}}, ""},
+		{"state of who encrypts", `{"type":"state","kid":65536}`, Client{Type: TypeState, State: &State{KID: 1 << 16}}, ""},
+		{"a KID of too few octets", `{"type":"state","kid":65535}`, Client{}, "three octets"},
+		{"a KID of too many", `{"type":"state","kid":16777216}`, Client{}, "three octets"},
+		{"a KID below 0", `{"type":"state","kid":-1}`, Client{}, "kid"},
 		{"leave, with space around", " {\"type\": \"leave\"}\n", Client{Type: TypeLeave}, ""},
 
 		{"hello without token", `{"type":"hello"}`, Client{}, "token"},

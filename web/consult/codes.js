@@ -20,7 +20,7 @@ const REFUSALS = {
   token_early: "link.early",
   token_expired: "link.expired",
   consult_ended: "ended.done",
-  e2ee_required: "refused.e2ee",
+  not_encrypted: "refused.e2ee",
 };
 
 /** The text of a refusal; "" for the trouble of one edge (wrong_edge, room_full,

@@ -122,12 +122,13 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
     further();
     await pc.setRemoteDescription({type: "offer", sdp: m.sdp});
     const lines = pc.getTransceivers();
-    await attach(lines);
     const hears = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
       const line = lines.find((t) => t.mid === mid);
       return line ? [{mid, participant, kind, receiver: line.receiver}] : [];
     });
-    secret?.hears(hears);
+    // Before anything is awaited: what has no transform by then Chromium sends, and plays, as it is.
+    secret?.joins(lines[0].sender, lines[1].sender, hears);
+    await attach(lines);
     remotes = hears.map(({participant, kind, receiver}) => ({participant, kind, track: receiver.track}));
     await pc.setLocalDescription(await pc.createAnswer());
     send({type: "answer", sdp: pc.localDescription?.sdp, seq: m.seq});
@@ -142,7 +143,6 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
       if (senders[kind] || !lines[i]) continue;
       lines[i].direction = "sendonly";
       senders[kind] = lines[i].sender;
-      secret?.sends(lines[i].sender, kind);
       await lines[i].sender.replaceTrack(local()[kind]);
       if (kind === "video") await shape();
     }

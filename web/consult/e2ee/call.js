@@ -57,13 +57,12 @@ export function makeCalls(k) {
         };
         say({do: "begin", call, k, consult, self, tag});
       },
-      /** @param {RTCRtpSender} sender @param {string} kind */
-      sends(sender, kind) {
-        sender.transform = transform({kind});
-      },
-      /** Whose each m-line is, before it carries anything.
+      /** What is sent and heard, and whose each m-line is: before any of it carries anything.
+       * @param {RTCRtpSender} audio @param {RTCRtpSender} video
        * @param {{mid: string, participant: string, kind: string, receiver: RTCRtpReceiver}[]} lines */
-      hears(lines) {
+      joins(audio, video, lines) {
+        audio.transform ??= transform({kind: "audio"});
+        video.transform ??= transform({kind: "video"});
         for (const {receiver, mid, kind} of lines) receiver.transform ??= transform({mid, kind});
         say({do: "lines", call, lines: lines.map(({mid, participant}) => ({mid, participant}))});
       },

@@ -1,4 +1,4 @@
-// The key exchange of an end-to-end encrypted call (docs/adr/0020): each sender draws a
+// The key exchange of an end-to-end encrypted call (docs/adr/0023): each sender draws a
 // fresh key whenever somebody comes or goes and hands it to each who is there, over an
 // ECDH of the two that k, which the edges never have, goes into. Nothing here touches a
 // socket, a worker or a clock: messages, the room and the time come in, messages and keys
