@@ -121,3 +121,23 @@ func TestSealedOffer(t *testing.T) {
 		}
 	}
 }
+
+// TestInClear: a client that encrypts nothing is found out, whoever carries its media.
+func TestInClear(t *testing.T) {
+	s := listen(t)
+	told := make(chan struct{})
+	c := dial(t, s, Seat{Participant: "a", Sealed: true, InClear: func() { close(told) }}, "")
+	c.await("connection", func() bool { return c.up })
+	c.x.State(signal.State{Mic: true, KID: tagged})
+	for seq := uint16(1); ; seq++ {
+		c.say(Audio, seq, []byte("clear"))
+		select {
+		case <-told:
+			return
+		case <-time.After(20 * time.Millisecond): // what comes before the keys do is lost
+		}
+		if seq > 3000 {
+			t.Fatalf("nobody is told: %+v", s.Stats())
+		}
+	}
+}
