@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -513,6 +514,13 @@ func TestSimulcast(t *testing.T) {
 	a.play(&out, "highest layer", func() bool { return b.newestLayer("a") == 2 })
 	b.x.carries(s.lane.Batch(), 900_000, time.Now())
 	a.play(&out, "middle layer", func() bool { return b.newestLayer("a") == 1 })
+	a.mu.Lock()
+	for i, offer := range a.offers {
+		if strings.Count(offer, "a=rid:") != layer.Layers || strings.Count(offer, "a=simulcast:") != 1 {
+			t.Errorf("offer %d of layers:\n%s", i, offer)
+		}
+	}
+	a.mu.Unlock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	v := view{t: t}

@@ -47,23 +47,23 @@ func offerLayers(offer string) string {
 // sends on videoLine: with none of these it is a single stream.
 func answeredLayers(answer string) (plain string, layers bool) {
 	head, lines := sections(answer)
+	var b strings.Builder
 	var of []string
-	for i, section := range lines {
-		var b strings.Builder
+	for i, section := range append([]string{head}, lines...) {
 		for line := range strings.Lines(section) {
 			if !isLayers(line) {
 				b.WriteString(line)
 				continue
 			}
 			rid, direction, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "a=rid:")), " ")
-			if i == videoLine && (direction == "send" || strings.HasPrefix(direction, "send ")) && layerOf([]byte(rid)) >= 0 && !slices.Contains(of, rid) {
+			ours := i == 1+videoLine && layerOf([]byte(rid)) >= 0 && !slices.Contains(of, rid)
+			if ours && (direction == "send" || strings.HasPrefix(direction, "send ")) {
 				of = append(of, rid)
 				b.WriteString("a=rid:" + rid + " send\r\n")
 			}
 		}
-		lines[i] = b.String()
 	}
-	return head + strings.Join(lines, ""), len(of) > 0
+	return b.String(), len(of) > 0
 }
 
 func isLayers(line string) bool {
