@@ -440,7 +440,7 @@ func TestBrowserThatCannotEncrypt(t *testing.T) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(c.Participants[0].URL+"&k="+drawK())); err != nil {
 		t.Fatal(err)
 	}
-	webtest.Wait(t, ctx, `document.querySelector("main").innerText.includes("end-to-end encrypted, which this browser cannot do. No sound or video was sent.")`)
+	webtest.Wait(t, ctx, `["end-to-end encrypted, which this browser cannot do.", "No sound or video was sent."].every((text) => document.querySelector("main").innerText.includes(text))`)
 	if all := rooms(t, d.api()); len(all) != 0 {
 		t.Errorf("rooms %v: it has joined", all)
 	}
@@ -464,16 +464,30 @@ func TestKeyStaysInThePage(t *testing.T) {
 	err = chromedp.Listen(watched, func(ev any) {
 		mu.Lock()
 		defer mu.Unlock()
-		switch ev.(type) {
-		case *network.EventRequestWillBeSent, *network.EventWebSocketWillSendHandshakeRequest, *network.EventRequestWillBeSentExtraInfo:
+		var sent any
+		switch ev := ev.(type) {
+		case *network.EventRequestWillBeSent:
 			requests++
+			if ev.Request.HasPostData {
+				t.Errorf("a %s with a body, which the test does not see: %s", ev.Request.Method, ev.Request.URL)
+			}
+			sent = []any{ev.Request.URL, ev.Request.Headers} // not of them: the fragment
+		case *network.EventRequestWillBeSentExtraInfo:
+			sent = ev.Headers // as they are on the wire, Referer among them
+		case *network.EventWebSocketCreated:
+			sent = ev.URL
+		case *network.EventWebSocketWillSendHandshakeRequest:
+			sent = ev.Request
 		case *network.EventWebSocketFrameSent:
 			frames++
-		case *network.EventWebSocketCreated:
+			sent = ev.Response
 		default:
 			return
 		}
-		b, _ := json.Marshal(ev)
+		b, err := json.Marshal(sent)
+		if err != nil {
+			t.Error(err)
+		}
 		said.Write(b)
 	})
 	if err == nil {
@@ -497,19 +511,23 @@ func TestKeyStaysInThePage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, _ := json.Marshal(history)
+	var entries string
+	for _, e := range history.Entries {
+		entries += e.URL + " " // what was typed, or followed, is the browser's own
+	}
 	mu.Lock()
-	defer mu.Unlock()
+	text := said.String()
 	if requests < 20 || frames < 4 {
 		t.Errorf("%d requests and %d messages were seen: the test sees too little", requests, frames)
 	}
-	for where, text := range map[string]string{
-		"requests and messages": said.String(), "log": d.stderr.String() + d.stdout.String(), "history": string(entries),
+	mu.Unlock() // the listener goes on
+	for where, is := range map[string]string{
+		"requests and messages": text, "log": d.stderr.String() + d.stdout.String(), "history": entries,
 		"page's address": webtest.Eval[string](t, watched, "location.href + JSON.stringify(history.state) + document.referrer + document.cookie"),
 		"localStorage":   webtest.Eval[string](t, watched, "JSON.stringify({...localStorage})"),
 	} {
 		for _, form := range forms {
-			if strings.Contains(text, form) {
+			if strings.Contains(is, form) {
 				t.Errorf("%s: has k", where)
 			}
 		}
@@ -519,4 +537,25 @@ func TestKeyStaysInThePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	flows(t, "patient, after a reload", watched)
+}
+
+// A patient with Firefox and a clinician with Chromium, end to end encrypted.
+func TestEndToEndEncryptedWithFirefox(t *testing.T) {
+	d := startDev(t)
+	c, k := newSealed(t, d.api()), drawK()
+	fox := webtest.StartFirefox(t)
+	fox.Script(watchPeers)
+	fox.Navigate(c.Participants[0].URL + "&k=" + k)
+	fox.Wait(`(document.querySelector("#ask-buttons .primary")?.click(), document.querySelector("#join")?.offsetParent)`)
+	fox.Wait(`(document.querySelector("#join").click(), !document.querySelector("#call").hidden)`)
+	clinician := openPage(t, c.Participants[1].URL+"&k="+k)
+	eventually(t, "both hear and see the other", func() error {
+		var patient flow
+		fox.Eval("window.flow()", &patient)
+		f := flowOf(t, clinician)
+		if patient.Energy == 0 || patient.Video < 5 || f.Energy == 0 || f.Video < 5 {
+			return fmt.Errorf("patient %+v, clinician %+v", patient, f)
+		}
+		return nil
+	})
 }

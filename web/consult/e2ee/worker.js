@@ -20,21 +20,22 @@ const scope = /** @type {any} */ (globalThis);
 /** @typedef {ReturnType<typeof makeCall>} Call */
 /** @type {Map<number, Call>} */
 const calls = new Map();
+/** What is sent of video: its transformers, which may be here before their call is.
+ * @type {{call: number, transformer: any}[]} */
+let pictures = [];
 
 /** @param {Extract<Order, {do: "begin"}>} order */
 function makeCall({call, k, consult, self, tag}) {
   const keys = makeKeys();
   /** @type {Map<string, string>} who is on each m-line */
   const lines = new Map();
-  /** @type {Set<any>} transformers of what is sent of video */
-  const pictures = new Set();
   const exchange = makeExchange({
     k, consult, self, tag,
     send: (to, says) => scope.postMessage({do: "send", call, to, says}),
     use: (key) => {
       keys.use(key);
       // Who has just come can show nothing until a keyframe comes under this key.
-      for (const p of pictures) p.generateKeyFrame?.().catch(() => {}); // none is sent now
+      for (const p of pictures) if (p.call === call) p.transformer.generateKeyFrame?.().catch(() => {}); // none is sent now
     },
     take: (who, key) => keys.take(who, key, performance.now()),
     gone: keys.gone,
@@ -46,7 +47,7 @@ function makeCall({call, k, consult, self, tag}) {
     work = work.then(async () => step(await exchange, performance.now())).catch((err) => console.error("e2ee", err));
   };
   const timer = setInterval(() => then((x, now) => x.tick(now)), TICK);
-  return {keys, lines, pictures, then, end: () => clearInterval(timer)};
+  return {keys, lines, then, end: () => clearInterval(timer)};
 }
 
 scope.onmessage = (/** @type {MessageEvent<Order>} */ {data: order}) => {
@@ -61,6 +62,7 @@ scope.onmessage = (/** @type {MessageEvent<Order>} */ {data: order}) => {
       return;
     case "end":
       call?.end();
+      pictures = pictures.filter((p) => p.call !== order.call);
       return void calls.delete(order.call);
   }
 };
@@ -68,7 +70,7 @@ scope.onmessage = (/** @type {MessageEvent<Order>} */ {data: order}) => {
 // Whatever does not become a frame that is sealed, or opened, goes no further.
 scope.onrtctransform = (/** @type {any} */ {transformer}) => {
   const {call: id, kind, mid} = transformer.options;
-  if (mid === undefined && kind === "video") calls.get(id)?.pictures.add(transformer);
+  if (mid === undefined && kind === "video") pictures.push({call: id, transformer});
   /** @param {{data: ArrayBuffer}} frame @param {TransformStreamDefaultController} on */
   const transform = async (frame, on) => {
     const call = calls.get(id);
