@@ -92,6 +92,19 @@ func set(w *World, id region.ID, f func(*Region)) *World {
 	return w
 }
 
+// sheds makes a region's edges take this many of the least priorities unwillingly.
+func sheds(n int) func(*Region) { return edges(func(e *Edge) { e.Load.Sheds = n }) }
+
+func of(p Priority, c *Client) *Client {
+	c.Priority = p
+	return c
+}
+
+func runs(c *Client) *Client {
+	c.Runs = true
+	return c
+}
+
 func edges(f func(*Edge)) func(*Region) {
 	return func(r *Region) {
 		for i := range r.Edges {
@@ -106,6 +119,7 @@ var (
 	sick  = edges(func(e *Edge) { e.Health = Unhealthy })
 	full  = edges(func(e *Edge) { e.Load.Consults = e.Admits })
 	empty = func(r *Region) { r.Edges = nil }
+	spent = edges(func(e *Edge) { e.Load.Spent = true })
 )
 
 func TestRankPrecedence(t *testing.T) {
@@ -126,6 +140,20 @@ func TestRankPrecedence(t *testing.T) {
 		{"seed C4: California is served from Oregon", demo(1), client("US-CA"), "us-pdx"},
 		{"seed D3: a full region gives to the next in the EEA", set(demo(1), "de-ber", full), client("DE"), "de-fra"},
 		{"seed D3: never to the US, however full the EEA is", each(demo(1), full), client("DE"), "[region_full]"},
+		{"an urgent consult needs no seat", set(demo(1), "de-ber", full), of(Urgent, client("DE")), "de-ber"},
+		{"nor where all are full", each(demo(1), full), of(Emergency, client("DE")), "de-ber"},
+		{"nor one that runs", set(demo(1), "de-ber", full), runs(client("DE")), "de-ber"},
+		{"one that runs is bound by egress", set(demo(1), "de-ber", spent), runs(client("DE")), "de-fra"},
+		{"alone", each(demo(1), spent), runs(client("DE")), "[region_full]"},
+		{"which binds nobody who is new and urgent", each(demo(1), spent), of(Urgent, client("DE")), "de-ber"},
+		{"an edge that sheds routine gives a new one to a neighbour", set(demo(1), "de-ber", sheds(3)), client("DE"), "de-fra"},
+		{"not an urgent one", set(demo(1), "de-ber", sheds(3)), of(Urgent, client("DE")), "de-ber"},
+		{"one that sheds education alone keeps routine", set(demo(1), "de-ber", sheds(1)), client("DE"), "de-ber"},
+		{"and gives education away", set(demo(1), "de-ber", sheds(1)), of(Education, client("DE")), "de-fra"},
+		{"seed G3: where all lawful ones shed it stays home", each(demo(1), sheds(3)), client("DE"), "de-ber"},
+		{"seed G3: a neighbour that is not lawful is none", set(set(set(demo(1), "de-ber", sheds(3)), "de-fra", empty), "fr-par", sheds(3)), client("DE"), "de-ber"},
+		{"law before load: home only, though it sheds", set(demo(1), "us-iad", sheds(3)), client("AE"), "[home_only]"},
+		{"health before load", set(set(demo(1), "de-ber", sheds(3)), "de-fra", sick), client("DE"), "fr-par"},
 		{"seed D2: home-only law without a region there", demo(1), client("AE"), "[home_only]"},
 		{"an unknown country is refused", demo(1), client("ZZ"), "[policy_missing]"},
 		{"nobody is refused", demo(1), &Client{}, "[policy_missing]"},
@@ -254,7 +282,7 @@ func TestNoCandidateIsEverUnlawful(t *testing.T) {
 			}
 			if e := &r.Edges[cand.Edge]; e.Health == Unhealthy && !d.Panic {
 				t.Errorf("%s is unhealthy, yet a candidate", e.ID)
-			} else if e.full() {
+			} else if e.shut(c) {
 				t.Errorf("%s is full, yet a candidate", e.ID)
 			}
 		}

@@ -19,13 +19,14 @@ import (
 
 // Reply is a consult as the API shows it.
 type Reply struct {
-	ID           consult.ID `json:"id"`
-	Placement    Placed     `json:"placement"`
-	Priority     string     `json:"priority"`
-	Ended        bool       `json:"ended,omitempty"`
-	Recorded     bool       `json:"recorded"` // false: the store is away and is told later
-	Participants []Seat     `json:"participants"`
-	Expires      time.Time  `json:"expires"`
+	ID           consult.ID      `json:"id"`
+	Placement    Placed          `json:"placement"`
+	Priority     string          `json:"priority"`
+	Profile      consult.Profile `json:"profile"`
+	Ended        bool            `json:"ended,omitempty"`
+	Recorded     bool            `json:"recorded"` // false: the store is away and is told later
+	Participants []Seat          `json:"participants"`
+	Expires      time.Time       `json:"expires"`
 }
 
 // Placed is where a consult is.
@@ -45,7 +46,7 @@ type Seat struct {
 }
 
 func replyOf(p *consult.Placement, recorded bool) Reply {
-	r := Reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
+	r := Reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Profile: p.Profile.Name(), Ended: p.Ended, Expires: p.Expires,
 		Placement: Placed{Region: p.Region, Edge: p.Edge, Standby: p.Standby, Epoch: p.Epoch}}
 	if r.Placement.Standby == nil {
 		r.Placement.Standby = []region.EdgeID{}
