@@ -30,7 +30,7 @@ func (x *Session) report(now time.Time) {
 	var packets []rtcp.Packet
 	var names rtcp.SourceDescription
 	x.room.mu.Lock()
-	others := max(1, len(x.room.seats)-1)
+	limit := ceilings[x.room.step] / max(1, len(x.room.seats)-1)
 	for _, l := range x.neg.lines {
 		if !l.ready {
 			continue
@@ -49,7 +49,7 @@ func (x *Session) report(now time.Time) {
 		if ok {
 			reports = append(reports, r)
 			if t.kind == Video {
-				defer x.ceiling(r.SSRC, downlink/others)
+				defer x.ceiling(r.SSRC, limit)
 			}
 		}
 	}

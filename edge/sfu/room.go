@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"bailiwick/edge/sfu/allot"
+	"bailiwick/edge/sfu/ladder"
 	"bailiwick/edge/signal"
 )
 
@@ -13,8 +15,10 @@ type room struct {
 	id   string
 	sent volume
 
-	mu    sync.Mutex
-	seats []*participant // in the order of their joining
+	mu      sync.Mutex
+	seats   []*participant // in the order of their joining
+	step    ladder.Step    // what the edge's load leaves it of its video
+	profile allot.Profile
 }
 
 // volume is what was forwarded: packets, and bytes of payload.
@@ -32,6 +36,7 @@ type participant struct {
 	parked   bool
 	viewer   bool
 	state    signal.State
+	stated   bool     // state is the client's word
 	session  *Session // talks to the client
 	media    *Session // carries media: session, or the one that it resumes
 }
@@ -67,7 +72,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 			p.media = carries
 		}
 	default:
-		p.state = signal.State{ReceiveVideo: true}
+		p.state, p.stated = signal.State{ReceiveVideo: true}, false
 		earlier.sink(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
 	}
 	for _, s := range []*Session{earlier, carries} {
@@ -129,6 +134,7 @@ func (r *room) refreshLocked() {
 	for _, p := range r.seats {
 		p.session.kick()
 		p.session.tellPeersLocked(r.seats)
+		p.session.tellQualityLocked(r.seats)
 	}
 }
 
@@ -137,7 +143,7 @@ func (r *room) refreshLocked() {
 func (r *room) routeLocked(p *participant, k Kind) {
 	t := p.media.pub.tracks[k]
 	var to []*line
-	if !p.parked {
+	if !p.parked && (k == Audio || r.step != ladder.Audio) {
 		for _, q := range r.seats {
 			if l := lineTo(q.media.neg.lines, p, k); l != nil && q.hears(k) {
 				to = append(to, l)
