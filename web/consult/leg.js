@@ -15,8 +15,8 @@ const HEARD = 1_000;
  * first packet, the running one for the lack of them. */
 const POLL = {next: 50, current: 250};
 /** What this page can do beyond the protocol's first day: a hello may be answered by
- * a move, and the law's countdown is shown. */
-const FEATURES = ["move-first", "withdrawal"];
+ * a move, and the law's countdown, the profile and the cause of paused video are shown. */
+const FEATURES = ["move-first", "withdrawal", "profile", "quality"];
 
 /**
  * @param {number} leg
@@ -85,7 +85,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       void look();
     };
     pc.oniceconnectionstatechange = further;
-    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? []});
+    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? [], profile: m.profile ?? ""});
     sync();
     void look();
   };
@@ -152,6 +152,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       case "peers":
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
         return tell({type: "peers", leg, peers: m.peers});
+      case "quality": return tell({type: "quality", leg, participant: m.participant, video: m.video, cause: m.cause ?? ""});
+      case "profile": return tell({type: "profiled", leg, profile: m.profile, refused: m.refused !== undefined});
       case "move": {
         const edge = claims(m.token)?.edge ?? "";
         return tell({type: "move", leg, edge, url: m.url, token: m.token, epoch: m.epoch, dice: Math.random()});
@@ -177,6 +179,10 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       current = true;
       onRemotes = show;
       show(remotes);
+    },
+    /** @param {string} profile */
+    choose(profile) {
+      send({type: "profile", profile});
     },
     leave() {
       send({type: "leave"});
