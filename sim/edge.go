@@ -129,9 +129,9 @@ func (e *edge) raise() {
 
 func (e *edge) count() (active, parked int) { return e.active, len(e.rooms) - e.active }
 
-// reserve is the part of runners.enter that asks for seats: what moves needs none.
+// reserve is the part of runners.enter that asks for seats: neither what moves nor what is urgent does.
 func (e *edge) reserve(t *consult.Terms) bool {
-	if t.Epoch == 1 && t.Edge == e.id && e.self.Admits > 0 && e.active >= e.self.Admits {
+	if t.Priority == consult.Routine && t.Epoch == 1 && t.Edge == e.id && e.self.Admits > 0 && e.active >= e.self.Admits {
 		return false
 	}
 	e.active++
