@@ -74,9 +74,11 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(loadRatio, prometheus.GaugeValue, v, append(labels[:2:2], of)...)
 	}
 	gauge(budget, load.Budget/8)
+	bound := 0.0
 	if load.Budget > 0 {
-		ratio("egress", float64(load.Egress)/float64(load.Budget))
+		bound = float64(load.Egress) / float64(load.Budget)
 	}
+	ratio("egress", bound)
 	ratio("cpu", load.CPU)
 	ratio("memory", load.Memory)
 	gauge(ladderRung, rung)

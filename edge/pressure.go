@@ -21,6 +21,9 @@ const (
 	// coarse is by how many percent of the budget what is sent must have changed before others are
 	// told: each tenth more or less is a new World to every node.
 	coarse = 5
+	// smooth is over how many measurements CPU is averaged: a thousand joins at once are no load
+	// that lasts, and no step would relieve it.
+	smooth = 3
 )
 
 // pressure is what an edge sends and its machine bears, and what its consults lose for it: the
@@ -145,7 +148,7 @@ func (p *pressure) tick(now time.Time) {
 	if first || since <= 0 {
 		return
 	}
-	p.load = ladder.Load{Egress: rate(sent, since), Budget: p.budget(), CPU: cpu, Memory: memory}
+	p.load = ladder.Load{Egress: rate(sent, since), Budget: p.budget(), CPU: p.load.CPU + (cpu-p.load.CPU)/smooth, Memory: memory}
 	for i := range rooms {
 		if h := p.held[consult.ID(rooms[i].ID)]; h != nil {
 			h.measure(&rooms[i], h.Step, now, since)
@@ -199,7 +202,7 @@ func (p *pressure) tell(l *steer.Load) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.Egress, l.Sheds = p.egress, int(p.report.Here)
-	l.Spent = p.report.Spent || p.load.Budget > 0 && len(p.held)*spoken >= p.load.Budget
+	l.Spent = p.report.Spent && p.report.Over == ladder.Egress || p.load.Budget > 0 && len(p.held)*spoken >= p.load.Budget
 }
 
 // counts are the consults by step and priority, the steps that were taken, and the load.
