@@ -237,8 +237,11 @@ func (r *Room) joined(ev Joined) {
 	}
 	if ev.Busy && why == "" && !running {
 		// A neighbour that need not shed is better; where there is none it begins here, with less.
+		if r.write != nil || r.elsewhere() {
+			return
+		}
 		away := []region.EdgeID{r.self}
-		if r.write != nil || r.elsewhere() || r.rank(away) && !r.decision.Busy() && r.place(string(residency.RegionFull), away...) {
+		if r.terms.Edge == r.self && r.rank(away) && !r.decision.Busy() && r.place(string(residency.RegionFull), away...) {
 			return
 		}
 	}

@@ -428,3 +428,43 @@ func TestParseModeRecord(t *testing.T) {
 		})
 	}
 }
+
+// Within a region what an edge sends counts as its seats do, whichever is more; an edge that sheds
+// comes after all that do not, and is told apart by Busy.
+func TestEgressIsLoad(t *testing.T) {
+	w := newWorld(at("de-ber", "DE", 52.52, 13.4, 3), at("de-fra", "DE", 50.11, 8.68, 1))
+	es := w.Regions[0].Edges
+	es[0].Load = Load{Consults: 10, Egress: 80}
+	es[1].Load = Load{Consults: 50}
+	es[2].Load = Load{Consults: 1, Sheds: 3}
+	order := func(c *Client) (ids []region.EdgeID) {
+		for _, x := range rank(w, c).Candidates {
+			ids = append(ids, w.Regions[x.Region].Edges[x.Edge].ID)
+		}
+		return ids
+	}
+	if got, want := order(client("DE")), []region.EdgeID{"de-ber-2", "de-ber-1", "de-fra-1", "de-ber-3"}; !slices.Equal(got, want) {
+		t.Errorf("routine: %v, want %v", got, want)
+	}
+	if got, want := order(of(Urgent, client("DE"))), []region.EdgeID{"de-ber-3", "de-ber-2", "de-ber-1", "de-fra-1"}; !slices.Equal(got, want) {
+		t.Errorf("urgent: %v, want %v", got, want)
+	}
+	d := rank(w, client("DE"))
+	if x := Explain(d); len(x.Regions) != 2 || x.Regions[0].Region != "de-ber" || d.Busy() {
+		t.Errorf("explained as %+v, busy %t", x.Regions, d.Busy())
+	}
+	for i := range w.Regions {
+		sheds(3)(&w.Regions[i])
+	}
+	if d := rank(w, client("DE")); !d.Busy() || best(d) != "de-ber" {
+		t.Errorf("all shed: %s, busy %t", best(d), d.Busy())
+	}
+	for name, load := range map[string]Load{"tenth": {Consults: 1, Egress: 11}, "sheds": {Consults: 1, Sheds: 1}, "spent": {Consults: 1, Spent: true}} {
+		if e, was := (Edge{Admits: 100, Load: load}), (Edge{Admits: 100, Load: Load{Consults: 1}}); e.Decides() == was.Decides() {
+			t.Errorf("%s: decides as before", name)
+		}
+	}
+	if a, b := (Edge{Load: Load{Egress: 11}}), (Edge{Load: Load{Egress: 19}}); a.Decides() != b.Decides() {
+		t.Error("within a tenth nothing is decided otherwise")
+	}
+}
