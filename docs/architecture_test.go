@@ -233,7 +233,7 @@ func TestAssembliesStandBesideEachOther(t *testing.T) {
 
 // readsJSON may use another decoder than exact: what they read is another program's, for
 // tests and measurements.
-var readsJSON = []string{"acme/pebbletest", "store/consultest", "bench/", "sim", "tools/"}
+var readsJSON = []string{"acme/pebbletest", "store/consultest", "web/webtest", "bench/", "sim", "tools/"}
 
 // TestJSONIsReadExactly: encoding/json takes names in any case, and twice.
 func TestJSONIsReadExactly(t *testing.T) {

@@ -85,17 +85,18 @@ type Config struct {
 
 // Edge is one media edge. Its listeners are open once New returns.
 type Edge struct {
-	cfg    Config
-	self   steer.Edge
-	router *router.Router
-	rooms  *runners
-	sfu    *sfu.SFU
-	turns  []relay // one a family, IPv4 first
-	secret []byte  // of TURN credentials
-	http   net.Listener
-	crowd  *crowd.Crowd // of the HTTP listener
-	seen   net.Listener // of Observe; nil: none
-	api    *API
+	cfg      Config
+	self     steer.Edge
+	router   *router.Router
+	rooms    *runners
+	pressure *pressure
+	sfu      *sfu.SFU
+	turns    []relay // one a family, IPv4 first
+	secret   []byte  // of TURN credentials
+	http     net.Listener
+	crowd    *crowd.Crowd // of the HTTP listener
+	seen     net.Listener // of Observe; nil: none
+	api      *API
 
 	refusals *refusals
 }
@@ -126,9 +127,10 @@ func New(cfg Config) (*Edge, error) {
 		e.close()
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
+	e.pressure = newPressure(e)
 	e.rooms = newRunners(e)
 	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, Keys: cfg.Keys,
-		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
+		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Live: e.rooms.live, Log: cfg.Log})
 	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
 		Rooms: func(id region.EdgeID) []Held {
 			if id != cfg.ID {
@@ -259,6 +261,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		defer context.AfterFunc(serving, func() { observed.Close() })()
 	}
 	g.Go(func() error { return e.router.Run(gctx) })
+	g.Go(func() error { return e.pressure.run(gctx) })
 	for dc, st := range e.cfg.Stores {
 		g.Go(func() error { return e.notices(gctx, dc, st) })
 	}
@@ -340,6 +343,7 @@ func (e *Edge) announce(ctx, alive context.Context) {
 		Self: func() store.Instance {
 			self := e.self
 			self.Load.Consults, self.Load.Parked = e.rooms.count()
+			e.pressure.tell(&self.Load)
 			return world.Instance(&self, e.cfg.Region, e.registered())
 		},
 		Applied: func() map[string]string { return world.Applied(e.cfg.World.Current()) },

@@ -161,7 +161,7 @@ func (e *Edge) welcome(w *steer.World, t *consult.Terms, who *consult.Token, ses
 		urls = append(urls, turnsURLs(e.cfg.Host, e.self.Turns.Port())...)
 	}
 	m := signal.Welcome{Type: signal.TypeWelcome, Participant: string(who.Participant), Session: session, Consult: string(t.Consult),
-		Epoch: t.Epoch, Place: place(w, e.cfg.Region), Standby: []signal.Standby{}, Features: signal.Features,
+		Epoch: t.Epoch, Place: place(w, e.cfg.Region), Standby: []signal.Standby{}, Features: signal.Features, Profile: string(t.Profile.Name()),
 		ICEServers: []signal.ICEServer{{URLs: urls, Username: user, Credential: pass}}}
 	there := *who
 	there.Terms = *t
@@ -198,6 +198,8 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j
 			}
 		case signal.TypeState:
 			s.State(*m.State)
+		case signal.TypeProfile:
+			rm.put(choice{j.seat, consult.Profile(m.Profile.Profile)})
 		case signal.TypeUnpark:
 			s.Unpark()
 			rm.put(failover.Unparked{Seat: j.seat})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,11 @@ type runner struct {
 	// record is what is known of the consult, for those who ask.
 	record atomic.Pointer[consult.Placement]
 
+	mu       sync.Mutex
+	timeline []router.Line
+
+	chosen  consult.Profile                 // by a clinician, in the call; empty: none was
+	present atomic.Pointer[consult.Profile] // the one in force, for those who ask
 	machine *failover.Room
 	conns   map[failover.Seat]*conn
 	counted atomic.Bool // as a load of the edge
@@ -116,6 +122,8 @@ func (rm *runner) run(ctx context.Context, stopping bool) {
 			switch ev := ev.(type) {
 			case *joining:
 				rm.join(ev)
+			case choice:
+				rm.choose(ev)
 			case failover.Event:
 				rm.happened(ev)
 			}
@@ -128,6 +136,7 @@ func (rm *runner) close() {
 	rm.countdown(false)
 	if rm.counted.Load() {
 		rm.rooms.release()
+		rm.edge().pressure.end(rm.id)
 	}
 	for _, c := range rm.conns {
 		c.drop()
@@ -137,13 +146,25 @@ func (rm *runner) close() {
 // join asks the machine for a seat.
 func (rm *runner) join(j *joining) {
 	rm.conns[j.seat] = &conn{joining: j}
-	full := false
+	in := open
 	if !rm.counted.Load() && !j.hello.Park {
-		full = !rm.rooms.reserve()
-		rm.counted.Store(!full)
+		in = rm.rooms.enter(&j.token.Terms)
+		if in == open || in == voice {
+			rm.load(&j.token.Terms, in)
+		}
 	}
-	rm.step(failover.Joined{Seat: j.seat, Token: j.token, Parked: j.hello.Park, Stranded: j.hello.Stranded, Full: full,
+	rm.step(failover.Joined{Seat: j.seat, Token: j.token, Parked: j.hello.Park, Stranded: j.hello.Stranded, Full: in == full, Busy: in == busy,
 		Resumes: rm.edge().sfu.Holds(string(rm.id), string(j.token.Participant), j.hello.Session)})
+}
+
+// load has the consult, which is counted in, be a load.
+func (rm *runner) load(t *consult.Terms, in entry) {
+	profile := t.Profile
+	if rm.chosen != "" {
+		profile = rm.chosen
+	}
+	rm.counted.Store(true)
+	rm.edge().pressure.begin(rm, t, profile, in)
 }
 
 // happened takes an event that some connection may end with.
@@ -202,17 +223,21 @@ func (rm *runner) step(ev failover.Event) {
 	w, now := rm.edge().cfg.World.Current(), time.Now()
 	actions := rm.machine.Step(ev, w, now)
 	rm.record.Store(rm.known(now)) // whoever is answered may ask for it at once
+	rm.show()
 	var failed []failover.Seat
 	for _, a := range actions {
 		if n, ok := rm.do(a, w, now); !ok {
 			failed = append(failed, n)
 		}
 	}
-	if active := rm.machine.Active(); active && !rm.counted.Load() {
-		rm.counted.Store(rm.rooms.reserve()) // one who unparks is admitted, full or not
-	} else if !active && rm.counted.Load() {
+	if rm.machine.Running() && !rm.counted.Load() { // one who unparks is admitted, full or not
+		t := rm.machine.Terms()
+		rm.rooms.add()
+		rm.load(&t, open)
+	} else if !rm.machine.Active() && rm.counted.Load() {
 		rm.counted.Store(false)
 		rm.rooms.release()
+		rm.edge().pressure.end(rm.id)
 	}
 	for _, n := range failed {
 		rm.remove(n, 0)
@@ -310,7 +335,7 @@ func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 	case failover.ConsultEnded:
 		return problem.New(v.Code, "ask for a new link")
 	case residency.RegionFull:
-		return problem.New(v.Code, "this edge is at its admission limit, and no other may take the consult")
+		return problem.New(v.Code, "this edge is at its limit, and no other may take the consult")
 	}
 	return problem.Unlawful(w, v)
 }
@@ -330,6 +355,9 @@ func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 		return false
 	}
 	c.session = session
+	e.sfu.Profile(string(rm.id), allotted(rm.profile()))
+	e.pressure.limit(rm.id)
+	a.Terms.Profile = rm.profile().Kept()
 	c.reply(answer{room: rm, session: session, welcome: e.welcome(w, &a.Terms, &c.token, session.ID(), now)})
 	return true
 }
@@ -346,6 +374,7 @@ func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 		}
 		return
 	}
+	a.Token.Profile = rm.profile().Kept() // where the consult goes on it is as it was
 	token, err := e.router.Signer.Sign(&a.Token, now)
 	if err != nil {
 		e.cfg.Log.Error("move token not signed", "consult", rm.id, "err", err)

@@ -73,12 +73,15 @@ type Place struct {
 	Located bool
 }
 
-// Capacity is what one region may carry.
+// Capacity is what one edge of a region may carry.
 type Capacity struct {
-	EgressMbps int     // sum of its edges' NICs
+	EgressMbps int     // of its NIC
 	Headroom   float64 // share kept free, 0..1
-	Admission  int     // consults that one edge admits
+	Admission  int     // consults that it admits
 }
+
+// Budget is what an edge may send, in bit/s on the wire.
+func (c *Capacity) Budget() int { return int(float64(c.EgressMbps) * 1e6 * (1 - c.Headroom)) }
 
 // Provider is one hosting party with its papers. Its BAA, when signed, is
 // record "baa" among Facts for the regions in scope.

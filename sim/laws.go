@@ -76,13 +76,14 @@ var parsed = sync.OnceValue(func() *region.Map {
 var kinds = map[string]struct {
 	law    []residency.Jurisdiction
 	tenant string
+	urgent bool
 }{
-	"de": {[]residency.Jurisdiction{"DE", "DE"}, "default"},
-	"fr": {[]residency.Jurisdiction{"FR", "FR"}, "default"},
-	"df": {[]residency.Jurisdiction{"DE", "FR", "DE"}, "default"},
-	"ae": {[]residency.Jurisdiction{"AE", "AE"}, "default"},
-	"ie": {[]residency.Jurisdiction{"IE", "IE"}, "open"},
-	"xx": {[]residency.Jurisdiction{"AE", "DE"}, "default"}, // no common place
+	"de": {[]residency.Jurisdiction{"DE", "DE"}, "default", false},
+	"fr": {[]residency.Jurisdiction{"FR", "FR"}, "default", true},
+	"df": {[]residency.Jurisdiction{"DE", "FR", "DE"}, "default", false},
+	"ae": {[]residency.Jurisdiction{"AE", "AE"}, "default", false},
+	"ie": {[]residency.Jurisdiction{"IE", "IE"}, "open", false},
+	"xx": {[]residency.Jurisdiction{"AE", "DE"}, "default", false}, // no common place
 }
 
 // papers are what a law may lose in a run, by the name that scripts have for them.
@@ -199,6 +200,9 @@ func (l *laws) holds(kind string, at region.ID) bool {
 func placement(kind string) *consult.Placement {
 	k := kinds[kind]
 	p := &consult.Placement{Terms: consult.Terms{Jurisdictions: k.law, Priority: consult.Routine, Tenant: k.tenant}}
+	if k.urgent {
+		p.Priority = "urgent"
+	}
 	for i := range k.law {
 		role := consult.Role("clinician")
 		if i == 0 {

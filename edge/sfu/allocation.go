@@ -7,6 +7,7 @@ import (
 	"bailiwick/edge/sfu/allot"
 	"bailiwick/edge/sfu/ladder"
 	"bailiwick/edge/sfu/layer"
+	"bailiwick/edge/signal"
 )
 
 const (
@@ -85,8 +86,8 @@ func (x *Session) allocateLocked(now time.Time) {
 	for i, l := range a.lines {
 		t, to, share := l.src.Load(), a.to[i], 0
 		if to.spatial >= 0 && !t.layered.Load() {
-			share = min(max(rest/plain, leastVideo), downlink)
-			if rate := t.rate(); rate > share/2 && share < downlink { // its sender is held back
+			share = min(max(rest/plain, leastVideo), ceilings[x.room.step])
+			if rate := t.rate(); rate > share/2 && share < ceilings[x.room.step] { // its sender is held back
 				want = max(want, target-rest/plain+min(2*share, downlink))
 			}
 		}
@@ -120,7 +121,7 @@ func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
 		switch t := l.src.Load(); {
 		case t == nil:
 		case !l.on:
-			l.share, l.shown, l.cause = 0, videoOff, causeChosen
+			l.share, l.quality = 0, quality{signal.VideoOff, signal.CauseChosen}
 		case l.kind == Audio:
 			audio += t.rate()
 		default:

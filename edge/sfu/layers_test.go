@@ -278,7 +278,7 @@ func TestLayersByBandwidth(t *testing.T) {
 		if bad.frames != frames || bad.voices-voices < 29 {
 			t.Errorf("%d frames and %d voice packets in a second at 70 kbit/s, want voice alone", bad.frames-frames, bad.voices-voices)
 		}
-		if shown, why := f.quality(1); shown != videoOff || why != causeOwn {
+		if shown, why := f.quality(1); shown != signal.VideoOff || why != signal.CauseOwn {
 			t.Errorf("quality %v %v, want off, own", shown, why)
 		}
 		f.rates[1] = 10_000_000
@@ -286,7 +286,7 @@ func TestLayersByBandwidth(t *testing.T) {
 		if bad.current() != 2 || bad.frames == frames {
 			t.Errorf("layers %v on a good path again", bad.layers)
 		}
-		if shown, why := f.quality(1); shown != videoFull || why != causeNone {
+		if shown, why := f.quality(1); shown != "" || why != "" {
 			t.Errorf("quality %v %v, want full", shown, why)
 		}
 		if n := f.s.Stats().KeyframeRequests - asked; n > 8 {
@@ -300,16 +300,16 @@ func TestLayersByBandwidth(t *testing.T) {
 	})
 }
 
-func (f *film) quality(of int) (shown, cause) {
+func (f *film) quality(of int) (signal.Video, signal.Cause) {
 	f.all[0].room.mu.Lock()
 	defer f.all[0].room.mu.Unlock()
 	for _, l := range f.all[of].neg.lines {
 		if l.kind == Video && l.who == f.all[0].who {
-			return l.quality()
+			return l.video, l.cause
 		}
 	}
 	f.t.Fatal("no line")
-	return 0, 0
+	return "", ""
 }
 
 // TestUnwatchedLayersPause: what nobody watches its sender is told to pause, and to send again
@@ -406,7 +406,7 @@ func TestSingleStreamIsHeldToTheLeast(t *testing.T) {
 		if got := ceiling(); got != downlink {
 			t.Errorf("ceiling %v, want that of the one who is shown it", got)
 		}
-		if shown, why := f.quality(1); shown != videoOff || why != causeOwn {
+		if shown, why := f.quality(1); shown != signal.VideoOff || why != signal.CauseOwn {
 			t.Errorf("quality %v %v, want off, own", shown, why)
 		}
 	})
@@ -422,14 +422,14 @@ func TestStep(t *testing.T) {
 			step  ladder.Step
 			of    int
 			fps   int
-			shown shown
-			cause cause
+			shown signal.Video
+			cause signal.Cause
 		}{
-			{ladder.Spatial, 1, 30, videoLow, causeEdge},
-			{ladder.Both, 1, 15, videoLow, causeEdge},
-			{ladder.Temporal, 2, 15, videoLow, causeEdge},
-			{ladder.Audio, 2, 0, videoOff, causeEdge},
-			{ladder.Full, 2, 30, videoFull, causeNone},
+			{ladder.Spatial, 1, 30, signal.VideoReduced, signal.CauseEdge},
+			{ladder.Both, 1, 15, signal.VideoReduced, signal.CauseEdge},
+			{ladder.Temporal, 2, 15, signal.VideoReduced, signal.CauseEdge},
+			{ladder.Audio, 2, 0, signal.VideoOff, signal.CauseEdge},
+			{ladder.Full, 2, 30, "", ""},
 		} {
 			r := f.all[0].room
 			r.mu.Lock()

@@ -43,7 +43,8 @@ type Session struct {
 	stopped bool
 	up      bool
 	told    bool
-	peers   []signal.Peer // last told
+	peers   []signal.Peer         // last told
+	videos  map[*participant]told // of the others
 	allocation
 }
 
@@ -64,7 +65,7 @@ func (x *Session) Unpark() {
 
 // State takes what the client sends and wants now.
 func (x *Session) State(s signal.State) {
-	x.seated(func(p *participant) { p.state = s })
+	x.seated(func(p *participant) { p.state, p.stated = s, true })
 }
 
 // connected is the transport's. A session that resumes an earlier one takes over

@@ -101,6 +101,7 @@ type Stats struct {
 	Messages, MessagesLost                   uint64 // out on data channels, and not got out
 	Connected                                uint64 // times a transport came up
 	Unauthentic                              uint64 // packets from a participant's address that failed SRTP's check, or were replayed
+	Sent                                     uint64 // bytes on the wire, RTCP and handshakes too
 	Blocked                                  uint64 // packets that pion was kept from sending under keys of ours; not 0 is a fault of this program
 }
 
@@ -117,7 +118,8 @@ type Seat struct {
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
-// signal.Layers, signal.Ended. It is called under locks: it must not block or call the SFU.
+// signal.Layers, signal.Quality, signal.Ended. It is called under locks: it must not block or call
+// the SFU.
 type Sink func(msg any)
 
 // Listen opens the mux.
@@ -238,7 +240,7 @@ func (s *SFU) Stats() Stats {
 		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(),
 	}
 	if s.lane != nil {
-		st.Unauthentic, st.Blocked = s.lane.Failed(), s.lane.Blocked()
+		st.Unauthentic, st.Blocked, st.Sent = s.lane.Failed(), s.lane.Blocked(), s.lane.Sent()
 	}
 	return st
 }
