@@ -7,9 +7,9 @@
 //
 // A [Session] is who is there and over what; its publisher is what it sends, and its
 // negotiator what it receives. A room's mutex guards who is in it and how they are;
-// refreshLocked derives from that who hears whom. Each session is one goroutine that
-// negotiates and reports. The packet path takes neither: a lane's worker walks an immutable
-// list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
+// refreshLocked derives from that who hears whom, and allocateLocked which layers of video. Each
+// session is one goroutine that negotiates and reports. The packet path takes neither: a lane's
+// worker walks an immutable list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
 // room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
 // the negotiator's, which is there for that.
 //
