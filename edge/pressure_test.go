@@ -164,8 +164,8 @@ func TestPressure(t *testing.T) {
 	for _, r := range rooms {
 		for _, c := range r.callers {
 			c.more("voices", &c.heard, 10)
-			if gap := time.Duration(c.gap.Load()); gap > 2*time.Second {
-				t.Errorf("%s heard nothing for %s", c.name, gap)
+			if gap := c.gap.Load(); gap > 25 { // half a second: a loaded machine may lose a few
+				t.Errorf("%s missed %d packets of a voice on end", c.name, gap)
 			}
 			for _, m := range c.told {
 				if m.Type == "ended" || m.Type == "move" || m.Type == "refused" {
