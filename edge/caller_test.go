@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -28,7 +29,7 @@ type caller struct {
 	tracks [2]*webrtc.TrackLocalStaticRTP // audio, video
 
 	heard, seen atomic.Int64 // packets
-	gap         atomic.Int64 // the longest without a voice, ns, since the first
+	gap         atomic.Int64 // the most packets of a voice that were said on end and not heard
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -130,20 +131,21 @@ func (c *caller) answer(ctx context.Context, o *signal.Offer) error {
 }
 
 func (c *caller) receive(r *webrtc.TrackRemote) {
-	last := time.Time{}
+	last := uint32(0)
 	for {
-		if _, _, err := r.ReadRTP(); err != nil {
+		p, _, err := r.ReadRTP()
+		if err != nil {
 			return
 		}
 		if r.Kind() == webrtc.RTPCodecTypeVideo {
 			c.seen.Add(1)
 			continue
 		}
-		now := time.Now()
-		if gap := int64(now.Sub(last)); !last.IsZero() && gap > c.gap.Load() {
+		n := binary.BigEndian.Uint32(p.Payload)
+		if gap := int64(n) - int64(last) - 1; last > 0 && gap > c.gap.Load() {
 			c.gap.Store(gap)
 		}
-		last = now
+		last = max(last, n)
 		c.heard.Add(1)
 	}
 }
@@ -153,7 +155,7 @@ func (c *caller) send(ctx context.Context) {
 	defer t.Stop()
 	frame, voice := make([]byte, 900), make([]byte, 80)
 	frame[0] = 0x10 // VP8: the beginning of a keyframe
-	for n := uint16(1); ; n++ {
+	for n := uint32(1); ; n++ {
 		select {
 		case <-ctx.Done():
 			return
@@ -165,8 +167,9 @@ func (c *caller) send(ctx context.Context) {
 		if tracks[0] == nil {
 			continue
 		}
-		tracks[0].WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: n, Timestamp: uint32(n) * 960}, Payload: voice})
-		tracks[1].WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: n, Timestamp: uint32(n) * 1800, Marker: true}, Payload: frame})
+		binary.BigEndian.PutUint32(voice, n)
+		tracks[0].WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: uint16(n), Timestamp: n * 960}, Payload: voice})
+		tracks[1].WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: uint16(n), Timestamp: n * 1800, Marker: true}, Payload: frame})
 	}
 }
 

@@ -139,9 +139,9 @@ func (p *pressure) takes(rank steer.Priority) bool {
 // passes between the two is inside the machine.
 func (p *pressure) tick(now time.Time) {
 	sent, rooms := p.edge.sfu.Stats().Sent, p.edge.sfu.Rooms()
-	cpu, memory := p.gauge()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	cpu, memory := p.gauge()
 	since := now.Sub(p.last)
 	first := p.last.IsZero()
 	p.last, p.sent, sent = now, sent, sent-p.sent

@@ -102,7 +102,7 @@ func TestPressure(t *testing.T) {
 
 	// The order, by the timelines: who is more clinical went off no sooner.
 	var offs []time.Time
-	for _, r := range rooms {
+	for n, r := range rooms {
 		got := f.reply("de-ber", r.ID)
 		i := slices.IndexFunc(got.Events, func(l router.Line) bool {
 			return l.What == "video" && l.Is == "audio" && l.Reason == "egress"
@@ -115,7 +115,7 @@ func TestPressure(t *testing.T) {
 			t.Errorf("%s lost its video at %s, before who is less clinical at %s", r.priority, at, offs[len(offs)-1])
 		}
 		offs = append(offs, at)
-		if got.Profile != "face" || got.Video == "" || len(got.Events) == 0 && r.priority != "emergency" {
+		if got.Profile != "face" || got.Video == "" || n < 3 && len(got.Events) == 0 {
 			t.Errorf("%s: %+v", r.priority, got)
 		}
 		t.Log(r.priority, got.Video, got.Events)
@@ -164,8 +164,8 @@ func TestPressure(t *testing.T) {
 	for _, r := range rooms {
 		for _, c := range r.callers {
 			c.more("voices", &c.heard, 10)
-			if gap := time.Duration(c.gap.Load()); gap > 2*time.Second {
-				t.Errorf("%s heard nothing for %s", c.name, gap)
+			if gap := c.gap.Load(); gap > 25 { // half a second: a loaded machine may lose a few
+				t.Errorf("%s missed %d packets of a voice on end", c.name, gap)
 			}
 			for _, m := range c.told {
 				if m.Type == "ended" || m.Type == "move" || m.Type == "refused" {
