@@ -34,7 +34,7 @@ type Client struct {
 	// Runs is a consult that runs, or has run, and goes on elsewhere: it must be somewhere,
 	// and asks for no seat.
 	Runs bool
-	Key     uint64          // breaks the last ties: a stable hash of the consult or prefix
+	Key  uint64 // breaks the last ties: a stable hash of the consult or prefix
 }
 
 // Candidate is one edge that may serve the client, as indices into the World.

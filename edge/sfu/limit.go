@@ -5,11 +5,6 @@ import (
 	"bailiwick/edge/sfu/ladder"
 )
 
-// ceilings are what each step leaves of downlink, in bit/s. At audio nothing is forwarded, and
-// what a sender still sends is for nobody.
-var ceilings = [ladder.Steps]int{ladder.Full: downlink, ladder.Spatial: downlink / 3, ladder.Temporal: downlink * 3 / 5,
-	ladder.Both: downlink / 5, ladder.Audio: 30_000}
-
 // Limit says what of its video a room is left with, until it is said again or the room is empty.
 func (s *SFU) Limit(roomID string, step ladder.Step) {
 	s.change(roomID, func(r *room) bool {

@@ -1,55 +1,50 @@
 package sfu
 
-import (
-	"maps"
-	"slices"
+// shown is what a subscriber has of a video.
+type shown uint8
 
-	"bailiwick/edge/sfu/ladder"
-	"bailiwick/edge/signal"
+const (
+	videoOff shown = iota
+	videoLow
+	videoFull
 )
 
-// quality is how one participant's video reaches another. The zero value is all of it.
-type quality struct {
-	video signal.Video
-	cause signal.Cause
-}
+func (s shown) String() string { return [...]string{"off", "low", "full"}[s] }
 
-// qualityLocked is that of p's video as q receives it: what takes most of it away, and of two that
-// take as much what comes first here.
-func (r *room) qualityLocked(p, q *participant) quality {
-	switch {
-	case !q.state.ReceiveVideo, p.stated && !p.state.Camera:
-		return quality{signal.VideoOff, signal.CauseChosen}
-	case r.step == ladder.Audio:
-		return quality{signal.VideoOff, signal.CauseEdge}
-	case r.step != ladder.Full:
-		return quality{signal.VideoReduced, signal.CauseEdge}
-	}
-	return quality{}
-}
+// cause is why a subscriber has less of a video than all.
+type cause uint8
 
-// tellQualityLocked tells the client what has changed of the others' video since it was last told.
-func (x *Session) tellQualityLocked(seats []*participant) {
-	if x.who.parked {
-		return
+const (
+	causeNone   cause = iota
+	causeOwn          // its connection carries no more
+	causePeer         // who is shown sends no more
+	causeEdge         // the room's step leaves no more
+	causeChosen       // it wants none, or is not to have it
+)
+
+func (c cause) String() string { return [...]string{"", "own", "peer", "edge", "chosen"}[c] }
+
+// quality is what the line shows now, and why it is not more. The caller holds room.mu.
+func (l *line) quality() (shown, cause) { return l.shown, l.cause }
+
+// judgeLocked notes what the line shows once it is moved to a place, as number i of the
+// allocation.
+func (l *line) judgeLocked(a *allocation, i int, to place) {
+	v, c := &a.videos[i], &a.offers[i]
+	v.Current = a.given[i]
+	switch l.shown, l.cause = videoLow, causeOwn; {
+	case len(c.layers) == 0 && c.capped:
+		l.shown, l.cause = videoOff, causeEdge
+	case len(c.layers) == 0:
+		l.shown, l.cause = videoOff, causePeer
+	case to.spatial < 0:
+		l.shown = videoOff
+	case l.share > 0 && l.share < plainVideo || a.Want(0, a.videos[i:i+1]) > 0:
+	case c.capped:
+		l.cause = causeEdge
+	case c.lacks:
+		l.cause = causePeer
+	default:
+		l.shown, l.cause = videoFull, causeNone
 	}
-	for _, p := range seats {
-		if p == x.who || p.viewer || p.parked {
-			continue
-		}
-		is := x.room.qualityLocked(p, x.who)
-		if is == x.quality[p] {
-			continue
-		}
-		if x.quality == nil {
-			x.quality = map[*participant]quality{}
-		}
-		x.quality[p] = is
-		m := signal.Quality{Type: signal.TypeQuality, Participant: p.id, Video: is.video, Cause: is.cause}
-		if is == (quality{}) {
-			m.Video = signal.VideoFull
-		}
-		x.sink(m)
-	}
-	maps.DeleteFunc(x.quality, func(p *participant, _ quality) bool { return !slices.Contains(seats, p) })
 }
