@@ -110,7 +110,7 @@ func house(path string) (string, bool) { return strings.CutPrefix(path, "bailiwi
 // standard library imports in turn is its own affair.
 var pure = []string{"bytes", "cmp", "crypto", "crypto/ecdsa", "crypto/ed25519", "crypto/hmac", "crypto/rsa", "crypto/sha256", "embed",
 	"encoding", "encoding/base32", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "encoding/pem", "errors", "fmt", "hash/fnv", "io", "iter",
-	"maps", "math", "math/big", "math/bits", "net/netip", "reflect", "regexp", "slices", "sort", "strconv", "strings", "sync", "time", "unicode", "unicode/utf16", "unicode/utf8"}
+	"maps", "math", "math/big", "math/bits", "net/netip", "net/url", "reflect", "regexp", "slices", "sort", "strconv", "strings", "sync", "time", "unicode", "unicode/utf16", "unicode/utf8"}
 
 // excused are impurities that a third party has and the core does not reach, by package.
 var excused = map[string]map[string]string{
