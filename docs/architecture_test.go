@@ -29,7 +29,7 @@ var leaves = []string{"edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder"}
 var assemblies = []string{"edge", "nameserver", "sim"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/layer", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "webhook", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/layer", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.

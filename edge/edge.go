@@ -31,6 +31,7 @@ import (
 	"bailiwick/steer/world"
 	"bailiwick/store"
 	"bailiwick/turn"
+	"bailiwick/webhook"
 )
 
 // maxConns bounds HTTP connections, WebSockets among them: twice what a full edge
@@ -69,15 +70,17 @@ type Config struct {
 	// Linger is how long a stopping edge waits for its rooms to move away.
 	Linger time.Duration
 
-	World   *world.Writer
-	Stores  store.Set
-	Signer  *router.Signer // of join tokens; nil draws one
-	Record  consult.Record // takes decisions as evidence; nil: nobody does
-	Keys    *access.Keys
-	Locate  router.Locator
-	Web     http.Handler // consult page and its files
-	Log     *slog.Logger
-	Metrics *prometheus.Registry // gets the edge's
+	World  *world.Writer
+	Stores store.Set
+	Signer *router.Signer // of join tokens; nil draws one
+	Record consult.Record // takes decisions as evidence; nil: nobody does
+	Keys   *access.Keys
+	Locate router.Locator
+	Web    http.Handler // consult page and its files
+	// Webhooks tells tenants' backends of their consults; Run runs it, and closes it. nil: nobody does.
+	Webhooks *webhook.Queue
+	Log      *slog.Logger
+	Metrics  *prometheus.Registry // gets the edge's
 	// Observe is where Metrics are served, with /livez and /readyz: HTTP is the patients'.
 	// Empty: nowhere.
 	Observe string
@@ -231,6 +234,7 @@ func (e *Edge) Self() steer.Edge { return e.self }
 func (e *Edge) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	hooks := e.tellBackends()
 	g, gctx := errgroup.WithContext(serving)
 	mux := e.api.Handler()
 	mux.HandleFunc("GET /v1/join", e.join)
@@ -272,6 +276,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	err := g.Wait()
 	e.rooms.wait()
 	e.close()
+	hooks()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
@@ -357,6 +362,9 @@ func (e *Edge) announce(ctx, alive context.Context) {
 // Close closes an edge that was never run.
 func (e *Edge) Close() {
 	e.rooms.wait()
+	if e.cfg.Webhooks != nil {
+		e.cfg.Webhooks.Close()
+	}
 	e.close()
 }
 

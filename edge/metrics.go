@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bailiwick/turn"
+	"bailiwick/webhook"
 )
 
 var (
@@ -24,6 +25,10 @@ var (
 	keyframes      = prometheus.NewDesc("bailiwick_sfu_keyframe_requests_total", "Keyframes asked of publishers.", []string{"edge", "region"}, nil)
 	allocations    = prometheus.NewDesc("bailiwick_turn_allocations", "TURN allocations in force.", []string{"edge", "region"}, nil)
 	joinRefusals   = prometheus.NewDesc("bailiwick_join_refusals_total", "Joins refused, by the code that the client was given.", []string{"edge", "region", "code"}, nil)
+	hookEvents     = prometheus.NewDesc("bailiwick_webhook_events_total", "Events for tenants' backends that are done with, by what became of them.", []string{"edge", "region", "event", "outcome"}, nil)
+	hookFailures   = prometheus.NewDesc("bailiwick_webhook_failures_total", "Tries to deliver an event that failed.", []string{"edge", "region", "reason"}, nil)
+	hooksQueued    = prometheus.NewDesc("bailiwick_webhook_queued", "Events that wait for a tenant's backend.", []string{"edge", "region"}, nil)
+	hooksUndurable = prometheus.NewDesc("bailiwick_webhook_journal_failures_total", "Writes of events to the disk that failed: they wait in memory alone.", []string{"edge", "region"}, nil)
 	turnRefusals   = prometheus.NewDesc("bailiwick_turn_refusals_total", "TURN requests refused.", []string{"edge", "region", "reason"}, nil)
 )
 
@@ -70,6 +75,19 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		relayed += t.Allocations
 		for reason, n := range t.Refused {
 			refused[reason] += n
+		}
+	}
+	if q := c.cfg.Webhooks; q != nil {
+		s := q.Stats()
+		gauge(hooksQueued, s.Queued)
+		count(hooksUndurable, s.Undurable)
+		for reason, n := range s.Failures {
+			count(hookFailures, n, webhook.Failure(reason).String())
+		}
+		for event, all := range s.Events {
+			for outcome, n := range all {
+				count(hookEvents, n, string(event), webhook.Outcome(outcome).String())
+			}
 		}
 	}
 	gauge(allocations, relayed)

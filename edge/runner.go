@@ -33,6 +33,7 @@ type runner struct {
 	counted atomic.Bool // as a load of the edge
 
 	withdrawn bool // the law's countdown runs
+	told      teller
 }
 
 // conn is one client's connection to the room.
@@ -131,6 +132,7 @@ func (rm *runner) close() {
 	for _, c := range rm.conns {
 		c.drop()
 	}
+	rm.tellClosed(time.Now())
 }
 
 // join asks the machine for a seat.
@@ -196,10 +198,16 @@ func (c *conn) reply(a answer) {
 
 func (rm *runner) edge() *Edge { return rm.rooms.edge }
 
-// step feeds the machine and does what it says.
+// step feeds the machine, does what it says, and tells of it.
 func (rm *runner) step(ev failover.Event) {
 	w, now := rm.edge().cfg.World.Current(), time.Now()
+	rm.turn(ev, w, now)
+	rm.tell(w, now)
+}
+
+func (rm *runner) turn(ev failover.Event, w *steer.World, now time.Time) {
 	actions := rm.machine.Step(ev, w, now)
+	rm.told.note(actions, rm.edge())
 	rm.record.Store(rm.known(now)) // whoever is answered may ask for it at once
 	var failed []failover.Seat
 	for _, a := range actions {
@@ -215,7 +223,7 @@ func (rm *runner) step(ev failover.Event) {
 	}
 	for _, n := range failed {
 		rm.remove(n, 0)
-		rm.step(failover.Left{Seat: n})
+		rm.turn(failover.Left{Seat: n}, w, now)
 	}
 }
 

@@ -63,7 +63,7 @@ type Region struct {
 type Webhook struct {
 	URL        string // https, or http to this machine
 	SecretFile string // on each edge: what events are signed with
-	At         string // in the map, as file:line, for messages
+	Line       int    // of the map
 }
 
 // Edge is one static media edge.

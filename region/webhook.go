@@ -1,7 +1,6 @@
 package region
 
 import (
-	"fmt"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -14,7 +13,7 @@ import (
 func (r *reader) webhook(n *yaml.Node, what string) Webhook {
 	s := r.section(n, n, what, "url", "secret_file")
 	at, file := s.need("url"), s.need("secret_file")
-	h := Webhook{URL: r.text(at, what+": url"), SecretFile: r.text(file, what+": secret_file"), At: fmt.Sprintf("%s:%d", r.file, n.Line)}
+	h := Webhook{URL: r.text(at, what+": url"), SecretFile: r.text(file, what+": secret_file"), Line: n.Line}
 	if why := notWebhook(h.URL); h.URL != "" && why != "" {
 		r.fault(at, "%s: url: %s: want https://HOST/PATH, without user, password and fragment", what, why)
 	}

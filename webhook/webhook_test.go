@@ -514,17 +514,22 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 
 // An answer without end is read no further than it has to be.
 func TestAnswersAreBounded(t *testing.T) {
-	b := newBackend(t)
+	b, cut := newBackend(t), false
 	b.answer = func(_ int, w http.ResponseWriter) {
-		for range 1 << 14 {
-			if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+		for range 1 << 8 {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				cut = true
 				return
 			}
 		}
 	}
 	r := open(t, b.server.URL, "", nil).run()
 	r.Put(of("c1").Ended(time.Now(), "done"))
+	b.wait(1)
 	r.until("it is delivered", func(s Stats) bool { return s.Queued == 0 && s.Events[ended][Delivered] == 1 })
+	if !cut {
+		t.Error("256 MiB of answer were read")
+	}
 }
 
 func TestCertificatesAreVerified(t *testing.T) {

@@ -132,7 +132,11 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	ed, err := edge.New(edge.Config{Signer: signer, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
+	hooks, err := n.webhooks(c.State)
+	if err != nil {
+		return err
+	}
+	ed, err := edge.New(edge.Config{Signer: signer, Webhooks: hooks, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
 		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Admits, Linger: c.Linger, World: n.world, Stores: n.stores, Keys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics, Observe: c.Metrics})
 	if err != nil {
