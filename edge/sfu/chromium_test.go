@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ import (
 const browserPage = `<!doctype html><script>
 const q = new URLSearchParams(location.search)
 const log = [], players = {}
-let pc, ws, media, tracks = [], peers = []
+let pc, ws, data, media, tracks = [], peers = []
 async function offered(m) {
   tracks = m.tracks
   await pc.setRemoteDescription({type: 'offer', sdp: m.sdp})
@@ -47,6 +48,9 @@ async function start() {
     el.srcObject = new MediaStream([e.track])
     document.body.append(el)
   }
+  data = pc.createDataChannel('reliable', {negotiated: true, id: 0})
+  data.binaryType = 'arraybuffer'
+  data.onmessage = e => log.push('data: ' + [...new Uint8Array(e.data)].map(c => c < 32 ? c : String.fromCharCode(c)).join(''))
   ws = new WebSocket(location.origin.replace('http', 'ws') + '/join?' + q)
   ws.onmessage = e => {
     const m = JSON.parse(e.data)
@@ -228,6 +232,15 @@ func TestChromium(t *testing.T) {
 	}
 	b.do("send(true)")
 	a.until("hearing b, who was muted", func(r browserReport) bool { return r.hears("b") })
+
+	for _, p := range []*page{a, b} {
+		p.until("ready for data", func(browserReport) bool {
+			open, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("data.readyState == 'open'"))
+			return err == nil && open
+		})
+	}
+	a.do("data.send(new TextEncoder().encode('\\x00still here'))")
+	b.until("told by a", func(r browserReport) bool { return slices.Contains(r.Log, "data: 1astill here") })
 
 	c := open(t, browser, srv.URL, "c", "&park")
 	a.until("seeing c in the lobby", func(r browserReport) bool { return len(r.Peers) == 2 && !r.Peers[1].Connected })

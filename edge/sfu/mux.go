@@ -64,6 +64,9 @@ func newMux(sockets []Socket) (*mux, error) {
 	s.SetSRTPReplayProtectionWindow(lane.ReplayWindow)
 	s.SetReceiveMTU(rtp.MaxPacket)
 	s.SetFireOnTrackBeforeFirstRTP(true)
+	s.DetachDataChannels()
+	s.SetSCTPMaxMessageSize(MaxMessage)
+	s.SetSCTPMaxReceiveBufferSize(unread)
 	s.DisableMediaEngineCopy(true) // one engine a connection; see connect
 	return m, nil
 }

@@ -31,7 +31,7 @@ func TestOffer(t *testing.T) {
 	if n := strings.Count(first, "a=candidate:"); n != 1 || !strings.Contains(first, fmt.Sprintf(" 127.0.0.1 %d typ host", s.Sockets()[0].Bound.Port())) {
 		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
 	}
-	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 2, "useinbandfec=1": 1,
+	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 3, "useinbandfec=1": 1,
 		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
 		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 2,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel):                         1} {
@@ -61,7 +61,7 @@ func TestBadAnswers(t *testing.T) {
 		"another offer's":    {SDP: good, Seq: o.Seq + 1},
 		"too long":           {SDP: good + strings.Repeat("a=x\r\n", maxSDP/5), Seq: o.Seq},
 		"an m-line short":    {SDP: good[:strings.Index(good, "m=video")], Seq: o.Seq},
-		"an m-line too many": {SDP: good + "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:2\r\n", Seq: o.Seq},
+		"an m-line too many": {SDP: good + "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:3\r\n", Seq: o.Seq},
 		"kinds swapped":      {SDP: strings.Replace(good, "m=audio", "m=video", 1), Seq: o.Seq},
 		"another mid":        {SDP: strings.Replace(good, "a=mid:1", "a=mid:7", 1), Seq: o.Seq},
 		"an offer":           {SDP: o.SDP, Seq: o.Seq},
@@ -88,7 +88,7 @@ func goodAnswer(offer string) string {
 func FuzzAnswer(f *testing.F) {
 	f.Add("v=0\r\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		if checkAnswer(text, []Kind{Audio, Video}) == nil && len(text) > maxSDP {
+		if checkAnswer(text, published[:]) == nil && len(text) > maxSDP {
 			t.Errorf("%d bytes passed", len(text))
 		}
 	})
@@ -200,11 +200,12 @@ func (q *quiet) Open(i int, _ Kind, _ string) (outlet, error) {
 	q.opens++
 	return &quietLine{q, uint32(i)}, nil
 }
-func (q *quiet) Shut(int) error                  { return nil }
-func (q *quiet) Offer() (string, error)          { return "offer", nil }
-func (q *quiet) Answer(string) error             { return nil }
-func (q *quiet) WriteRTCP(p []rtcp.Packet) error { q.sent = append(q.sent, p...); return nil }
-func (q *quiet) Close() error                    { return nil }
+func (q *quiet) Shut(int) error                            { return nil }
+func (q *quiet) Offer() (string, error)                    { return "offer", nil }
+func (q *quiet) Answer(string) error                       { return nil }
+func (q *quiet) WriteRTCP(p []rtcp.Packet) error           { q.sent = append(q.sent, p...); return nil }
+func (q *quiet) Send(Label, []byte, <-chan struct{}) error { return nil }
+func (q *quiet) Close() error                              { return nil }
 
 type quietLine struct {
 	*quiet
@@ -265,12 +266,16 @@ func TestOffersAreCoalesced(t *testing.T) {
 	})
 }
 
-// answerTo is an answer with that many m-lines beside the first two.
+// answerTo is an answer with that many m-lines beside the first three.
 func answerTo(more int) string {
 	b := strings.Builder{}
 	b.WriteString("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 AA\r\n")
-	for i := range 2 + more {
-		fmt.Fprintf(&b, "m=%s 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:%d\r\n", kinds[i%2], i)
+	mlines := published[:]
+	for i := range more {
+		mlines = append(mlines, kinds[i%2].String())
+	}
+	for i, kind := range mlines {
+		fmt.Fprintf(&b, "m=%s 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:%d\r\n", kind, i)
 	}
 	return b.String()
 }

@@ -9,8 +9,11 @@ import (
 	"bailiwick/edge/signal"
 )
 
+// published are the m-lines that every offer begins with.
+var published = [...]string{"audio", "video", "application"}
+
 // firstLine is the m-line of lines[0].
-const firstLine = 2
+const firstLine = len(published)
 
 // negotiator keeps a connection's m-lines towards its client what the room wants them to be:
 // it offers, and takes the answers.
@@ -21,9 +24,9 @@ type negotiator struct {
 	mu      sync.Mutex // held while the transport negotiates
 	seq     int        // of the last offer
 	waiting bool       // for its answer
-	mlines  []Kind     // that it had
+	mlines  []string   // that it had
 
-	lines []*line // of m-lines 2 and on; guarded by room.mu, and changed under mu too
+	lines []*line // of m-lines 3 and on; guarded by room.mu, and changed under mu too
 }
 
 // offer sends an offer when there is something new and the last one is answered.
@@ -55,10 +58,10 @@ func (n *negotiator) offer(x *Session) error {
 	}
 	n.seq++
 	n.waiting = true
-	n.mlines = append(n.mlines[:0], Audio, Video)
+	n.mlines = append(n.mlines[:0], published[:]...)
 	m := signal.Offer{Type: signal.TypeOffer, SDP: sdp, Seq: n.seq, Tracks: []signal.Track{}}
 	for i, l := range next {
-		n.mlines = append(n.mlines, l.kind)
+		n.mlines = append(n.mlines, l.kind.String())
 		if l.who != nil {
 			m.Tracks = append(m.Tracks, signal.Track{MID: strconv.Itoa(firstLine + i), Participant: l.who.id, Kind: l.kind.String()})
 		}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -73,17 +72,19 @@ type pionTransport struct {
 	path    *path
 
 	handshake lane.Handshake
+	channels  [len(labels)]*channel
 
 	mu      sync.Mutex
 	closed  bool
 	decided bool
 	peer    *lane.Peer               // nil: pion carries the media, or nothing is decided
 	at      netip.AddrPort           // where the participant is
-	outs    []*webrtc.RTPTransceiver // from m-line 2 on
+	outs    []*webrtc.RTPTransceiver // from firstLine on
 	outlets []*pionOutlet            // all that were ever opened and not shut
 	inlets  map[uint32]inlet         // the lane's workers'
 	packet  rtp.Packet               // theirs too: scratch
 	readers sync.WaitGroup
+	gone    chan struct{} // closed with closed
 
 	telling sync.Mutex     // the handler whether media pass
 	placed  netip.AddrPort // where the lane was told that the participant is
@@ -101,7 +102,7 @@ func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}}
+	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}, gone: make(chan struct{})}
 	settings := m.settings
 	t.handshake.Overhear(&settings)
 	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
@@ -121,6 +122,10 @@ func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 			t.pc.Close()
 			return nil, err
 		}
+	}
+	if err := t.data(); err != nil {
+		t.pc.Close()
+		return nil, err
 	}
 	t.dtls().ICETransport().OnSelectedCandidatePairChange(t.moved)
 	t.dtls().OnStateChange(func(s webrtc.DTLSTransportState) {
@@ -392,19 +397,7 @@ func (t *pionTransport) Offer() (string, error) {
 	if d == nil {
 		return "", webrtc.ErrConnectionClosed
 	}
-	return oneCandidate(d.SDP), nil
-}
-
-// oneCandidate drops the candidates of component 2: RTCP is multiplexed.
-func oneCandidate(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(line, "a=candidate:") && f[1] != "1" {
-			continue
-		}
-		b.WriteString(line)
-	}
-	return b.String()
+	return dataThird(oneCandidate(d.SDP)), nil
 }
 
 func (t *pionTransport) Answer(text string) error {
@@ -433,7 +426,10 @@ func (t *pionTransport) WriteRTCP(packets []rtcp.Packet) error {
 
 func (t *pionTransport) Close() error {
 	t.mu.Lock()
-	t.closed = true
+	if !t.closed {
+		t.closed = true
+		close(t.gone)
+	}
 	peer := t.peer
 	t.mu.Unlock()
 	if peer != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,9 @@ type Session struct {
 	done   chan struct{} // closed by stopLocked
 	closed chan struct{} // closed when the transport has closed
 	dirty  chan struct{} // something may have to be negotiated, or asked for
+
+	pacing sync.Mutex
+	free   time.Time // when the next data may go to the client
 
 	// Guarded by room.mu.
 	stopped bool

@@ -84,6 +84,7 @@ type counters struct {
 	malformed, duplicates                     atomic.Uint64
 	nacksIn, nacksOut, resent, keyframesAsked atomic.Uint64
 	reportsOut, offers, connected, badAnswers atomic.Uint64
+	messages, messagesLost                    atomic.Uint64
 }
 
 // Stats are counters since Listen. Bytes are RTP payloads.
@@ -95,6 +96,7 @@ type Stats struct {
 	KeyframeRequests                         uint64 // PLIs to publishers
 	ReportsOut                               uint64 // compound RTCP packets with reports
 	Offers, BadAnswers                       uint64
+	Messages, MessagesLost                   uint64 // out on data channels, and not got out
 	Connected                                uint64 // times a transport came up
 	Unauthentic                              uint64 // packets from a participant's address that failed SRTP's check, or were replayed
 	Blocked                                  uint64 // packets that pion was kept from sending under keys of ours; not 0 is a fault of this program
@@ -229,6 +231,7 @@ func (s *SFU) Stats() Stats {
 		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
 		Retransmitted: c.resent.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
 		Offers: c.offers.Load(), BadAnswers: c.badAnswers.Load(), Connected: c.connected.Load(),
+		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(),
 	}
 	if s.lane != nil {
 		st.Unauthentic, st.Blocked = s.lane.Failed(), s.lane.Blocked()

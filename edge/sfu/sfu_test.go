@@ -163,7 +163,7 @@ func TestLeaveAndReuse(t *testing.T) {
 	a.mu.Unlock()
 	c := join(t, s, "c")
 	a.await("m-lines of c", func() bool {
-		return slices.Equal(a.tracks, []signal.Track{{MID: "2", Participant: "c", Kind: "audio"}, {MID: "3", Participant: "c", Kind: "video"}})
+		return slices.Equal(a.tracks, []signal.Track{{MID: "3", Participant: "c", Kind: "audio"}, {MID: "4", Participant: "c", Kind: "video"}})
 	})
 	a.routed(c, Audio)
 	c.say(Audio, 1, []byte("c1"))
@@ -173,8 +173,8 @@ func TestLeaveAndReuse(t *testing.T) {
 	if a.ssrc["b audio"] == a.ssrc["c audio"] {
 		t.Error("the reused m-line keeps its SSRC")
 	}
-	if last := a.offers[len(a.offers)-1]; strings.Count(last, "m=") != 4 {
-		t.Errorf("%d m-lines, want 4:\n%s", strings.Count(last, "m="), last)
+	if last := a.offers[len(a.offers)-1]; strings.Count(last, "m=") != 5 {
+		t.Errorf("%d m-lines, want 5:\n%s", strings.Count(last, "m="), last)
 	}
 }
 

@@ -22,6 +22,19 @@ var kinds = [...]Kind{Audio, Video}
 
 func (k Kind) String() string { return [...]string{"audio", "video"}[k] }
 
+// Label is one of the data channels that every connection has; it is its stream too (RFC 8832
+// is not spoken: both sides know them).
+type Label uint16
+
+const (
+	Reliable   Label = iota // ordered, all of it
+	Unreliable              // unordered, sent once
+)
+
+var labels = [...]Label{Reliable, Unreliable}
+
+func (l Label) String() string { return [...]string{"reliable", "unreliable"}[l] }
+
 // What every offer calls the codecs. Clients keep the numbers of an offer (RFC 3264
 // section 6.1 asks them to), so a packet passes from one to another as it is. One more than a
 // video codec is its repair stream (RFC 4588).
@@ -40,11 +53,11 @@ const (
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
 // SDP that goes with them. m-lines 0 and 1 carry what the participant sends, audio
-// and video; every later one is an outlet, on which it receives. MIDs are the
-// m-lines' indices.
+// and video, and 2 data both ways; every later one is an outlet, on which it receives. MIDs
+// are the m-lines' indices.
 //
-// Open, Shut, Offer and Answer are called in turn by one caller; WriteRTCP and
-// Close at any time. No method but Close may wait for the network. The handler's
+// Open, Shut, Offer and Answer are called in turn by one caller; Send, WriteRTCP and
+// Close at any time. No method but Close and Send may wait for the network. The handler's
 // methods are called without any lock of the transport held that its methods take.
 type transport interface {
 	// Open makes m-line i send what kind of media participant publishes, with a
@@ -59,6 +72,9 @@ type transport interface {
 	Answer(sdp string) error
 	// WriteRTCP sends one compound packet; before the connection is up it is lost.
 	WriteRTCP([]rtcp.Packet) error
+	// Send sends one message. On Reliable it waits while too much of that waits already, until
+	// enough is closed. What finds no room then, or no channel, is lost.
+	Send(l Label, message []byte, enough <-chan struct{}) error
 	// Close ends the connection and returns when its last callback has.
 	Close() error
 }
@@ -90,7 +106,10 @@ type handler interface {
 	stream(src source) inlet
 	// control is one RTCP packet, at most once each.
 	control(b *lane.Batch, p rtcp.Packet, at time.Time)
-	// malformed is one packet that is neither.
+	// data is one message, of each label one at a time; it may wait, and then so does who
+	// sends. The message is the transport's again after the call.
+	data(l Label, message []byte)
+	// malformed is one packet that is none of these.
 	malformed()
 	// carries tells what the connection carries now towards the participant, in bit/s.
 	carries(rate int)
