@@ -24,6 +24,7 @@ type Session struct {
 	media transport
 	pub   *publisher
 	neg   negotiator
+	talk  negotiation  // neg, or another's that fills neg.lines
 	rate  atomic.Int64 // that the connection carries towards the client, bit/s; 0: not known
 
 	done   chan struct{} // closed by stopLocked
@@ -36,6 +37,7 @@ type Session struct {
 	// Guarded by room.mu.
 	stopped bool
 	up      bool
+	came    bool // was up once
 	told    bool
 	peers   []signal.Peer // last told
 }
@@ -70,7 +72,7 @@ func (x *Session) connected(up bool) {
 		if up && !x.up {
 			x.sfu.count.connected.Add(1)
 		}
-		x.up = up
+		x.up, x.came = up, x.came || up
 		if p := x.who; up && p.session == x && p.media != x {
 			p.media.stopLocked()
 			p.media = x
@@ -166,13 +168,13 @@ func (x *Session) run() {
 
 // offer sends an offer when there is something new and the last one is answered.
 func (x *Session) offer() error {
-	return x.neg.offer(x)
+	return x.talk.offer(x)
 }
 
 // Answer applies the client's answer. Its errors wrap ErrBadAnswer: the client
 // should be refused.
 func (x *Session) Answer(a signal.Answer) error {
-	if err := x.neg.answer(x, a); err != nil {
+	if err := x.talk.answer(x, a); err != nil {
 		x.sfu.count.badAnswers.Add(1)
 		return fmt.Errorf("%w: %w", ErrBadAnswer, err)
 	}
