@@ -61,6 +61,7 @@ var support = map[string][]string{
 	"acme/pebbletest":  {"acme/certtest", "tools/exectest", "tools/nettest"},
 	"geodns/dnstest":   {"tools/exectest", "tools/nettest"},
 	"geodns/nodetest":  {"geodns", "geodns/cookie", "geodns/geo", "region", "residency", "steer"},
+	"edge/whiptest":    nil,
 	"store/consultest": {"tools/exectest", "tools/nettest"},
 	"store/storetest":  {"store"},
 	"web/webtest":      {"tools/exectest"},

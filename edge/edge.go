@@ -99,6 +99,7 @@ type Edge struct {
 	crowd  *crowd.Crowd // of the HTTP listener
 	seen   net.Listener // of Observe; nil: none
 	api    *API
+	hosts  *hosts
 
 	refusals *refusals
 }
@@ -123,7 +124,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
-	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}, hosts: &hosts{byID: map[string]*resource{}}}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
 		e.close()
@@ -238,6 +239,12 @@ func (e *Edge) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(serving)
 	mux := e.api.Handler()
 	mux.HandleFunc("GET /v1/join", e.join)
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+		mux.HandleFunc(method+" /v1/whip", e.whip(false))
+		mux.HandleFunc(method+" /v1/whep", e.whip(true))
+		mux.HandleFunc(method+" /v1/whip/{id}", e.resource)
+		mux.HandleFunc(method+" /v1/whep/{id}", e.resource)
+	}
 	mux.HandleFunc("POST /v1/map/check", e.router.For(e.check, access.Operator))
 	var handler http.Handler = mux
 	listener := crowd.Listener(e.http, e.crowd)

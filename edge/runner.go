@@ -50,6 +50,10 @@ type joining struct {
 	out      *outbox
 	answer   chan answer // of one
 	answered bool
+	// take seats the client's media.
+	take func(room string, seat sfu.Seat, session string, sink sfu.Sink) (*sfu.Session, error)
+	// polite: a seat that is taken is not taken over.
+	polite bool
 }
 
 // answer is one of three: a seat, a refusal, or a message that sends the client elsewhere.
@@ -59,6 +63,7 @@ type answer struct {
 	welcome signal.Welcome
 	refused *problem.Document
 	move    *signal.Move
+	to      *steer.Edge // of move
 }
 
 // seats numbers the connections of this process.
@@ -137,6 +142,10 @@ func (rm *runner) close() {
 
 // join asks the machine for a seat.
 func (rm *runner) join(j *joining) {
+	if j.polite && rm.taken(j.token.Participant) {
+		(&conn{joining: j}).reply(answer{refused: problem.New(problem.SeatTaken, "the participant is here already, by another connection")})
+		return
+	}
 	rm.conns[j.seat] = &conn{joining: j}
 	full := false
 	if !rm.counted.Load() && !j.hello.Park {
@@ -324,10 +333,14 @@ func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 
 func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	e, c := rm.edge(), rm.conns[a.Seat]
-	session, err := e.sfu.Join(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked},
+	session, err := c.take(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked},
 		c.hello.Session, c.out.put)
 	if errors.Is(err, sfu.ErrRoomFull) {
 		c.reply(answer{refused: problem.New(problem.RoomFull, "a consult takes at most 6 participants")})
+		return false
+	}
+	if errors.Is(err, sfu.ErrNotLive) {
+		c.reply(answer{refused: problem.New(problem.NotLive, "whom to play is not here; without ?participant=ID there must be one other participant")})
 		return false
 	}
 	if err != nil {
@@ -361,7 +374,7 @@ func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 	m := signal.Move{Type: signal.TypeMove, URL: router.WebSocketURL(to.Host), Token: token, Epoch: a.Token.Epoch, Reason: a.Reason, Place: place(w, reg.ID)}
 	if c.session == nil {
 		delete(rm.conns, a.Seat)
-		c.reply(answer{move: &m})
+		c.reply(answer{move: &m, to: to})
 		return
 	}
 	c.out.moved.Store(a.Token.Edge != e.cfg.ID)

@@ -254,3 +254,34 @@ func fragment(answer string) (string, error) {
 	b.WriteString("a=end-of-candidates\r\n")
 	return b.String(), nil
 }
+
+// ReadFragment reads the client's ICE credentials in an SDP fragment (RFC 8840); both are empty
+// where it has none.
+func ReadFragment(text string) (ufrag, pwd string, err error) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		if len(line) < 2 || line[1] != '=' || !strings.Contains("am", line[:1]) || !printable(line) {
+			return "", "", fmt.Errorf("fragment: %.32q: want a= and m= lines", line)
+		}
+		key, value, _ := strings.Cut(line, ":")
+		to, least := &ufrag, 4
+		switch key {
+		case "a=ice-ufrag":
+		case "a=ice-pwd":
+			to, least = &pwd, 22
+		default:
+			continue
+		}
+		if len(value) < least || len(value) > 256 || strings.Trim(value, iceChars) != "" || *to != "" && *to != value {
+			return "", "", fmt.Errorf("fragment: %s: want one of %d to 256 ice-chars (RFC 8839)", key, least)
+		}
+		*to = value
+	}
+	return ufrag, pwd, nil
+}
+
+const iceChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
+}

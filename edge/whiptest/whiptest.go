@@ -211,6 +211,9 @@ func (c *Client) Hears(kind, mark string) (found *rtp.Packet) {
 // Offer makes the SDP that is posted, with every candidate in it.
 func (c *Client) Offer() string {
 	c.t.Helper()
+	if made := c.PC.LocalDescription(); made != nil && c.PC.RemoteDescription() == nil {
+		return made.SDP // it was refused before
+	}
 	o, err := c.PC.CreateOffer(nil)
 	if err != nil {
 		c.t.Fatal(err)
