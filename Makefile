@@ -13,7 +13,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.
 FUZZTIME ?= 3s
 
-.PHONY: build dev test setup vet unit fuzz web consul pebble livekit sim bench bench-dns bench-control bench-sfu clean help
+.PHONY: build dev test setup vet unit fuzz web consul pebble livekit sim bench bench-dns bench-control bench-sfu bench-quality clean help
 
 help:
 	@echo "make dev    build, then run DNS, ten edges, console and API on loopback"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench  print the benchmarks"
 	@echo "make bench-dns  measure the DNS server beside gdnsd, Knot and NSD"
 	@echo "make bench-control  measure a full edge, and what it asks of Consul; CONTROL=--json"
+	@echo "make bench-quality  what people hear and see on bad networks, beside LiveKit; QUALITY='-scripts dip'"
 	@echo "make bench-sfu  measure the SFU beside LiveKit and Janus; SFU='-json', SFU='-soak 1h'"
 
 build: bin/bailiwick
@@ -105,6 +106,13 @@ bench-sfu:
 	-@$(MAKE) -s --no-print-directory livekit >&2
 	@mkdir -p bin && $(GO) test -c -o bin/bench-sfu ./bench/sfu
 	@cd bench/sfu && BAILIWICK_LIVEKIT=$(LIVEKIT) ../../bin/bench-sfu -measure -test.timeout 0 -test.run 'TestSFU|TestSoak' $(SFU)
+
+# The report alone is on stdout. Chromiums in network namespaces: it needs root, or user namespaces.
+bench-quality: consul
+	-@$(MAKE) -s --no-print-directory livekit >&2
+	@npm --prefix bench/quality ci --ignore-scripts --no-audit --no-fund >&2
+	@mkdir -p bin && $(GO) test -c -o bin/bench-quality ./bench/quality
+	@cd bench/quality && BAILIWICK_CONSUL=$(CONSUL) BAILIWICK_LIVEKIT=$(LIVEKIT) ../../bin/bench-quality -measure -test.timeout 0 $(QUALITY)
 
 clean:
 	rm -rf bin

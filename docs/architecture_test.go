@@ -57,6 +57,7 @@ var support = map[string][]string{
 	"tools/exectest":   nil,
 	"tools/logtest":    nil,
 	"tools/nettest":    nil,
+	"tools/pathtest":   {"tools/exectest"},
 	"acme/certtest":    nil,
 	"acme/pebbletest":  {"acme/certtest", "tools/exectest", "tools/nettest"},
 	"geodns/dnstest":   {"tools/exectest", "tools/nettest"},

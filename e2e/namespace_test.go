@@ -7,9 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"bailiwick/geodns/dnstest"
 	"bailiwick/store/consultest"
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/pathtest"
 )
 
 // Addresses of the little internet that a test has to itself in a network namespace.
@@ -42,49 +41,14 @@ const places = `
 // edgeAddr is where the edges of that internet stand; all the edges that there are.
 var edgeAddr = map[string]string{"de-ber-1": "192.0.2.11", "de-fra-1": "192.0.2.12", "fr-par-1": "192.0.2.13"}
 
-// environment variables that a test hands to itself inside.
-const (
-	insideOf   = "BAILIWICK_TEST_NAMESPACE"
-	insideWith = "BAILIWICK_TEST_BINARY"
-)
+// insideWith is the environment variable that names the program under test inside a namespace.
+const insideWith = "BAILIWICK_TEST_BINARY"
 
-// alone says whether the test runs in network and mount namespaces of its own. Where
-// it does not, alone runs the test's program once more in fresh ones, for this test
-// only, and takes its verdict over: everything of the test is inside then, its own
-// dials included, and nothing outside changes. The namespaces end with that process.
+// alone says whether the test runs in namespaces of its own, with the program under test that
+// was built outside of them.
 func alone(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(insideOf) == t.Name() {
-		return true
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=10m")
-	cmd.Env = append(os.Environ(), insideOf+"="+t.Name(), insideWith+"="+binary)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if uid, gid := os.Getuid(), os.Getgid(); uid != 0 { // who is not root is it in a user namespace, where the kernel lets them
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
-	}
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	runtime.LockOSThread() // the kernel sends Pdeathsig when the thread ends that started the process
-	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
-		exectest.Absent(t, "network namespace: "+err.Error()+": needs root, or user namespaces")
-	}
-	err = cmd.Wait()
-	t.Log(out.String())
-	if err != nil {
-		t.Fatalf("inside its namespace: %v", err)
-	}
-	if strings.Contains(out.String(), "--- SKIP: "+t.Name()) {
-		t.Skip("skipped inside its namespace")
-	}
-	return false
+	return pathtest.Alone(t, insideWith+"="+binary)
 }
 
 // internet brings the namespace up: addresses, a signed root that delegates

@@ -5,32 +5,23 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"golang.org/x/sys/unix"
 
 	"bailiwick/acme/certtest"
 	"bailiwick/store/consultest"
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/pathtest"
 	"bailiwick/web/webtest"
 )
 
 // The path of a satellite and an old cell: what one packet waits each way, and what goes
 // through in a second. A WebSocket over TLS takes more than 3 s there.
-const (
-	oneWay   = 400 * time.Millisecond
-	bitsASec = 64_000
-	// queued is how much the path buffers, as those paths do.
-	queued = 3 * time.Second
-)
+var slow = pathtest.Shape{Rate: 64_000, Delay: 400 * time.Millisecond, Queue: 3 * time.Second} // those paths buffer as much
 
 // slowEdges stand on the near side of that path, one a region.
 var slowEdges = map[string]string{"de-ber": "10.77.1.1", "de-fra": "10.77.2.1"}
@@ -136,37 +127,9 @@ func ip(t *testing.T, args string) {
 // behind the slow path.
 func slowPage(t *testing.T, url string) context.Context {
 	t.Helper()
-	nsenter, chromium := exectest.Need(t, "nsenter", "util-linux"), exectest.Need(t, "chromium", "chromium")
-	holder := exec.Command("sleep", "infinity")
-	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		holder.Process.Kill()
-		holder.Wait()
-	})
-	ns := fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid)
-	far := func(args string) {
-		t.Helper()
-		if out, err := output(nsenter, append([]string{"--net=" + ns, "ip"}, strings.Fields(args)...)...); err != nil {
-			t.Fatalf("ip %s over there: %v\n%s", args, err, out)
-		}
-	}
-	slowLink(t, "near", "far")
-	ip(t, "addr add 198.18.0.1/30 dev near")
-	ip(t, "link set near up")
-	ip(t, fmt.Sprintf("link set far netns %d", holder.Process.Pid))
-	far("link set lo up")
-	far("addr add 198.18.0.2/30 dev far")
-	far("link set far up")
-	far("route add default via 198.18.0.1")
-
-	wrapper := filepath.Join(t.TempDir(), "chromium")
-	if err := os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\nexec %s --net=%s %s \"$@\"\n", nsenter, ns, chromium), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return soundPage(t, webtest.BrowserAt(t, wrapper, "ignore-certificate-errors", "autoplay-policy=no-user-gesture-required"), url)
+	path := pathtest.New(t, 0, slow, 1)
+	program := path.Program(t, exectest.Need(t, "chromium", "chromium"))
+	return soundPage(t, webtest.BrowserAt(t, program, "ignore-certificate-errors", "autoplay-policy=no-user-gesture-required"), url)
 }
 
 // busyPage joins, by sound alone, in a page that has no processor for four seconds at a
@@ -200,72 +163,4 @@ func soundPage(t *testing.T, ctx context.Context, url string) context.Context {
 		}
 	})
 	return ctx
-}
-
-// slowLink makes two TUN devices that are the ends of one path: the kernel has no netem,
-// so the packets wait here.
-func slowLink(t *testing.T, a, b string) {
-	t.Helper()
-	one, two := tun(t, a), tun(t, b)
-	var copying sync.WaitGroup
-	copying.Go(func() { delay(one, two) })
-	copying.Go(func() { delay(two, one) })
-	t.Cleanup(func() {
-		one.Close()
-		two.Close()
-		copying.Wait()
-	})
-}
-
-func tun(t *testing.T, name string) *os.File {
-	t.Helper()
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		exectest.Absent(t, "TUN device: "+err.Error())
-	}
-	req, err := unix.NewIfreq(name)
-	if err == nil {
-		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
-	}
-	if err != nil {
-		unix.Close(fd)
-		exectest.Absent(t, "TUN device "+name+": "+err.Error())
-	}
-	return os.NewFile(uintptr(fd), "/dev/net/tun")
-}
-
-// delay carries packets one way until a device closes: each waits its turn on the wire
-// and then oneWay; what the buffer has no room for is lost.
-func delay(from, to *os.File) {
-	type packet struct {
-		bytes []byte
-		due   time.Time
-	}
-	wire := make(chan packet, 4096)
-	var writing sync.WaitGroup
-	writing.Go(func() {
-		for p := range wire {
-			time.Sleep(time.Until(p.due)) // this is the path's delay: there is no event to wait for
-			to.Write(p.bytes)             // the other end may be down yet: so is a path
-		}
-	})
-	defer writing.Wait()
-	defer close(wire)
-	var free time.Time // when the wire is free again
-	for buf := make([]byte, 64<<10); ; {
-		n, err := from.Read(buf)
-		if err != nil {
-			return
-		}
-		now := time.Now()
-		if free.Before(now) {
-			free = now
-		}
-		if free.Sub(now) > queued {
-			continue
-		}
-		free = free.Add(time.Duration(n) * 8 * time.Second / bitsASec)
-		wire <- packet{append([]byte(nil), buf[:n]...), free.Add(oneWay)}
-	}
 }

@@ -1,16 +1,13 @@
 package control
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	shared "bailiwick/bench/report"
 )
 
 // results are those of the run; nil without one.
@@ -30,35 +27,16 @@ const (
 	rowSim
 )
 
-// row is one thing that must be reached, and what was.
-type row struct {
-	What     string `json:"what"`
-	Must     string `json:"must"`
-	Is       string `json:"is"`
-	Measured bool   `json:"measured"`
-	Reached  bool   `json:"reached"`
-}
-
-func (r *row) verdict() string {
-	switch {
-	case !r.Measured:
-		return "not measured"
-	case r.Reached:
-		return "reached"
-	}
-	return "**not reached**"
-}
-
 type report struct {
-	Rows    []row              `json:"rows"`
+	Rows    []shared.Row       `json:"rows"`
 	Figures map[string]float64 `json:"figures"`
 	Notes   []string           `json:"notes"`
-	Machine map[string]string  `json:"machine"`
+	Machine shared.Machine     `json:"machine"`
 	began   time.Time
 }
 
 func begin() *report {
-	r := &report{Figures: map[string]float64{}, Machine: map[string]string{}, began: time.Now(), Rows: []row{
+	r := &report{Figures: map[string]float64{}, Machine: shared.Begin(), began: time.Now(), Rows: []shared.Row{
 		rowFull:   {What: "one edge that admits 2,000: 1,600 rooms of one socket each, Consul's default limits", Must: "all made; ≤ 8 connections to the agent; lease never critical"},
 		rowIdle:   {What: "store traffic of an edge with 1,600 idle rooms", Must: "≤ 5 requests a second in all, flat"},
 		rowChurn:  {What: "consults made and ended at 50/s for two minutes, 3-server Consul, five edges", Must: "0 refused"},
@@ -73,23 +51,17 @@ func begin() *report {
 	for i := range r.Rows {
 		r.Rows[i].Is = "n/a"
 	}
-	r.Machine["cores"] = fmt.Sprint(runtime.NumCPU())
-	r.Machine["kernel"] = text("/proc/sys/kernel/osrelease")
-	r.Machine["go"] = runtime.Version()
-	r.Machine["tree"] = output("git", "describe", "--always", "--dirty")
-	r.Machine["load average before"] = text("/proc/loadavg")
 	return r
 }
 
 func (r *report) end() {
-	r.Machine["load average after"] = text("/proc/loadavg")
-	r.Machine["run"] = fmt.Sprintf("%s, %s", r.began.UTC().Format(time.RFC3339), time.Since(r.began).Round(time.Second))
+	r.Machine.End(r.began, "one round")
 }
 
 // set fills a row.
 func (r *report) set(i int, reached bool, format string, args ...any) {
 	r.Rows[i].Measured, r.Rows[i].Reached, r.Rows[i].Is = true, reached, fmt.Sprintf(format, args...)
-	say("%s: %s: %s", r.Rows[i].What, r.Rows[i].Is, r.Rows[i].verdict())
+	say("%s: %s: %s", r.Rows[i].What, r.Rows[i].Is, r.Rows[i].Verdict())
 }
 
 // missed says why a row has no figure.
@@ -106,26 +78,15 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 		return nil // the run was of other tests
 	}
 	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return shared.JSON(w, r)
 	}
 	var b strings.Builder
-	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("| what | must | is | |")
-	p("| --- | --- | --- | --- |")
-	for _, row := range r.Rows {
-		p("| %s | %s | %s | %s |", row.What, row.Must, row.Is, row.verdict())
-	}
-	p("")
+	shared.Rows(&b, r.Rows)
+	b.WriteString("\n")
 	for _, n := range r.Notes {
-		p("- %s", n)
+		fmt.Fprintf(&b, "- %s\n", n)
 	}
-	p("\n| | |\n| --- | --- |")
-	for _, k := range slices.Sorted(maps.Keys(r.Machine)) {
-		p("| %s | %s |", k, r.Machine[k])
-	}
+	r.Machine.Print(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -149,20 +110,3 @@ func (t times) String() string {
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
-
-// text is a file's content; a fact that this system does not tell is unknown.
-func text(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(b))
-}
-
-func output(name string, args ...string) string {
-	b, err := exec.Command(name, args...).Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(b))
-}

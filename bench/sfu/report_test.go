@@ -1,16 +1,13 @@
 package sfu
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	shared "bailiwick/bench/report"
 )
 
 // What must be reached.
@@ -25,25 +22,6 @@ const (
 
 // results are those of the run; nil without one.
 var results *report
-
-// row is one thing that must be reached, and what was.
-type row struct {
-	What     string `json:"what"`
-	Must     string `json:"must"`
-	Is       string `json:"is"`
-	Measured bool   `json:"measured"`
-	Reached  bool   `json:"reached"`
-}
-
-func (r *row) verdict() string {
-	switch {
-	case !r.Measured:
-		return "not measured"
-	case r.Reached:
-		return "reached"
-	}
-	return "**not reached**"
-}
 
 // cell is one peer in one size, its figures by round; a round that failed has no packets.
 type cell struct {
@@ -96,27 +74,22 @@ func ratio(a, b *cell, of func(figure) float64) (float64, bool) {
 }
 
 type report struct {
-	Rows    []row             `json:"rows"`
+	Rows    []shared.Row      `json:"rows"`
 	Cells   []*cell           `json:"cells"`
 	Absent  map[string]string `json:"absent"`
-	Machine map[string]string `json:"machine"`
+	Machine shared.Machine    `json:"machine"`
 	peers   []*peer
 	began   time.Time
 }
 
 func begin(all []*peer) *report {
-	r := &report{Absent: map[string]string{}, Machine: map[string]string{}, peers: all, began: time.Now()}
+	r := &report{Absent: map[string]string{}, Machine: shared.Begin(), peers: all, began: time.Now()}
 	for _, p := range all {
 		if p.absent != "" {
 			r.Absent[p.name] = p.absent
 		}
 		r.Machine[p.name] = p.version
 	}
-	r.Machine["processor"] = fmt.Sprintf("%s, %d cores", model(), runtime.NumCPU())
-	r.Machine["kernel"] = text("/proc/sys/kernel/osrelease")
-	r.Machine["go"] = runtime.Version()
-	r.Machine["tree"] = output("git", "describe", "--always", "--dirty")
-	r.Machine["load average before"] = text("/proc/loadavg")
 	return r
 }
 
@@ -147,8 +120,7 @@ func (r *report) failed(p *peer, s scenario, size int, why string) {
 }
 
 func (r *report) end() {
-	r.Machine["load average after"] = text("/proc/loadavg")
-	r.Machine["run"] = fmt.Sprintf("%s, %s, %d rounds of %s", r.began.UTC().Format(time.RFC3339), time.Since(r.began).Round(time.Second), *rounds, *window)
+	r.Machine.End(r.began, fmt.Sprintf("%d rounds of %s", *rounds, *window))
 	for _, s := range []scenario{pairs, fanout} {
 		r.Rows = append(r.Rows,
 			r.against(s, "processor time a forwarded packet", mostLiveKit, figure.micros, livekitName),
@@ -161,8 +133,8 @@ func (r *report) end() {
 }
 
 // against is our ratio to the best of some peers in each size; all must be low enough.
-func (r *report) against(s scenario, what string, most float64, of func(figure) float64, names ...string) row {
-	t := row{What: fmt.Sprintf("%s: %s", s.name, what), Must: fmt.Sprintf("≤ %.2f × %s", most, strings.Join(names, " and ")), Is: "n/a"}
+func (r *report) against(s scenario, what string, most float64, of func(figure) float64, names ...string) shared.Row {
+	t := shared.Row{What: fmt.Sprintf("%s: %s", s.name, what), Must: fmt.Sprintf("≤ %.2f × %s", most, strings.Join(names, " and ")), Is: "n/a"}
 	worst, list, short := 0.0, []string(nil), ""
 	for _, size := range s.sizes {
 		own := r.find(ownName, s, size)
@@ -191,8 +163,8 @@ func (r *report) against(s scenario, what string, most float64, of func(figure) 
 }
 
 // memory is of our largest run of consults.
-func (r *report) memory() row {
-	t := row{What: "memory a consult above base", Must: "≤ 1 MB", Is: "n/a"}
+func (r *report) memory() shared.Row {
+	t := shared.Row{What: "memory a consult above base", Must: "≤ 1 MB", Is: "n/a"}
 	size := slices.Max(pairs.sizes)
 	if own := r.find(ownName, pairs, size); own != nil && own.measured() {
 		v := own.median(held) / float64(size)
@@ -203,17 +175,11 @@ func (r *report) memory() row {
 
 func (r *report) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return shared.JSON(w, r)
 	}
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("| what, in each size | must | is | |\n| --- | --- | --- | --- |")
-	for _, t := range r.Rows {
-		p("| %s | %s | %s | %s |", t.What, t.Must, t.Is, t.verdict())
-	}
+	shared.Rows(&b, r.Rows)
 	for _, s := range []scenario{pairs, fanout} {
 		p("\n## %s\n", s.name)
 		p("| %s | server | CPU a packet, µs (lowest–highest) | × floor | latency p50, ms | p99, ms | memory above base, MB | objects a packet | forwarded a second | loss | off | generator, cores |", s.of)
@@ -224,10 +190,7 @@ func (r *report) print(w io.Writer, asJSON bool) error {
 			}
 		}
 	}
-	p("\n## Machine\n\n| | |\n| --- | --- |")
-	for _, k := range slices.Sorted(maps.Keys(r.Machine)) {
-		p("| %s | %s |", k, r.Machine[k])
-	}
+	r.Machine.Print(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -266,30 +229,4 @@ func (r *report) line(p func(string, ...any), peer *peer, s scenario, size int) 
 		c.median(held)/1e6, objects,
 		c.median(func(f figure) float64 { return float64(f.Packets) / window.Seconds() }), c.median(loss)*100, over, c.lacks(),
 		c.median(func(f figure) float64 { return f.Generator }))
-}
-
-func model() string {
-	for line := range strings.Lines(text("/proc/cpuinfo")) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "unknown"
-}
-
-// text is a file's content; a fact that this system does not tell is unknown.
-func text(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(b))
-}
-
-func output(name string, args ...string) string {
-	b, err := exec.Command(name, args...).Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(b))
 }
