@@ -363,4 +363,10 @@ func TestSimpleWHIPClient(t *testing.T) {
 	play.Hears("audio", "")
 	play.Hears("video", "")
 	f.unblocked()
+	cmd.Process.Signal(os.Interrupt) // it says DELETE
+	for end := time.Now().Add(exectest.Patience); f.edges["de-ber"].Rooms()[0].Participants > 1; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the client's seat is kept")
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	pion "github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
@@ -20,12 +21,24 @@ var ErrNotLive = errors.New("whom to play is not in the room")
 // (WHIP), or one that plays (WHEP). Join or Close it.
 type Accepted struct {
 	sfu    *SFU
-	x      *Session
+	x      *seatless
 	media  *pionTransport
 	answer string
 
 	mu    sync.Mutex
 	offer *offer // as it was last answered
+}
+
+// seatless is a session that is connecting before it has a seat: without one it hears nothing.
+type seatless struct {
+	*Session
+	seated atomic.Bool
+}
+
+func (s *seatless) connected(up bool) {
+	if s.seated.Load() {
+		s.Session.connected(up)
+	}
 }
 
 // Accept answers an offer. Its errors wrap ErrUnusable where the offer is at fault.
@@ -34,7 +47,7 @@ func (s *SFU) Accept(text string, plays bool) (*Accepted, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Session{sfu: s, id: rand.Text(), done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
+	x := &seatless{Session: &Session{sfu: s, id: rand.Text(), done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}}
 	x.pub = newPublisher(x.kick, &s.count)
 	t, err := s.accept(x, x.pub.ssrc, o.passive)
 	if err != nil {
@@ -65,7 +78,7 @@ func (a *Accepted) Close() { a.media.Close() }
 // Join seats the connection, as [SFU.Join] does. A viewer plays the participant of: empty, the
 // only other one. ErrNotLive: there is none such. After an error it is still to be closed.
 func (a *Accepted) Join(roomID string, seat Seat, of string, sink Sink) (*Session, error) {
-	x := a.x
+	x := a.x.Session
 	x.sink = sink
 	w := &watcher{of: of}
 	x.talk = w
@@ -79,6 +92,7 @@ func (a *Accepted) Join(roomID string, seat Seat, of string, sink Sink) (*Sessio
 	if err := a.sfu.seat(roomID, seat, "", x); err != nil {
 		return nil, err
 	}
+	a.x.seated.Store(true)
 	if !seat.Viewer {
 		x.State(signal.State{Mic: slices.Contains(a.offer.kinds, Audio), Camera: slices.Contains(a.offer.kinds, Video)})
 	}
