@@ -58,7 +58,7 @@ func newListener(t *testing.T) *listener {
 }
 
 func (l *listener) queue(c *Config) {
-	q, err := webhook.Open(webhook.Config{Log: c.Log, Hook: func(string) (region.Webhook, bool) {
+	q, err := webhook.Open(webhook.Config{Path: filepath.Join(filepath.Dir(l.secret), string(c.ID)), Log: c.Log, Hook: func(string) (region.Webhook, bool) {
 		return region.Webhook{URL: l.server.URL, SecretFile: l.secret}, true
 	}})
 	if err != nil {
@@ -131,6 +131,10 @@ func TestBackendIsToldOfAConsult(t *testing.T) {
 	}
 	l.hears(t, "de-fra-1", append(to, "ended done")...)
 	l.hears(t, "de-ber-1", at...)
+	// The law lets them be written down here.
+	if b, err := os.ReadFile(filepath.Join(filepath.Dir(l.secret), "de-ber-1")); err != nil || strings.Count(string(b), `"type":"consult.`) != len(at) {
+		t.Errorf("journal: %v\n%s", err, b)
+	}
 }
 
 // Whoever is seated when an edge closes has left it, and the backend hears so.

@@ -191,6 +191,20 @@ func TestWHIPSeatsAreTheRooms(t *testing.T) {
 	if status, body := whiptest.Player(t, "av").Post(f.whep("de-ber"), ann.Token); status != 409 || code(body) != "seat_taken" {
 		t.Errorf("a player in the publisher's seat: %d %s", status, body)
 	}
+	// One whose client died makes way for its next.
+	pub.PC.Close()
+	next := whiptest.Publisher(t, "av")
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		status, body := next.Post(f.whip("de-ber"), ann.Token)
+		if status == 201 {
+			break
+		}
+		if status != 409 || time.Now().After(end) {
+			t.Fatalf("after its client died: %d %s", status, body)
+		}
+	}
+	pub = next
+	pub.Up()
 	b := f.dial("de-ber")
 	b.hello(bob.Token, "")
 	b.next(signal.TypeWelcome)

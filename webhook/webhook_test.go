@@ -225,6 +225,9 @@ func TestEventsAreDeliveredSigned(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(text, "\n"), strings.Join(want, "\n"))
 	}
 	r.until("nothing is left", func(s Stats) bool { return s.Queued == 0 && s.Bytes == 0 && s.Events[moved][Delivered] == 1 })
+	if n := r.Stats().Events[started][Delivered]; n != 1 {
+		t.Errorf("the beginning was told %d times", n)
+	}
 }
 
 func TestFailuresAreTriedAgainUnderTheirID(t *testing.T) {
@@ -417,6 +420,12 @@ func TestDayOldEventsAreGivenUp(t *testing.T) {
 	})
 	if !strings.Contains(r.log.String(), "given up") {
 		t.Errorf("log:\n%s", r.log)
+	}
+	r.stop()
+	again := open(t, b.server.URL, path, nil) // what is done with is in the journal still, and that it is
+	defer again.Close()
+	if s := again.Stats(); s.Queued != 0 {
+		t.Errorf("%d events are queued again", s.Queued)
 	}
 }
 
