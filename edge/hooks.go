@@ -59,13 +59,16 @@ func (rm *runner) tell(w *steer.World, now time.Time) {
 	if terms.Epoch == 0 {
 		return
 	}
+	here := rm.machine.Present()
+	if terms.Epoch == was && maps.Equal(here, t.here) && t.over == "" {
+		return
+	}
 	c := webhook.Consult{Tenant: terms.Tenant, ID: rm.id, Epoch: terms.Epoch, Edge: e.cfg.ID, Region: e.cfg.Region, Unstored: true}
 	if i := w.RegionIndex(e.cfg.Region); i >= 0 {
 		c.Unstored = !steer.Stores(w, &w.Regions[i], terms.Client(w.Map))
 	}
 	t.of = c
 	put := e.cfg.Webhooks.Put
-	here := rm.machine.Present()
 	if len(here) > 0 && len(t.here) == 0 {
 		put(c.Started(now))
 	}
