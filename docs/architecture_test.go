@@ -45,7 +45,7 @@ var within = map[string][]string{
 	"geodns/check":    {"geodns/dnssec"},
 	"acme":            {"store"},
 	"turn":            {"crowd"},
-	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot"},
+	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder"},
 	"edge/sfu/lane":   {"datagram"},
 	"edge/sfu/layer":  {"edge/sfu/rtp"},
 	"edge/sfu/ladder": {"edge/sfu/allot"},

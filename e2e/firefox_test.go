@@ -34,6 +34,15 @@ func TestConsultBetweenFirefoxAndChromium(t *testing.T) {
 		})
 	}
 	flowing()
+	// Each is told to send layers, and how much each of them may take.
+	const layers = `pcs.at(-1).getTransceivers()[1].sender.getParameters().encodings.map((e) => e.rid + " " + e.maxBitrate).join()`
+	var patients string
+	fox.Eval(layers, &patients)
+	for who, got := range map[string]string{"patient": patients, "clinician": webtest.Eval[string](t, clinician, layers)} {
+		if got != "l 150000,m 500000,h 1500000" {
+			t.Errorf("the %s sends %s", who, got)
+		}
+	}
 	call := &twoPages{consultReply: c, clinician: clinician}
 	call.on(t, d.api(), c.Placement.Edge)
 	if out, code := d.run(t, "region", "drain", c.Placement.Region, "--reason", "test"); code != 0 {

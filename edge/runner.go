@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -333,8 +334,8 @@ func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 
 func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	e, c := rm.edge(), rm.conns[a.Seat]
-	session, err := c.take(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked},
-		c.hello.Session, c.out.put)
+	session, err := c.take(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked,
+		Layers: slices.Contains(c.hello.Features, "layers")}, c.hello.Session, c.out.put)
 	if errors.Is(err, sfu.ErrRoomFull) {
 		c.reply(answer{refused: problem.New(problem.RoomFull, "a consult takes at most 6 participants")})
 		return false

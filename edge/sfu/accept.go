@@ -47,7 +47,7 @@ func (s *SFU) Accept(text string, plays bool) (*Accepted, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &seatless{Session: &Session{sfu: s, id: rand.Text(), done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}}
+	x := &seatless{Session: &Session{sfu: s, id: rand.Text(), done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1), probing: make(chan struct{}, 1)}}
 	x.pub = newPublisher(x.kick, &s.count)
 	t, err := s.accept(x, x.pub.ssrc, o.passive)
 	if err != nil {
@@ -168,7 +168,7 @@ func (w *watcher) offer(x *Session) error {
 	changed := false
 	for _, l := range x.neg.lines {
 		changed = changed || l.who != of
-		l.who, l.ready = of, of != nil
+		l.who, l.ready, l.on = of, of != nil, l.on && of != nil
 	}
 	if changed && !x.stopped {
 		x.room.refreshLocked()

@@ -33,6 +33,10 @@ func TestOffer(t *testing.T) {
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 3, "useinbandfec=1": 1,
 		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
+		"a=rid:l recv\r": 1, "a=rid:m recv\r": 1, "a=rid:h recv\r": 1, "a=simulcast:recv l;m;h\r": 1, "a=rid": 3, "a=simulcast": 1,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", extRID):                              1,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", extRepairedRID):             1,
+		fmt.Sprintf("a=extmap:%d http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time", extCaptureTime):      2,
 		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 2,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel):                         1} {
 		if got := strings.Count(first, want); got != n {
@@ -174,7 +178,7 @@ func TestRelayOnly(t *testing.T) {
 	}
 	t.Cleanup(func() { relay.Close() })
 	a := join(t, s, "a")
-	b := dial(t, s, Seat{Participant: "b"}, "", func(_ *webrtc.SettingEngine, cfg *webrtc.Configuration) {
+	b := dial(t, s, Seat{Participant: "b"}, "", func(cfg *setup) {
 		cfg.ICEServers = []webrtc.ICEServer{{URLs: []string{"turn:" + conn.LocalAddr().String() + "?transport=udp"}, Username: "b", Credential: "secret"}}
 		cfg.ICETransportPolicy = webrtc.ICETransportPolicyRelay
 	})
@@ -206,6 +210,7 @@ func (q *quiet) Answer(string) error                       { return nil }
 func (q *quiet) WriteRTCP(p []rtcp.Packet) error           { q.sent = append(q.sent, p...); return nil }
 func (q *quiet) Send(Label, []byte, <-chan struct{}) error { return nil }
 func (q *quiet) Close() error                              { return nil }
+func (q *quiet) Padding(int, time.Time) int                { return 0 }
 
 type quietLine struct {
 	*quiet

@@ -164,7 +164,7 @@ const extForeign = 14
 var extensions = [...]struct {
 	uri string
 	id  uint8
-}{{sdp.SDESMidURI, extMID}, {sdp.AudioLevelURI, extAudioLevel}, {sdp.TransportCCURI, extWide}}
+}{{sdp.SDESMidURI, extMID}, {sdp.AudioLevelURI, extAudioLevel}, {sdp.TransportCCURI, extWide}, {captureTimeURI, extCaptureTime}}
 
 // numbers are what a client calls payload types and extensions that we answered to, both ways.
 type numbers struct {

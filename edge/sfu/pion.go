@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/interceptor"
@@ -26,6 +27,10 @@ const (
 	lostAfter = 5 * time.Second
 	keepalive = 2 * time.Second
 )
+
+// captureTimeURI is when the sender's clock says that something was captured, on which a
+// recording or a measure of delay relies.
+const captureTimeURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 
 // media registers what every offer says. Registration order gives extensions their
 // IDs: see extMID and those after it.
@@ -51,6 +56,10 @@ func media() (*webrtc.MediaEngine, error) {
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRTPStreamIDURI}, video, webrtc.RTPTransceiverDirectionRecvonly),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRepairRTPStreamIDURI}, video, webrtc.RTPTransceiverDirectionRecvonly),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, video),
 	)
 	return m, err
 }
@@ -70,7 +79,8 @@ type pionTransport struct {
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
 	path    *path
-	numbers *numbers // the client's; nil where it answered, and keeps ours
+	numbers *numbers    // the client's; nil where it answered, and keeps ours
+	layered atomic.Bool // the participant sends simulcast
 
 	handshake lane.Handshake
 	channels  [len(labels)]*channel
@@ -147,11 +157,15 @@ func (m *mux) open(h handler, ssrc uint32, settings webrtc.SettingEngine) (*pion
 		t.mu.Lock()
 		lane := t.peer != nil
 		t.mu.Unlock()
-		if lane || remote.RID() != "" { // simulcast was not offered
+		if lane {
 			return
 		}
+		read := r.Read
+		if rid := remote.RID(); rid != "" {
+			read = func(b []byte) (int, interceptor.Attributes, error) { return r.ReadSimulcast(b, rid) }
+		}
 		t.spawn(func() { t.readPackets(remote) })
-		t.spawn(func() { t.readControl(uint32(remote.SSRC()), r.Read) })
+		t.spawn(func() { t.readControl(uint32(remote.SSRC()), read) })
 	})
 	return t, nil
 }
@@ -234,8 +248,11 @@ func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
 	}
 	in, bound := t.inlets[p.SSRC]
 	if !bound { // the lane bounds how many there are
-		in = t.handler.stream(source{p.SSRC, kind, repair})
-		t.inlets[p.SSRC] = in
+		var src source
+		if src, bound = t.source(p, kind, repair); bound {
+			in = t.handler.stream(src)
+			t.inlets[p.SSRC] = in
+		}
 	}
 	t.arrived(p, at)
 	if in != nil {
@@ -248,6 +265,25 @@ func (t *pionTransport) ours(raw []byte) {
 	if t.numbers != nil {
 		t.numbers.in.Renumber(raw)
 	}
+}
+
+// source tells what a new stream is by its first packet. It reports false where that does not
+// say of which layer it is: names come with packets until one is known to have arrived.
+func (t *pionTransport) source(p *rtp.Packet, kind Kind, repair bool) (s source, ok bool) {
+	s = source{SSRC: p.SSRC, Kind: kind, Repair: repair}
+	name := uint8(extRID)
+	if repair {
+		name = extRepairedRID
+	}
+	if kind == Audio {
+		return s, true
+	}
+	rid := p.Extension(name)
+	if rid == nil {
+		return s, !t.layered.Load()
+	}
+	s.Layer, s.Named = layerOf(rid), true
+	return s, true
 }
 
 // arrived tells the participant what came, from time to time.
@@ -277,7 +313,7 @@ func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at ti
 		compound = compound[n:]
 		if isFeedback(one) {
 			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
-				t.handler.carries(t.path.feedback(one, at))
+				t.handler.carries(b, t.path.feedback(one, at), at)
 			}
 			continue
 		}
@@ -308,7 +344,11 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
-	in := t.handler.stream(source{SSRC: uint32(remote.SSRC()), Kind: kind}) // pion mends it itself
+	src := source{SSRC: uint32(remote.SSRC()), Kind: kind} // pion mends it itself
+	if rid := remote.RID(); rid != "" {
+		src.Layer, src.Named = layerOf([]byte(rid)), true
+	}
+	in := t.handler.stream(src)
 	if in == nil {
 		return
 	}
@@ -415,15 +455,19 @@ func (t *pionTransport) Offer() (string, error) {
 	if d == nil {
 		return "", webrtc.ErrConnectionClosed
 	}
-	return dataThird(oneCandidate(d.SDP)), nil
+	return offerLayers(dataThird(oneCandidate(d.SDP))), nil
 }
 
 func (t *pionTransport) Answer(text string) error {
+	text, layered := answeredLayers(text)
+	t.layered.Store(layered)
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: text}); err != nil {
 		return fmt.Errorf("sdp: %w", err)
 	}
 	return nil
 }
+
+func (t *pionTransport) Padding(want int, now time.Time) int { return t.path.padding(want, now) }
 
 func (t *pionTransport) WriteRTCP(packets []rtcp.Packet) error {
 	t.mu.Lock()

@@ -4,7 +4,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"bailiwick/edge/sfu/allot"
+	"bailiwick/edge/sfu/ladder"
 	"bailiwick/edge/signal"
 )
 
@@ -13,8 +16,10 @@ type room struct {
 	id   string
 	sent volume
 
-	mu    sync.Mutex
-	seats []*participant // in the order of their joining
+	mu      sync.Mutex
+	seats   []*participant // in the order of their joining
+	step    ladder.Step    // what the edge leaves of its video
+	profile allot.Profile
 }
 
 // volume is what was forwarded: packets, and bytes of payload.
@@ -58,6 +63,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 	x.room, x.who = r, p
 	x.pub.sent = &r.sent
 	earlier, carries := p.session, p.media
+	x.obeys = seat.Layers
 	p.role, p.parked, p.viewer, p.session, p.media = seat.Role, seat.Parked, seat.Viewer, x, x
 	switch {
 	case earlier == nil:
@@ -126,7 +132,12 @@ func (r *room) refreshLocked() {
 			r.routeLocked(p, k)
 		}
 	}
+	now := time.Now()
 	for _, p := range r.seats {
+		p.media.allocateLocked(now)
+	}
+	for _, p := range r.seats {
+		p.media.demandLocked(now)
 		p.session.kick()
 		p.session.tellPeersLocked(r.seats)
 	}
@@ -139,8 +150,10 @@ func (r *room) routeLocked(p *participant, k Kind) {
 	var to []*line
 	if !p.parked {
 		for _, q := range r.seats {
-			if l := lineTo(q.media.neg.lines, p, k); l != nil && q.hears(k) {
-				to = append(to, l)
+			if l := lineTo(q.media.neg.lines, p, k); l != nil {
+				if l.on = q.hears(k); l.on {
+					to = append(to, l)
+				}
 			}
 		}
 	}
@@ -148,17 +161,12 @@ func (r *room) routeLocked(p *participant, k Kind) {
 	if slices.Equal(from, to) {
 		return
 	}
-	keyframe := false
 	for _, l := range to {
 		if !slices.Contains(from, l) {
 			l.begin(t)
-			keyframe = k == Video
 		}
 	}
 	t.lines.Store(&to)
-	if keyframe {
-		t.wantKeyframe()
-	}
 }
 
 func (r *room) snapshot() RoomStats {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bailiwick/edge/sfu/lane"
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/signal"
 )
 
@@ -26,10 +28,14 @@ type Session struct {
 	neg   negotiator
 	talk  negotiation  // neg, or another's that fills neg.lines
 	rate  atomic.Int64 // that the connection carries towards the client, bit/s; 0: not known
+	want  atomic.Int64 // that it would have to, for all that could be sent; 0: no more
+	obeys bool         // the client takes signal.Layers
 
 	done   chan struct{} // closed by stopLocked
 	closed chan struct{} // closed when the transport has closed
 	dirty  chan struct{} // something may have to be negotiated, or asked for
+	// probing has run go on with what a feedback began.
+	probing chan struct{}
 
 	pacing sync.Mutex
 	free   time.Time // when the next data may go to the client
@@ -40,6 +46,7 @@ type Session struct {
 	came    bool // was up once
 	told    bool
 	peers   []signal.Peer // last told
+	allocation
 }
 
 func random32() uint32 {
@@ -147,6 +154,9 @@ func (x *Session) run() {
 	defer tick.Stop()
 	again := time.NewTimer(0) // when a keyframe may be asked for again
 	defer again.Stop()
+	probe := time.NewTimer(probeEvery)
+	defer probe.Stop()
+	var probed time.Time // when something was due last
 	for {
 		if wait := x.pub.tracks[Video].askKeyframe(time.Now()); wait > 0 {
 			again.Reset(wait)
@@ -155,6 +165,7 @@ func (x *Session) run() {
 		case <-x.done:
 			return
 		case <-x.dirty:
+			x.bound(false)
 			if err := x.offer(); err != nil {
 				// The client sees nothing new; what it has goes on.
 				x.sfu.log.Error("offer not made", "room", x.room.id, "err", err)
@@ -162,6 +173,18 @@ func (x *Session) run() {
 		case now := <-tick.C:
 			x.report(now)
 		case <-again.C:
+		case <-x.probing:
+			probed = time.Now()
+			probe.Reset(probeEvery)
+		case now := <-probe.C:
+			x.sfu.lend(func(b *lane.Batch) {
+				if x.probe(b, now) {
+					probed = now
+				}
+			})
+			if now.Sub(probed) < probeFor {
+				probe.Reset(probeEvery)
+			}
 		}
 	}
 }
@@ -183,15 +206,32 @@ func (x *Session) Answer(a signal.Answer) error {
 
 // stream is the transport's.
 func (x *Session) stream(src source) inlet {
-	t := x.pub.tracks[src.Kind]
-	if src.Repair {
-		return &repairs{track: t}
+	if src.Layer < 0 || src.Layer >= layer.Layers {
+		return nil
 	}
-	return t
+	s := stream{x.pub.tracks[src.Kind], src.Layer}
+	if src.Named {
+		s.track.layered.Store(true)
+	}
+	if src.Repair {
+		return &repairs{stream: s}
+	}
+	return &s
 }
 
 // carries is the transport's.
-func (x *Session) carries(rate int) { x.rate.Store(int64(rate)) }
+func (x *Session) carries(b *lane.Batch, rate int, at time.Time) {
+	x.rate.Store(int64(rate))
+	x.room.mu.Lock()
+	x.allocateLocked(at)
+	x.room.mu.Unlock()
+	if x.probe(b, at) {
+		select {
+		case x.probing <- struct{}{}:
+		default:
+		}
+	}
+}
 
 func (x *Session) malformed() {
 	x.sfu.count.packetsIn.Add(1)

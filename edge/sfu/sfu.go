@@ -84,6 +84,7 @@ type counters struct {
 	packetsIn, bytesIn, packetsOut, bytesOut  atomic.Uint64
 	malformed, duplicates                     atomic.Uint64
 	nacksIn, nacksOut, resent, keyframesAsked atomic.Uint64
+	padded                                    atomic.Uint64
 	reportsOut, offers, connected, badAnswers atomic.Uint64
 	messages, messagesLost                    atomic.Uint64
 }
@@ -94,6 +95,7 @@ type Stats struct {
 	Malformed, Duplicates                    uint64 // packets in that were dropped
 	NACKsIn, NACKsOut                        uint64 // sequence numbers asked for by subscribers, of publishers
 	Retransmitted                            uint64 // packets out in answer to NACKs, within PacketsOut
+	Padding                                  uint64 // packets out to see what a path carries, within PacketsOut
 	KeyframeRequests                         uint64 // PLIs to publishers
 	ReportsOut                               uint64 // compound RTCP packets with reports
 	Offers, BadAnswers                       uint64
@@ -111,10 +113,12 @@ type Seat struct {
 	Parked bool
 	// Viewer: it hears and is not heard, and costs the others no m-lines.
 	Viewer bool
+	// Layers: its client takes signal.Layers.
+	Layers bool
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
-// signal.Ended. It is called under locks: it must not block or call the SFU.
+// signal.Layers, signal.Ended. It is called under locks: it must not block or call the SFU.
 type Sink func(msg any)
 
 // Listen opens the mux.
@@ -140,7 +144,7 @@ func (s *SFU) Sockets() []Socket { return s.cfg.Sockets }
 // closes every Session, also after Ended.
 func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Session, error) {
 	x := &Session{sfu: s, id: rand.Text(), sink: sink,
-		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
+		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
 	x.pub = newPublisher(x.kick, &s.count)
 	media, err := s.connect(x, x.pub.ssrc)
 	if err != nil {
@@ -231,7 +235,7 @@ func (s *SFU) Stats() Stats {
 	st := Stats{
 		PacketsIn: c.packetsIn.Load(), BytesIn: c.bytesIn.Load(), PacketsOut: c.packetsOut.Load(), BytesOut: c.bytesOut.Load(),
 		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
-		Retransmitted: c.resent.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
+		Retransmitted: c.resent.Load(), Padding: c.padded.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
 		Offers: c.offers.Load(), BadAnswers: c.badAnswers.Load(), Connected: c.connected.Load(),
 		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(),
 	}
@@ -239,6 +243,15 @@ func (s *SFU) Stats() Stats {
 		st.Unauthentic, st.Blocked = s.lane.Failed(), s.lane.Blocked()
 	}
 	return st
+}
+
+// lend gives a batch to who writes and is no worker.
+func (s *SFU) lend(do func(*lane.Batch)) {
+	if s.lane == nil { // a test's
+		do(nil)
+		return
+	}
+	s.lane.Lend(do)
 }
 
 // Close closes every connection without a word, waits for them, and closes the mux.

@@ -43,6 +43,7 @@ const (
 	TypeWelcome    Type = "welcome"
 	TypeOffer      Type = "offer"
 	TypePeers      Type = "peers"
+	TypeLayers     Type = "layers"
 	TypeMove       Type = "move"
 	TypeWithdrawal Type = "withdrawal"
 	TypeEnded      Type = "ended"
@@ -61,7 +62,7 @@ type Hello struct {
 
 // Features are those of this edge, which every welcome names: what a client may count on
 // beside what every version has.
-var Features = []string{"move-first", "withdrawal"}
+var Features = []string{"move-first", "withdrawal", "layers"}
 
 // The most features that a client may name, and the longest of their names.
 const maxFeatures, maxFeature = 32, 64
@@ -150,6 +151,13 @@ type Peer struct {
 type Peers struct {
 	Type  Type   `json:"type"`
 	Peers []Peer `json:"peers"`
+}
+
+// Layers names the simulcast layers of the client's video that somebody watches, by their RIDs;
+// the others are not to be sent. Before the first one all are.
+type Layers struct {
+	Type  Type     `json:"type"`
+	Video []string `json:"video"`
 }
 
 // Move sends the client to another edge.

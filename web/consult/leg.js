@@ -15,8 +15,16 @@ const HEARD = 1_000;
  * first packet, the running one for the lack of them. */
 const POLL = {next: 50, current: 250};
 /** What this page can do beyond the protocol's first day: a hello may be answered by
- * a move, and the law's countdown is shown. */
-const FEATURES = ["move-first", "withdrawal"];
+ * a move, the law's countdown is shown, and layers that nobody watches are not sent. */
+const FEATURES = ["move-first", "withdrawal", "layers"];
+/** The simulcast layers that the edge's offers name: how much smaller than the camera's
+ * picture each is, and what it takes at most, bit/s.
+ * @type {Record<string, {smaller: number, rate: number}>} */
+const LAYERS = {
+  l: {smaller: 4, rate: 150_000},
+  m: {smaller: 2, rate: 500_000},
+  h: {smaller: 1, rate: 1_500_000},
+};
 
 /**
  * @param {number} leg
@@ -36,6 +44,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
   let remotes = [];
   /** @type {Record<"audio"|"video", RTCRtpSender|null>} */
   const senders = {audio: null, video: null};
+  /** The layers that somebody watches. @type {string[]} */
+  let watched = Object.keys(LAYERS);
   let state = "";
   let expects = false;
   let current = false;
@@ -128,7 +138,22 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       lines[i].direction = "sendonly";
       senders[kind] = lines[i].sender;
       await lines[i].sender.replaceTrack(local()[kind]);
+      if (kind === "video") await shape();
     }
+  };
+
+  // What of the video is sent. A browser that sends one stream goes on with that.
+  const shape = async () => {
+    const parameters = senders.video?.getParameters();
+    if (closed || !parameters || (parameters.encodings?.length ?? 0) < 2) return;
+    for (const encoding of parameters.encodings) {
+      const layer = LAYERS[encoding.rid ?? ""];
+      if (!layer) continue;
+      encoding.active = watched.includes(encoding.rid ?? "");
+      encoding.scaleResolutionDownBy = layer.smaller;
+      encoding.maxBitrate = layer.rate;
+    }
+    await senders.video?.setParameters(parameters).catch((err) => console.error("layers", err));
   };
 
   ws.onopen = () => {
@@ -148,6 +173,10 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
           console.error("offer", err);
           ws.close();
         });
+        return;
+      case "layers":
+        watched = m.video ?? [];
+        work = work.then(shape);
         return;
       case "peers":
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));

@@ -37,6 +37,17 @@ func (l *Lane) batch(worker int) *Batch {
 	return b
 }
 
+// Lend gives a batch to a goroutine that seldom needs one, and flushes it.
+func (l *Lane) Lend(do func(*Batch)) {
+	b, _ := l.batches.Get().(*Batch)
+	if b == nil {
+		b = l.Batch()
+	}
+	do(b)
+	b.Flush()
+	l.batches.Put(b)
+}
+
 // next is memory for the datagram that is put next.
 func (b *Batch) next() []byte {
 	if b.n == depth {

@@ -52,7 +52,7 @@ type Lane struct {
 	peers atomic.Pointer[map[netip.AddrPort]*Peer]
 
 	workers sync.WaitGroup
-	batches sync.Pool // for who comes late to early packets
+	batches sync.Pool // for who is no worker
 }
 
 // Listen opens the addresses, each of one interface, never unspecified, and starts to work.
