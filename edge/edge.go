@@ -31,6 +31,7 @@ import (
 	"bailiwick/steer/world"
 	"bailiwick/store"
 	"bailiwick/turn"
+	"bailiwick/webhook"
 )
 
 // maxConns bounds HTTP connections, WebSockets among them: twice what a full edge
@@ -69,15 +70,17 @@ type Config struct {
 	// Linger is how long a stopping edge waits for its rooms to move away.
 	Linger time.Duration
 
-	World   *world.Writer
-	Stores  store.Set
-	Signer  *router.Signer // of join tokens; nil draws one
-	Record  consult.Record // takes decisions as evidence; nil: nobody does
-	Keys    *access.Keys
-	Locate  router.Locator
-	Web     http.Handler // consult page and its files
-	Log     *slog.Logger
-	Metrics *prometheus.Registry // gets the edge's
+	World  *world.Writer
+	Stores store.Set
+	Signer *router.Signer // of join tokens; nil draws one
+	Record consult.Record // takes decisions as evidence; nil: nobody does
+	Keys   *access.Keys
+	Locate router.Locator
+	Web    http.Handler // consult page and its files
+	// Webhooks tells tenants' backends of their consults; Run runs it, and closes it. nil: nobody does.
+	Webhooks *webhook.Queue
+	Log      *slog.Logger
+	Metrics  *prometheus.Registry // gets the edge's
 	// Observe is where Metrics are served, with /livez and /readyz: HTTP is the patients'.
 	// Empty: nowhere.
 	Observe string
@@ -97,6 +100,7 @@ type Edge struct {
 	crowd    *crowd.Crowd // of the HTTP listener
 	seen     net.Listener // of Observe; nil: none
 	api      *API
+	hosts    *hosts
 
 	refusals *refusals
 }
@@ -121,7 +125,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
-	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}, hosts: &hosts{byID: map[string]*resource{}}}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
 		e.close()
@@ -233,9 +237,16 @@ func (e *Edge) Self() steer.Edge { return e.self }
 func (e *Edge) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	hooks := e.tellBackends()
 	g, gctx := errgroup.WithContext(serving)
 	mux := e.api.Handler()
 	mux.HandleFunc("GET /v1/join", e.join)
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+		mux.HandleFunc(method+" /v1/whip", e.whip(false))
+		mux.HandleFunc(method+" /v1/whep", e.whip(true))
+		mux.HandleFunc(method+" /v1/whip/{id}", e.resource)
+		mux.HandleFunc(method+" /v1/whep/{id}", e.resource)
+	}
 	mux.HandleFunc("POST /v1/map/check", e.router.For(e.check, access.Operator))
 	var handler http.Handler = mux
 	listener := crowd.Listener(e.http, e.crowd)
@@ -275,6 +286,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	err := g.Wait()
 	e.rooms.wait()
 	e.close()
+	hooks()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
@@ -361,6 +373,9 @@ func (e *Edge) announce(ctx, alive context.Context) {
 // Close closes an edge that was never run.
 func (e *Edge) Close() {
 	e.rooms.wait()
+	if e.cfg.Webhooks != nil {
+		e.cfg.Webhooks.Close()
+	}
 	e.close()
 }
 

@@ -59,7 +59,7 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 		e.refuse(ctx, conn, &token, bad)
 		return
 	}
-	j := &joining{seat: failover.Seat(seats.Add(1)), token: token, hello: hello, out: newOutbox(conn, cancel), answer: make(chan answer, 1)}
+	j := &joining{seat: failover.Seat(seats.Add(1)), token: token, hello: hello, out: newOutbox(conn, cancel), answer: make(chan answer, 1), take: e.sfu.Join}
 	a, ok := e.rooms.join(ctx, j)
 	switch {
 	case !ok:
@@ -235,11 +235,15 @@ func keepAlive(ctx context.Context, conn *websocket.Conn, cancel context.CancelF
 // refuse tells the client, and the log by the id that the client was given: of the token
 // what it names of the consult, and nothing of the person.
 func (e *Edge) refuse(ctx context.Context, conn *websocket.Conn, token *consult.Token, p *problem.Document) {
-	e.refusals.add(p.Code)
-	e.cfg.Log.Info("join refused", "code", p.Code, "problem", p.ID, "consult", token.Consult, "jurisdictions", token.Jurisdictions, "epoch", token.Epoch, "detail", p.Detail)
+	e.refused(token, p)
 	say(ctx, conn, signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
 		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID, ValidFrom: p.ValidFrom, Clock: p.Clock})
 	conn.Close(websocket.StatusPolicyViolation, p.Code)
+}
+
+func (e *Edge) refused(token *consult.Token, p *problem.Document) {
+	e.refusals.add(p.Code)
+	e.cfg.Log.Info("join refused", "code", p.Code, "problem", p.ID, "consult", token.Consult, "jurisdictions", token.Jurisdictions, "epoch", token.Epoch, "detail", p.Detail)
 }
 
 // say writes one message to who has no outbox.

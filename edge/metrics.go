@@ -8,6 +8,7 @@ import (
 
 	"bailiwick/edge/sfu/ladder"
 	"bailiwick/turn"
+	"bailiwick/webhook"
 )
 
 var (
@@ -31,6 +32,10 @@ var (
 	ladderConsults = prometheus.NewDesc("bailiwick_ladder_consults", "Consults by what the edge's load leaves them of their video.", []string{"edge", "region", "step", "priority"}, nil)
 	ladderSteps    = prometheus.NewDesc("bailiwick_ladder_steps_total", "Steps that consults took, by where to and why.", []string{"edge", "region", "reason", "step", "priority"}, nil)
 	joinRefusals   = prometheus.NewDesc("bailiwick_join_refusals_total", "Joins refused, by the code that the client was given.", []string{"edge", "region", "code"}, nil)
+	hookEvents     = prometheus.NewDesc("bailiwick_webhook_events_total", "Events for tenants' backends that are done with, by what became of them.", []string{"edge", "region", "event", "outcome"}, nil)
+	hookFailures   = prometheus.NewDesc("bailiwick_webhook_failures_total", "Tries to deliver an event that failed.", []string{"edge", "region", "reason"}, nil)
+	hooksQueued    = prometheus.NewDesc("bailiwick_webhook_queued", "Events that wait for a tenant's backend.", []string{"edge", "region"}, nil)
+	hooksUndurable = prometheus.NewDesc("bailiwick_webhook_journal_failures_total", "Writes of events to the disk that failed: they wait in memory alone.", []string{"edge", "region"}, nil)
 	turnRefusals   = prometheus.NewDesc("bailiwick_turn_refusals_total", "TURN requests refused.", []string{"edge", "region", "reason"}, nil)
 )
 
@@ -99,6 +104,19 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		relayed += t.Allocations
 		for reason, n := range t.Refused {
 			refused[reason] += n
+		}
+	}
+	if q := c.cfg.Webhooks; q != nil {
+		s := q.Stats()
+		gauge(hooksQueued, s.Queued)
+		count(hooksUndurable, s.Undurable)
+		for reason, n := range s.Failures {
+			count(hookFailures, n, webhook.Failure(reason).String())
+		}
+		for event, all := range s.Events {
+			for outcome, n := range all {
+				count(hookEvents, n, string(event), webhook.Outcome(outcome).String())
+			}
 		}
 	}
 	gauge(allocations, relayed)

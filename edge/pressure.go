@@ -167,6 +167,7 @@ func (p *pressure) tick(now time.Time) {
 		p.steps[taken{c.Reason, c.To, h.Priority}]++
 		p.edge.sfu.Limit(c.ID, c.To)
 		h.room.line(now, "video", c.To.String(), c.Reason.String())
+		h.room.degraded(now, c.To.String(), c.Reason.String())
 	}
 	switch is := p.report.Rung; {
 	case was == 0 && is > 0:

@@ -179,14 +179,20 @@ func TestPressure(t *testing.T) {
 // The reason is told, and what has gone comes back only after it was calm for a while. Nothing of
 // an edge that is at its ease is a step.
 func TestPressureOfTheMachine(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	f := startWith(t, 10, func(c *Config) { c.Metrics = registry }, "de-ber")
+	registry, backend := prometheus.NewRegistry(), newListener(t)
+	f := startWith(t, 10, func(c *Config) {
+		c.Metrics = registry
+		backend.queue(c)
+	}, "de-ber")
 	e := f.edges["de-ber"]
 	c := f.consult("de-ber")
-	for _, p := range c.Participants {
+	told := []string{"started"}
+	for i, p := range c.Participants {
 		s := f.dial("de-ber")
 		s.hello(p.Token, "")
 		s.next(signal.TypeWelcome)
+		told = append(told, "joined "+p.ID+" "+[]string{"patient", "clinician"}[i])
+		backend.hears(t, "de-ber-1", told...)
 	}
 	press := func(cpu, memory float64) {
 		e.pressure.mu.Lock()
@@ -224,6 +230,10 @@ func TestPressureOfTheMachine(t *testing.T) {
 	if l := r.Events[len(r.Events)-1]; l.Is != "full" || l.Reason != "relief" {
 		t.Errorf("%+v", l)
 	}
+	for _, l := range r.Events { // their backend hears of each
+		told = append(told, "degraded "+l.Is+" "+l.Reason)
+	}
+	backend.hears(t, "de-ber-1", told...)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"bailiwick/problem"
 	"bailiwick/residency"
 	"bailiwick/steer"
+	"bailiwick/webhook"
 )
 
 // runner runs the failover machine of one consult: one goroutine, to which everything that
@@ -40,6 +41,8 @@ type runner struct {
 	counted atomic.Bool // as a load of the edge
 
 	withdrawn bool // the law's countdown runs
+	told      teller
+	backend   atomic.Pointer[webhook.Consult] // what it tells of; nil: there is nobody to tell
 }
 
 // conn is one client's connection to the room.
@@ -56,6 +59,10 @@ type joining struct {
 	out      *outbox
 	answer   chan answer // of one
 	answered bool
+	// take seats the client's media.
+	take func(room string, seat sfu.Seat, session string, sink sfu.Sink) (*sfu.Session, error)
+	// polite: a seat that is taken is not taken over.
+	polite bool
 }
 
 // answer is one of three: a seat, a refusal, or a message that sends the client elsewhere.
@@ -65,6 +72,7 @@ type answer struct {
 	welcome signal.Welcome
 	refused *problem.Document
 	move    *signal.Move
+	to      *steer.Edge // of move
 }
 
 // seats numbers the connections of this process.
@@ -141,10 +149,15 @@ func (rm *runner) close() {
 	for _, c := range rm.conns {
 		c.drop()
 	}
+	rm.tellClosed(time.Now())
 }
 
 // join asks the machine for a seat.
 func (rm *runner) join(j *joining) {
+	if j.polite && rm.taken(j.token.Participant) {
+		(&conn{joining: j}).reply(answer{refused: problem.New(problem.SeatTaken, "the participant is here already, by another connection")})
+		return
+	}
 	rm.conns[j.seat] = &conn{joining: j}
 	in := open
 	if !rm.counted.Load() && !j.hello.Park {
@@ -218,10 +231,16 @@ func (c *conn) reply(a answer) {
 
 func (rm *runner) edge() *Edge { return rm.rooms.edge }
 
-// step feeds the machine and does what it says.
+// step feeds the machine, does what it says, and tells of it.
 func (rm *runner) step(ev failover.Event) {
 	w, now := rm.edge().cfg.World.Current(), time.Now()
+	rm.turn(ev, w, now)
+	rm.tell(w, now)
+}
+
+func (rm *runner) turn(ev failover.Event, w *steer.World, now time.Time) {
 	actions := rm.machine.Step(ev, w, now)
+	rm.told.note(actions, rm.edge())
 	rm.record.Store(rm.known(now)) // whoever is answered may ask for it at once
 	rm.show()
 	var failed []failover.Seat
@@ -241,7 +260,7 @@ func (rm *runner) step(ev failover.Event) {
 	}
 	for _, n := range failed {
 		rm.remove(n, 0)
-		rm.step(failover.Left{Seat: n})
+		rm.turn(failover.Left{Seat: n}, w, now)
 	}
 }
 
@@ -342,10 +361,14 @@ func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 
 func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	e, c := rm.edge(), rm.conns[a.Seat]
-	session, err := e.sfu.Join(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked,
+	session, err := c.take(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked,
 		Layers: slices.Contains(c.hello.Features, "layers")}, c.hello.Session, c.out.put)
 	if errors.Is(err, sfu.ErrRoomFull) {
 		c.reply(answer{refused: problem.New(problem.RoomFull, "a consult takes at most 6 participants")})
+		return false
+	}
+	if errors.Is(err, sfu.ErrNotLive) {
+		c.reply(answer{refused: problem.New(problem.NotLive, "whom to play is not here; without ?participant=ID there must be one other participant")})
 		return false
 	}
 	if err != nil {
@@ -383,7 +406,7 @@ func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 	m := signal.Move{Type: signal.TypeMove, URL: router.WebSocketURL(to.Host), Token: token, Epoch: a.Token.Epoch, Reason: a.Reason, Place: place(w, reg.ID)}
 	if c.session == nil {
 		delete(rm.conns, a.Seat)
-		c.reply(answer{move: &m})
+		c.reply(answer{move: &m, to: to})
 		return
 	}
 	c.out.moved.Store(a.Token.Edge != e.cfg.ID)

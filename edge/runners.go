@@ -219,6 +219,17 @@ func (r *runners) open(id consult.ID) *runner {
 	return rm
 }
 
+// spawn runs what ends with the edge; false once that closes.
+func (r *runners) spawn(do func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return false
+	}
+	r.group.Go(do)
+	return true
+}
+
 // forget is a room's last act. From then on its inbox takes nothing.
 func (r *runners) forget(rm *runner) {
 	r.mu.Lock()

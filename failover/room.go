@@ -146,6 +146,17 @@ func (r *Room) running() bool {
 	return false
 }
 
+// Present are those who have a seat and are not parked.
+func (r *Room) Present() map[consult.ParticipantID]consult.Role {
+	here := map[consult.ParticipantID]consult.Role{}
+	for _, s := range r.seats {
+		if !s.parked && !s.waiting {
+			here[s.token.Participant] = s.token.Role
+		}
+	}
+	return here
+}
+
 // Terms are those in force here; zero before anybody joined.
 func (r *Room) Terms() consult.Terms { return r.terms }
 

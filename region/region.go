@@ -37,8 +37,9 @@ type Map struct {
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
 	// WithdrawalGrace is how long a running consult goes on that no lawful place is left for.
 	WithdrawalGrace time.Duration
-	Digest          string       // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
-	Consul          []Datacenter // as the file orders them; empty: one store, not described
+	Digest          string             // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
+	Consul          []Datacenter       // as the file orders them; empty: one store, not described
+	Webhooks        map[string]Webhook // where the events of a tenant's consults go, by tenant
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand
@@ -56,6 +57,13 @@ type Region struct {
 	// SingleRegionAccepted records that the operator accepts one region for a
 	// home-only country.
 	SingleRegionAccepted bool
+}
+
+// Webhook is where the events of a tenant's consults go.
+type Webhook struct {
+	URL        string // https, or http to this machine
+	SecretFile string // on each edge: what events are signed with
+	Line       int    // of the map
 }
 
 // Edge is one static media edge.

@@ -478,11 +478,16 @@ func PrefixKey(p netip.Prefix) uint64 {
 // StoredIn is the first region of the map where evidence of the client's consult may be
 // written; empty where there is none.
 func StoredIn(w *World, c *Client) region.ID {
-	s := subject(w, c)
 	for i := range w.Regions {
-		if w.Law.Permits(residency.Stored, &w.Regions[i].Hop, &s, w.At).Permitted() {
+		if Stores(w, &w.Regions[i], c) {
 			return w.Regions[i].ID
 		}
 	}
 	return ""
+}
+
+// Stores tells whether what is of the client's consult may be written down in a region.
+func Stores(w *World, r *Region, c *Client) bool {
+	s := subject(w, c)
+	return w.Law.Permits(residency.Stored, &r.Hop, &s, w.At).Permitted()
 }

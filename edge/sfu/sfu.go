@@ -69,6 +69,7 @@ type SFU struct {
 	cfg     Config
 	log     *slog.Logger
 	connect func(h handler, ssrc uint32) (transport, error)
+	accept  func(h handler, ssrc uint32, passive bool) (*pionTransport, error)
 	lane    *lane.Lane
 	unmux   func() error
 	count   counters
@@ -132,7 +133,7 @@ func Listen(cfg Config) (*SFU, error) {
 		return nil, err
 	}
 	cfg.Sockets = m.sockets
-	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, lane: m.lane, unmux: m.Close, rooms: map[string]*room{}}, nil
+	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, accept: m.accept, lane: m.lane, unmux: m.Close, rooms: map[string]*room{}}, nil
 }
 
 // Sockets are the mux's as they are bound and offered: the candidates of every offer.
@@ -153,6 +154,7 @@ func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Sessio
 	}
 	x.media, x.pub.media = media, media
 	x.neg = negotiator{media: media, count: &s.count}
+	x.talk = &x.neg
 	if err := s.seat(roomID, seat, session, x); err != nil {
 		media.Close()
 		return nil, err
