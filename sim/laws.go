@@ -72,20 +72,21 @@ var parsed = sync.OnceValue(func() *region.Map {
 	return m
 })
 
-// kinds are the consults that are made: whose law, which tenant, and whether they are encrypted
-// end to end.
+// kinds are the consults that are made: whose law, which tenant, whether they are urgent,
+// and whether they are encrypted end to end.
 var kinds = map[string]struct {
 	law    []residency.Jurisdiction
 	tenant string
+	urgent bool
 	e2ee   bool
 }{
-	"de": {[]residency.Jurisdiction{"DE", "DE"}, "default", false},
-	"ee": {[]residency.Jurisdiction{"DE", "DE"}, "default", true},
-	"fr": {[]residency.Jurisdiction{"FR", "FR"}, "default", false},
-	"df": {[]residency.Jurisdiction{"DE", "FR", "DE"}, "default", false},
-	"ae": {[]residency.Jurisdiction{"AE", "AE"}, "default", false},
-	"ie": {[]residency.Jurisdiction{"IE", "IE"}, "open", false},
-	"xx": {[]residency.Jurisdiction{"AE", "DE"}, "default", false}, // no common place
+	"de": {[]residency.Jurisdiction{"DE", "DE"}, "default", false, false},
+	"ee": {[]residency.Jurisdiction{"DE", "DE"}, "default", false, true},
+	"fr": {[]residency.Jurisdiction{"FR", "FR"}, "default", true, false},
+	"df": {[]residency.Jurisdiction{"DE", "FR", "DE"}, "default", false, false},
+	"ae": {[]residency.Jurisdiction{"AE", "AE"}, "default", false, false},
+	"ie": {[]residency.Jurisdiction{"IE", "IE"}, "open", false, false},
+	"xx": {[]residency.Jurisdiction{"AE", "DE"}, "default", false, false}, // no common place
 }
 
 // papers are what a law may lose in a run, by the name that scripts have for them.
@@ -204,6 +205,9 @@ func (l *laws) holds(kind string, at region.ID) bool {
 func placement(kind string) *consult.Placement {
 	k := kinds[kind]
 	p := &consult.Placement{Terms: consult.Terms{Jurisdictions: k.law, Priority: consult.Routine, Tenant: k.tenant, E2EE: k.e2ee}}
+	if k.urgent {
+		p.Priority = "urgent"
+	}
 	for i := range k.law {
 		role := consult.Role("clinician")
 		if i == 0 {

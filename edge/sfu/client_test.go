@@ -80,6 +80,7 @@ type client struct {
 	tracks  []signal.Track
 	offers  []string
 	peers   []signal.Peer
+	quality []string
 	ended   string
 	got     map[string][]*pion.Packet // by "participant kind"
 	ssrc    map[string]uint32
@@ -220,6 +221,8 @@ func (c *client) run(ctx context.Context) {
 				}
 			case signal.Peers:
 				c.change(func() { c.peers = m.Peers })
+			case signal.Quality:
+				c.change(func() { c.quality = append(c.quality, fmt.Sprintf("%s %s %s", m.Participant, m.Video, m.Cause)) })
 			case signal.Ended:
 				c.change(func() { c.ended = m.Reason })
 			}

@@ -24,7 +24,7 @@ type film struct {
 	s      *SFU
 	all    []*Session
 	from   *pionTransport
-	told   *[]signal.Layers // to the first
+	told   []signal.Layers // to the first; sinks are called under room.mu
 	frame  int
 	voice  uint16
 	out    [layer.Layers]encoder
@@ -102,14 +102,14 @@ var frameBytes = [layer.Layers]int{600, 2050, 6200}
 
 func newFilm(t *testing.T, subscribers int) *film {
 	s := quietly()
-	f := &film{t: t, s: s, told: &[]signal.Layers{}, rates: make([]int, subscribers+1), views: make([]view, subscribers+1)}
+	f := &film{t: t, s: s, rates: make([]int, subscribers+1), views: make([]view, subscribers+1)}
 	f.all = sessions(t, s, subscribers+1)
 	first := f.all[0]
 	first.room.mu.Lock()
 	first.obeys = true
 	first.sink = func(m any) {
 		if m, ok := m.(signal.Layers); ok {
-			*f.told = append(*f.told, m)
+			f.told = append(f.told, m)
 		}
 	}
 	first.room.mu.Unlock()
@@ -151,14 +151,13 @@ func (f *film) tick() {
 	time.Sleep(time.Second / 30)
 	synctest.Wait()
 	pub := f.all[0].media.(*quiet)
-	f.all[0].room.mu.Lock() // what the sessions' goroutines write is theirs until they rest
-	for _, p := range pub.sent[f.sent:] {
+	was := pub.was(f.sent)
+	f.sent += len(was)
+	for _, p := range was {
 		if pli, ok := p.(*rtcp.PictureLossIndication); ok {
 			f.out[pli.MediaSSRC-100].key = true
 		}
 	}
-	f.sent = len(pub.sent)
-	f.all[0].room.mu.Unlock()
 	for of, rid := range rids {
 		o := &f.out[of]
 		if f.single && of != 1 || o.off {
@@ -278,7 +277,7 @@ func TestLayersByBandwidth(t *testing.T) {
 		if bad.frames != frames || bad.voices-voices < 29 {
 			t.Errorf("%d frames and %d voice packets in a second at 70 kbit/s, want voice alone", bad.frames-frames, bad.voices-voices)
 		}
-		if shown, why := f.quality(1); shown != videoOff || why != causeOwn {
+		if shown, why := f.quality(1); shown != signal.VideoOff || why != signal.CauseOwn {
 			t.Errorf("quality %v %v, want off, own", shown, why)
 		}
 		f.rates[1] = 10_000_000
@@ -286,7 +285,7 @@ func TestLayersByBandwidth(t *testing.T) {
 		if bad.current() != 2 || bad.frames == frames {
 			t.Errorf("layers %v on a good path again", bad.layers)
 		}
-		if shown, why := f.quality(1); shown != videoFull || why != causeNone {
+		if shown, why := f.quality(1); shown != "" || why != "" {
 			t.Errorf("quality %v %v, want full", shown, why)
 		}
 		if n := f.s.Stats().KeyframeRequests - asked; n > 8 {
@@ -300,16 +299,23 @@ func TestLayersByBandwidth(t *testing.T) {
 	})
 }
 
-func (f *film) quality(of int) (shown, cause) {
+// layersTold are the messages to the first so far.
+func (f *film) layersTold() []signal.Layers {
+	f.all[0].room.mu.Lock()
+	defer f.all[0].room.mu.Unlock()
+	return slices.Clone(f.told)
+}
+
+func (f *film) quality(of int) (signal.Video, signal.Cause) {
 	f.all[0].room.mu.Lock()
 	defer f.all[0].room.mu.Unlock()
 	for _, l := range f.all[of].neg.lines {
 		if l.kind == Video && l.who == f.all[0].who {
-			return l.quality()
+			return l.video, l.cause
 		}
 	}
 	f.t.Fatal("no line")
-	return 0, 0
+	return "", ""
 }
 
 // TestUnwatchedLayersPause: what nobody watches its sender is told to pause, and to send again
@@ -319,8 +325,9 @@ func TestUnwatchedLayersPause(t *testing.T) {
 		f := newFilm(t, 1)
 		defer f.s.Close()
 		obey := func() {
+			told := f.layersTold()
 			for of, rid := range rids {
-				f.out[of].off = len(*f.told) > 0 && !slices.Contains((*f.told)[len(*f.told)-1].Video, rid)
+				f.out[of].off = len(told) > 0 && !slices.Contains(told[len(told)-1].Video, rid)
 				f.out[of].key = f.out[of].key || f.out[of].off // it begins with one
 			}
 		}
@@ -331,15 +338,16 @@ func TestUnwatchedLayersPause(t *testing.T) {
 			}
 		}
 		last := func() string {
-			if len(*f.told) == 0 {
+			told := f.layersTold()
+			if len(told) == 0 {
 				return "nothing"
 			}
-			return fmt.Sprint((*f.told)[len(*f.told)-1].Video)
+			return fmt.Sprint(told[len(told)-1].Video)
 		}
 		v := &f.views[1]
 		play(4 * time.Second)
-		if len(*f.told) > 0 {
-			t.Errorf("told %v before it is sure", *f.told)
+		if told := f.layersTold(); len(told) > 0 {
+			t.Errorf("told %v before it is sure", told)
 		}
 		play(8 * time.Second)
 		if last() != "[l h]" || v.current() != 2 {
@@ -370,8 +378,8 @@ func TestUnwatchedLayersPause(t *testing.T) {
 		if v.frames-frames < 10 {
 			t.Errorf("%d frames in the second after it is wanted again", v.frames-frames)
 		}
-		if len(*f.told) > 12 {
-			t.Errorf("told %d times: %v", len(*f.told), *f.told)
+		if told := f.layersTold(); len(told) > 12 {
+			t.Errorf("told %d times: %v", len(told), told)
 		}
 	})
 }
@@ -385,7 +393,7 @@ func TestSingleStreamIsHeldToTheLeast(t *testing.T) {
 		f.single = true
 		f.from.layered.Store(false)
 		ceiling := func() (bitrate float32) {
-			for _, p := range f.all[0].media.(*quiet).sent {
+			for _, p := range f.all[0].media.(*quiet).was(0) {
 				if p, ok := p.(*rtcp.ReceiverEstimatedMaximumBitrate); ok {
 					bitrate = p.Bitrate
 				}
@@ -406,7 +414,7 @@ func TestSingleStreamIsHeldToTheLeast(t *testing.T) {
 		if got := ceiling(); got != downlink {
 			t.Errorf("ceiling %v, want that of the one who is shown it", got)
 		}
-		if shown, why := f.quality(1); shown != videoOff || why != causeOwn {
+		if shown, why := f.quality(1); shown != signal.VideoOff || why != signal.CauseOwn {
 			t.Errorf("quality %v %v, want off, own", shown, why)
 		}
 	})
@@ -422,14 +430,14 @@ func TestStep(t *testing.T) {
 			step  ladder.Step
 			of    int
 			fps   int
-			shown shown
-			cause cause
+			shown signal.Video
+			cause signal.Cause
 		}{
-			{ladder.Spatial, 1, 30, videoLow, causeEdge},
-			{ladder.Both, 1, 15, videoLow, causeEdge},
-			{ladder.Temporal, 2, 15, videoLow, causeEdge},
-			{ladder.Audio, 2, 0, videoOff, causeEdge},
-			{ladder.Full, 2, 30, videoFull, causeNone},
+			{ladder.Spatial, 1, 30, signal.VideoReduced, signal.CauseEdge},
+			{ladder.Both, 1, 15, signal.VideoReduced, signal.CauseEdge},
+			{ladder.Temporal, 2, 15, signal.VideoReduced, signal.CauseEdge},
+			{ladder.Audio, 2, 0, signal.VideoOff, signal.CauseEdge},
+			{ladder.Full, 2, 30, "", ""},
 		} {
 			r := f.all[0].room
 			r.mu.Lock()
@@ -509,6 +517,7 @@ func TestSimulcast(t *testing.T) {
 	s := listen(t)
 	a := dial(t, s, Seat{Participant: "a"}, "", layered)
 	b := join(t, s, "b")
+	a.await("connection", func() bool { return a.up })
 	b.routed(a, Video)
 	out := encoders()
 	a.play(&out, "highest layer", func() bool { return b.newestLayer("a") == 2 })
@@ -538,6 +547,7 @@ func TestProbing(t *testing.T) {
 	s := listen(t)
 	a := dial(t, s, Seat{Participant: "a"}, "", layered)
 	b := dial(t, s, Seat{Participant: "b"}, "", reporting)
+	a.await("connection", func() bool { return a.up })
 	b.await("connection", func() bool { return b.up })
 	b.routed(a, Video)
 	out := encoders()

@@ -23,13 +23,12 @@ type line struct {
 	who  *participant // whom it carries
 
 	// Guarded by room.mu.
-	ready bool  // answered
-	on    bool  // it is to carry something
-	fresh bool  // and has just begun to
-	at    place // up to which layer of a video
-	share int   // what that may take where it has no layers, in bit/s; 0: this line has no say
-	shown shown
-	cause cause
+	ready   bool  // answered
+	on      bool  // it is to carry something
+	fresh   bool  // and has just begun to
+	at      place // up to which layer of a video
+	share   int   // what that may take where it has no layers, in bit/s; 0: this line has no say
+	quality       // what it shows
 
 	out   outlet
 	count *counters

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,6 +196,7 @@ func TestRelayOnly(t *testing.T) {
 type quiet struct {
 	h     handler
 	opens int
+	mu    sync.Mutex
 	sent  []rtcp.Packet
 	keeps bool
 	wrote []pion.Packet // where it keeps them
@@ -207,10 +209,23 @@ func (q *quiet) Open(i int, _ Kind, _ string) (outlet, error) {
 func (q *quiet) Shut(int) error                            { return nil }
 func (q *quiet) Offer() (string, error)                    { return "offer", nil }
 func (q *quiet) Answer(string) error                       { return nil }
-func (q *quiet) WriteRTCP(p []rtcp.Packet) error           { q.sent = append(q.sent, p...); return nil }
 func (q *quiet) Send(Label, []byte, <-chan struct{}) error { return nil }
 func (q *quiet) Close() error                              { return nil }
 func (q *quiet) Padding(int, time.Time) int                { return 0 }
+
+func (q *quiet) WriteRTCP(p []rtcp.Packet) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sent = append(q.sent, p...)
+	return nil
+}
+
+// was gives what was sent since the first n.
+func (q *quiet) was(n int) []rtcp.Packet {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.sent[n:])
+}
 
 type quietLine struct {
 	*quiet

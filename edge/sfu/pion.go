@@ -86,6 +86,7 @@ type pionTransport struct {
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
 	path    *path
+	numbers *numbers    // the client's; nil where it answered, and keeps ours
 	layered atomic.Bool // the participant sends simulcast
 
 	handshake lane.Handshake
@@ -115,18 +116,7 @@ type pionTransport struct {
 // empty interceptor registry is not the default: with none given pion installs
 // interceptors that write RTCP of their own. ssrc is that of the feedback which it sends.
 func (m *mux) connect(h handler, ssrc uint32, sealed bool) (transport, error) {
-	engine, err := media(sealed)
-	if err != nil {
-		return nil, err
-	}
-	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}, gone: make(chan struct{})}
-	settings := m.settings
-	t.handshake.Overhear(&settings)
-	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
-		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
-	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
-		BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
-		RTPHeaderEncryptionPolicy: webrtc.RTPHeaderEncryptionPolicyDisable})
+	t, err := m.open(h, ssrc, m.settings, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +132,25 @@ func (m *mux) connect(h handler, ssrc uint32, sealed bool) (transport, error) {
 	}
 	if err := t.data(); err != nil {
 		t.pc.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// open makes a connection without m-lines.
+func (m *mux) open(h handler, ssrc uint32, settings webrtc.SettingEngine, sealed bool) (*pionTransport, error) {
+	engine, err := media(sealed)
+	if err != nil {
+		return nil, err
+	}
+	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}, gone: make(chan struct{})}
+	t.handshake.Overhear(&settings)
+	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
+		BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
+		RTPHeaderEncryptionPolicy: webrtc.RTPHeaderEncryptionPolicyDisable})
+	if err != nil {
 		return nil, err
 	}
 	t.dtls().ICETransport().OnSelectedCandidatePairChange(t.moved)
@@ -235,6 +244,7 @@ func (t *pionTransport) tell() {
 
 // RTP is the lane's.
 func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
+	t.ours(raw)
 	p := &t.packet
 	var err error
 	*p, err = rtp.Parse(raw)
@@ -254,6 +264,13 @@ func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
 	t.arrived(p, at)
 	if in != nil {
 		in.packet(b, p, raw, at)
+	}
+}
+
+// ours gives a packet our numbers, in place.
+func (t *pionTransport) ours(raw []byte) {
+	if t.numbers != nil {
+		t.numbers.in.Renumber(raw)
 	}
 }
 
@@ -349,6 +366,7 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 		if n == 0 && err != nil {
 			return
 		}
+		t.ours(buf[:n])
 		// With an error too: a payload type that pion does not know.
 		p, err = rtp.Parse(buf[:n])
 		if k, repair, ok := carried(p.PayloadType); err != nil || !ok || repair || k != kind {

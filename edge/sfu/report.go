@@ -18,6 +18,9 @@ func (x *Session) report(now time.Time) {
 	x.room.mu.Lock()
 	x.allocateLocked(now)
 	x.demandLocked(now)
+	if x.who.media == x {
+		x.who.session.tellQualityLocked(x.room.seats, now)
+	}
 	for _, l := range x.neg.lines {
 		if !l.ready {
 			continue

@@ -18,7 +18,7 @@ type room struct {
 
 	mu      sync.Mutex
 	seats   []*participant // in the order of their joining
-	step    ladder.Step    // what the edge leaves of its video
+	step    ladder.Step    // what the edge's load leaves it of its video
 	profile allot.Profile
 }
 
@@ -37,6 +37,7 @@ type participant struct {
 	parked   bool
 	viewer   bool
 	state    signal.State
+	stated   bool     // state is the client's word
 	session  *Session // talks to the client
 	media    *Session // carries media: session, or the one that it resumes
 }
@@ -73,7 +74,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 			p.media = carries
 		}
 	default:
-		p.state = signal.State{ReceiveVideo: true}
+		p.state, p.stated = signal.State{ReceiveVideo: true}, false
 		earlier.sink(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
 	}
 	for _, s := range []*Session{earlier, carries} {
@@ -140,6 +141,7 @@ func (r *room) refreshLocked() {
 		p.media.demandLocked(now)
 		p.session.kick()
 		p.session.tellPeersLocked(r.seats)
+		p.session.tellQualityLocked(r.seats, now)
 	}
 }
 
@@ -148,7 +150,7 @@ func (r *room) refreshLocked() {
 func (r *room) routeLocked(p *participant, k Kind) {
 	t := p.media.pub.tracks[k]
 	var to []*line
-	if !p.parked {
+	if !p.parked && (k == Audio || r.step != ladder.Audio) {
 		for _, q := range r.seats {
 			if l := lineTo(q.media.neg.lines, p, k); l != nil {
 				if l.on = q.hears(k); l.on {

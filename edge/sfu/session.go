@@ -26,6 +26,7 @@ type Session struct {
 	media transport
 	pub   *publisher
 	neg   negotiator
+	talk  negotiation  // neg, or another's that fills neg.lines
 	rate  atomic.Int64 // that the connection carries towards the client, bit/s; 0: not known
 	want  atomic.Int64 // that it would have to, for all that could be sent; 0: no more
 	obeys bool         // the client takes signal.Layers
@@ -42,8 +43,10 @@ type Session struct {
 	// Guarded by room.mu.
 	stopped bool
 	up      bool
+	came    bool // was up once
 	told    bool
-	peers   []signal.Peer // last told
+	peers   []signal.Peer         // last told
+	videos  map[*participant]told // of the others
 	allocation
 }
 
@@ -65,7 +68,7 @@ func (x *Session) Unpark() {
 // State takes what the client sends and wants now.
 func (x *Session) State(s signal.State) {
 	x.pub.kid.Store(s.KID)
-	x.seated(func(p *participant) { p.state = s })
+	x.seated(func(p *participant) { p.state, p.stated = s, true })
 }
 
 // connected is the transport's. A session that resumes an earlier one takes over
@@ -78,7 +81,7 @@ func (x *Session) connected(up bool) {
 		if up && !x.up {
 			x.sfu.count.connected.Add(1)
 		}
-		x.up = up
+		x.up, x.came = up, x.came || up
 		if p := x.who; up && p.session == x && p.media != x {
 			p.media.stopLocked()
 			p.media = x
@@ -190,13 +193,13 @@ func (x *Session) run() {
 
 // offer sends an offer when there is something new and the last one is answered.
 func (x *Session) offer() error {
-	return x.neg.offer(x)
+	return x.talk.offer(x)
 }
 
 // Answer applies the client's answer. Its errors wrap ErrBadAnswer: the client
 // should be refused.
 func (x *Session) Answer(a signal.Answer) error {
-	if err := x.neg.answer(x, a); err != nil {
+	if err := x.talk.answer(x, a); err != nil {
 		x.sfu.count.badAnswers.Add(1)
 		return fmt.Errorf("%w: %w", ErrBadAnswer, err)
 	}

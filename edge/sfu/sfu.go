@@ -7,9 +7,9 @@
 //
 // A [Session] is who is there and over what; its publisher is what it sends, and its
 // negotiator what it receives. A room's mutex guards who is in it and how they are;
-// refreshLocked derives from that who hears whom. Each session is one goroutine that
-// negotiates and reports. The packet path takes neither: a lane's worker walks an immutable
-// list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
+// refreshLocked derives from that who hears whom, and allocateLocked which layers of video. Each
+// session is one goroutine that negotiates and reports. The packet path takes neither: a lane's
+// worker walks an immutable list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
 // room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
 // the negotiator's, which is there for that.
 //
@@ -69,6 +69,7 @@ type SFU struct {
 	cfg     Config
 	log     *slog.Logger
 	connect func(h handler, ssrc uint32, sealed bool) (transport, error)
+	accept  func(h handler, ssrc uint32, passive bool) (*pionTransport, error)
 	lane    *lane.Lane
 	unmux   func() error
 	count   counters
@@ -103,6 +104,7 @@ type Stats struct {
 	InClear                                  uint64 // packets that were not encrypted where all is to be, and went no further
 	Connected                                uint64 // times a transport came up
 	Unauthentic                              uint64 // packets from a participant's address that failed SRTP's check, or were replayed
+	Sent                                     uint64 // bytes on the wire, RTCP and handshakes too
 	Blocked                                  uint64 // packets that pion was kept from sending under keys of ours; not 0 is a fault of this program
 }
 
@@ -123,7 +125,8 @@ type Seat struct {
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
-// signal.Layers, signal.Ended. It is called under locks: it must not block or call the SFU.
+// signal.Layers, signal.Quality, signal.Ended. It is called under locks: it must not block or call
+// the SFU.
 type Sink func(msg any)
 
 // Listen opens the mux.
@@ -136,7 +139,7 @@ func Listen(cfg Config) (*SFU, error) {
 		return nil, err
 	}
 	cfg.Sockets = m.sockets
-	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, lane: m.lane, unmux: m.Close, rooms: map[string]*room{}}, nil
+	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, accept: m.accept, lane: m.lane, unmux: m.Close, rooms: map[string]*room{}}, nil
 }
 
 // Sockets are the mux's as they are bound and offered: the candidates of every offer.
@@ -160,6 +163,7 @@ func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Sessio
 	}
 	x.media, x.pub.media = media, media
 	x.neg = negotiator{media: media, count: &s.count}
+	x.talk = &x.neg
 	if err := s.seat(roomID, seat, session, x); err != nil {
 		media.Close()
 		return nil, err
@@ -247,7 +251,7 @@ func (s *SFU) Stats() Stats {
 		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(), InClear: c.inClear.Load(),
 	}
 	if s.lane != nil {
-		st.Unauthentic, st.Blocked = s.lane.Failed(), s.lane.Blocked()
+		st.Unauthentic, st.Blocked, st.Sent = s.lane.Failed(), s.lane.Blocked(), s.lane.Sent()
 	}
 	return st
 }

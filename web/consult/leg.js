@@ -16,8 +16,9 @@ const HEARD = 1_000;
  * first packet, the running one for the lack of them. */
 const POLL = {next: 50, current: 250};
 /** What this page can do beyond the protocol's first day: a hello may be answered by
- * a move, the law's countdown is shown, and layers that nobody watches are not sent. */
-const FEATURES = ["move-first", "withdrawal", "layers"];
+ * a move, the law's countdown, the profile and the cause of paused video are shown, and layers
+ * that nobody watches are not sent. */
+const FEATURES = ["move-first", "withdrawal", "layers", "profile", "quality"];
 /** The simulcast layers that the edge's offers name: how much smaller than the camera's
  * picture each is, and what it takes at most, bit/s.
  * @type {Record<string, {smaller: number, rate: number}>} */
@@ -98,7 +99,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
       void look();
     };
     pc.oniceconnectionstatechange = further;
-    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? []});
+    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? [], profile: m.profile ?? ""});
     sync();
     void look();
   };
@@ -188,6 +189,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
         secret?.peers(m.peers);
         return tell({type: "peers", leg, peers: m.peers});
+      case "quality": return tell({type: "quality", leg, participant: m.participant, video: m.video, cause: m.cause ?? ""});
+      case "profile": return tell({type: "profiled", leg, profile: m.profile, refused: m.refused !== undefined});
       case "move": {
         const edge = claims(m.token)?.edge ?? "";
         return tell({type: "move", leg, edge, url: m.url, token: m.token, epoch: m.epoch, dice: Math.random()});
@@ -213,6 +216,10 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
       current = true;
       onRemotes = show;
       show(remotes);
+    },
+    /** @param {string} profile */
+    choose(profile) {
+      send({type: "profile", profile});
     },
     leave() {
       send({type: "leave"});

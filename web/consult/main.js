@@ -56,7 +56,9 @@ const stage = tileStage(byId("tiles"), {
     if (state.troubles.some((t) => t.key === "no.sound")) dispatch({type: "calm", key: "no.sound"});
   },
 });
-const page = makePage(texts, act);
+const seat = seatOf(location, storage);
+const clinician = claims(seat?.token ?? "")?.role === "clinician";
+const page = makePage(texts, act, clinician ? (profile) => dispatch({type: "profile", profile}) : null);
 
 /** @param {Effect} fx */
 function perform(fx) {
@@ -77,6 +79,7 @@ function perform(fx) {
       legs.delete(fx.leg);
       strangers.delete(fx.leg);
       return;
+    case "profile": return legs.get(fx.leg)?.choose(fx.profile);
     case "save": return keep(state.addresses);
     case "forget": return fx.token ? void keepSeat(location.pathname, null, storage) : keep(fresh(state.addresses));
     case "cancel": return clearTimeout(timers.get(fx.name));
@@ -181,12 +184,11 @@ async function copyLink() {
   }
 }
 
-const seat = seatOf(location, storage);
 // A link that cannot be kept stays in the address bar, for a reload.
 const kept = seat !== null && keepSeat(location.pathname, seat, storage);
 if (location.hash !== "" && (kept || !seat)) history.replaceState(null, "", location.pathname + location.search);
 // Clinicians see a refusal's support line at once.
-/** @type {HTMLDetailsElement} */ (byId("message-details")).open = claims(seat?.token ?? "")?.role === "clinician";
+/** @type {HTMLDetailsElement} */ (byId("message-details")).open = clinician;
 
 /** A duplicated tab has a copy of the seat. One page at a time may resume it, or two
  * would take it from each other for ever.

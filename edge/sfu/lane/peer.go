@@ -177,6 +177,7 @@ func (p *Peer) WriteRTCP(plain []byte) error {
 	if err != nil {
 		return err
 	}
+	p.lane.sent.Add(wire(len(packet), d.at.Addr()))
 	_, err = p.lane.conns[d.conn].sockets[0].WriteTo(packet, d.at)
 	return err
 }
