@@ -36,15 +36,59 @@ type Role string
 
 const patient Role = "patient"
 
-var roles = []Role{patient, "clinician", "interpreter", "companion", "captioner"}
+// Clinician is who may change a running consult's profile.
+const Clinician Role = "clinician"
+
+var roles = []Role{patient, Clinician, "interpreter", "companion", "captioner"}
 
 // Priority orders consults for shedding: the first is shed first.
 type Priority string
 
 var priorities = []Priority{"education", "follow-up", "routine", "urgent", "emergency"}
 
+// Rank is the priority as steering has it; that of an unknown one is Routine's.
+func (p Priority) Rank() steer.Priority {
+	if i := slices.Index(priorities, p); i >= 0 {
+		return steer.Education + steer.Priority(i)
+	}
+	return steer.Routine
+}
+
 // Routine is the priority of a consult that names none.
 const Routine Priority = "routine"
+
+// Profile is what the consult's video is looked at for, and so what it keeps when there is too
+// little for all of it. The empty one is Face.
+type Profile string
+
+const (
+	Face   Profile = "face"
+	Detail Profile = "detail" // skin, wounds: resolution
+	Sign   Profile = "sign"   // sign language, lips: frame rate
+)
+
+// Profiles are all there are.
+var Profiles = []Profile{Face, Detail, Sign}
+
+// Known tells whether there is such a profile.
+func (p Profile) Known() bool { return slices.Contains(Profiles, p.Name()) }
+
+// Name is the profile's, Face for the empty one.
+func (p Profile) Name() Profile {
+	if p == "" {
+		return Face
+	}
+	return p
+}
+
+// Kept is what is written of a profile: nothing of Face, so that versions without profiles read
+// what most consults are.
+func (p Profile) Kept() Profile {
+	if p == Face {
+		return ""
+	}
+	return p
+}
 
 // Participant is one seat as the backend declared it; Terms.Jurisdictions has whose law
 // it brings.

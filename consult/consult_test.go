@@ -151,14 +151,14 @@ func testMap() *region.Map {
 }
 
 func TestParseRequest(t *testing.T) {
-	body := `{"tenant":"clinic","e2ee":false,"tags":["my_health_record_data","de_statutory"],"participants":[
+	body := `{"tenant":"clinic","e2ee":true,"tags":["my_health_record_data","de_statutory"],"participants":[
 		{"role":"clinician","country":"de"},{"role":"patient","country":"CA","subdivision":"qc","at":[45.5,-73.6]},
 		{"role":"companion","country":"CA","subdivision":"CA-QC"}]}`
 	p, err := ParseRequest([]byte(body), testMap(), residency.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Priority != Routine || p.Tenant != "clinic" || p.E2EE || len(p.Tags) != 2 {
+	if p.Priority != Routine || p.Tenant != "clinic" || !p.E2EE || len(p.Tags) != 2 {
 		t.Errorf("got %+v", p)
 	}
 	c := p.Client(testMap())
@@ -168,8 +168,8 @@ func TestParseRequest(t *testing.T) {
 	if c.Patient != 1 || c.Places[1].Point.Lat != 45.5 || !c.Places[0].Located {
 		t.Errorf("patient %d at %+v", c.Patient, c.Places)
 	}
-	if c.Tenant.ID != "clinic" {
-		t.Errorf("tenant %v", c.Tenant)
+	if c.Tenant.ID != "clinic" || !c.E2EE {
+		t.Errorf("tenant %v, end-to-end encrypted %v", c.Tenant, c.E2EE)
 	}
 	if p := p.Patients(); len(p) != 1 || p[0] != 1 {
 		t.Errorf("patients %v", p)
@@ -189,7 +189,6 @@ func TestParseRequestSaysEveryFault(t *testing.T) {
 		{"seven", `{"participants":[` + two + "," + two + "," + two + `,{"role":"patient","country":"DE"}]}`, []string{"participants: 7"}},
 		{"all at once", `{"priority":"asap","tenant":"x","participants":[{"role":"doctor","country":"Germany"},{"role":"patient","country":"DE","at":[91,0]}]}`,
 			[]string{"priority", "tenant", "participants[0]", "role", "GERMANY", "participants[1]", "at:"}},
-		{"encryption that nobody enforces", `{"e2ee":true,"participants":[` + two + `]}`, []string{"e2ee: no SFU of this version enforces"}},
 		{"a tenant of another map", `{"tenant":"clinc","participants":[` + two + `]}`, []string{"clinc", "not in regions.yaml"}},
 		{"a tenant in another case", `{"tenant":"Clinic","participants":[` + two + `]}`, []string{"not in regions.yaml"}},
 		{"an unknown tag", `{"tags":["my_heath_record_data"],"participants":[` + two + `]}`, []string{"tags[0]", "my_health_record_data"}},
@@ -217,21 +216,17 @@ func TestParseRequestSaysEveryFault(t *testing.T) {
 	}
 }
 
-// A token may name a tenant that this edge's map does not have, and encryption that nobody
-// enforces: neither opens a place.
+// A token may name a tenant that this edge's map does not have: it opens no place.
 func TestTermsOpenNothingThatIsNotKnown(t *testing.T) {
 	m := testMap()
 	if c := (&Terms{}).Client(m); c.Tenant == nil || c.Tenant.ID != "default" {
 		t.Errorf("no tenant: got %+v", c.Tenant)
 	}
-	terms := Terms{Jurisdictions: []residency.Jurisdiction{"DE"}, Tenant: "clinc", E2EE: true}
+	terms := Terms{Jurisdictions: []residency.Jurisdiction{"DE"}, Tenant: "clinc"}
 	c := terms.Client(m)
 	s := residency.Subject{Participants: c.Participants, Tenant: c.Tenant}
 	if v := residency.Shipped().Permits(residency.Stored, &residency.Hop{At: "DE"}, &s, now); v.Code != residency.PolicyMissing || v.Fact != "tenant clinc" {
 		t.Errorf("got %+v: want policy_missing, which names the tenant", v)
-	}
-	if c.E2EE {
-		t.Error("the client is taken to be end-to-end encrypted")
 	}
 }
 

@@ -17,6 +17,7 @@ const maxTags = 8
 // Request is the body of POST /v1/consults.
 type Request struct {
 	Priority     Priority    `json:"priority"`
+	Profile      Profile     `json:"profile"`
 	E2EE         bool        `json:"e2ee"`
 	Tenant       string      `json:"tenant"`
 	Tags         []string    `json:"tags"`
@@ -38,7 +39,7 @@ func ParseRequest(body []byte, m *region.Map, law *residency.Law) (*Placement, e
 	if err := exact.Read(body, &q); err != nil {
 		return nil, fmt.Errorf("body: %w", err)
 	}
-	p := &Placement{Terms: Terms{Priority: q.Priority, E2EE: q.E2EE, Tenant: q.Tenant, Tags: q.Tags}}
+	p := &Placement{Terms: Terms{Priority: q.Priority, Profile: q.Profile.Kept(), E2EE: q.E2EE, Tenant: q.Tenant, Tags: q.Tags}}
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 
@@ -48,14 +49,14 @@ func ParseRequest(body []byte, m *region.Map, law *residency.Law) (*Placement, e
 	if !slices.Contains(priorities, p.Priority) {
 		fault("priority %.32q: want one of %v", p.Priority, priorities)
 	}
+	if !p.Profile.Known() {
+		fault("profile %.32q: want one of %v", q.Profile, Profiles)
+	}
 	if p.Tenant == "" {
 		p.Tenant = "default"
 	}
 	if _, ok := m.Tenants[p.Tenant]; !ok {
 		fault("tenant %.64q: not in regions.yaml", p.Tenant)
-	}
-	if p.E2EE {
-		fault("e2ee: no SFU of this version enforces end-to-end encryption: leave it out")
 	}
 	for i, t := range p.Tags[:min(len(p.Tags), maxTags)] {
 		switch known := law.Tags(); {

@@ -17,6 +17,7 @@ type Terms struct {
 	Jurisdictions []residency.Jurisdiction `json:"jurisdictions"` // every participant's, in request order
 	Patient       int                      `json:"patient,omitempty"`
 	Priority      Priority                 `json:"priority"`
+	Profile       Profile                  `json:"profile,omitempty"` // that it begins with
 	E2EE          bool                     `json:"e2ee,omitempty"`
 	Tenant        string                   `json:"tenant,omitempty"`
 	Tags          []string                 `json:"tags,omitempty"`
@@ -41,11 +42,11 @@ func (t *Terms) Supersedes(other *Terms) bool {
 }
 
 // Client is the consult as steering sees it. Participants are as far away as their
-// jurisdictions: where somebody is more exactly, only the record says. Nobody enforces
-// end-to-end encryption yet, so whatever the terms say of it opens no place (READING, fine
+// jurisdictions: where somebody is more exactly, only the record says. End-to-end encryption
+// counts because every edge refuses media in the clear where the terms say so (READING, fine
 // points).
 func (t *Terms) Client(m *region.Map) *steer.Client {
-	c := &steer.Client{Participants: t.Jurisdictions, Patient: t.Patient, Tags: t.Tags, Tenant: m.Tenant(t.Tenant),
+	c := &steer.Client{Participants: t.Jurisdictions, Patient: t.Patient, E2EE: t.E2EE, Tags: t.Tags, Tenant: m.Tenant(t.Tenant), Priority: t.Priority.Rank(),
 		Key: steer.Key(string(t.Consult)), Places: make([]region.Place, 0, len(t.Jurisdictions))}
 	for _, j := range t.Jurisdictions {
 		at, located := region.Locate(j)

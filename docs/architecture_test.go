@@ -29,7 +29,7 @@ var leaves = []string{"edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder"}
 var assemblies = []string{"edge", "nameserver", "sim"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/layer", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "webhook", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/layer", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/sframe", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
@@ -45,7 +45,7 @@ var within = map[string][]string{
 	"geodns/check":    {"geodns/dnssec"},
 	"acme":            {"store"},
 	"turn":            {"crowd"},
-	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot"},
+	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/sframe"},
 	"edge/sfu/lane":   {"datagram"},
 	"edge/sfu/layer":  {"edge/sfu/rtp"},
 	"edge/sfu/ladder": {"edge/sfu/allot"},
@@ -62,6 +62,7 @@ var support = map[string][]string{
 	"acme/pebbletest":  {"acme/certtest", "tools/exectest", "tools/nettest"},
 	"geodns/dnstest":   {"tools/exectest", "tools/nettest"},
 	"geodns/nodetest":  {"geodns", "geodns/cookie", "geodns/geo", "region", "residency", "steer"},
+	"edge/whiptest":    nil,
 	"store/consultest": {"tools/exectest", "tools/nettest"},
 	"store/storetest":  {"store"},
 	"web/webtest":      {"tools/exectest"},
@@ -111,7 +112,7 @@ func house(path string) (string, bool) { return strings.CutPrefix(path, "bailiwi
 // standard library imports in turn is its own affair.
 var pure = []string{"bytes", "cmp", "crypto", "crypto/ecdsa", "crypto/ed25519", "crypto/hmac", "crypto/rsa", "crypto/sha256", "embed",
 	"encoding", "encoding/base32", "encoding/base64", "encoding/binary", "encoding/hex", "encoding/json", "encoding/pem", "errors", "fmt", "hash/fnv", "io", "iter",
-	"maps", "math", "math/big", "math/bits", "net/netip", "reflect", "regexp", "slices", "sort", "strconv", "strings", "sync", "time", "unicode", "unicode/utf16", "unicode/utf8"}
+	"maps", "math", "math/big", "math/bits", "net/netip", "net/url", "reflect", "regexp", "slices", "sort", "strconv", "strings", "sync", "time", "unicode", "unicode/utf16", "unicode/utf8"}
 
 // excused are impurities that a third party has and the core does not reach, by package.
 var excused = map[string]map[string]string{
@@ -233,7 +234,7 @@ func TestAssembliesStandBesideEachOther(t *testing.T) {
 
 // readsJSON may use another decoder than exact: what they read is another program's, for
 // tests and measurements.
-var readsJSON = []string{"acme/pebbletest", "store/consultest", "bench/", "sim", "tools/"}
+var readsJSON = []string{"acme/pebbletest", "store/consultest", "web/webtest", "bench/", "sim", "tools/"}
 
 // TestJSONIsReadExactly: encoding/json takes names in any case, and twice.
 func TestJSONIsReadExactly(t *testing.T) {

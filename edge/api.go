@@ -110,6 +110,8 @@ type EdgeStatus struct {
 	Health   string        `json:"health"`
 	Consults int           `json:"consults"` // running now
 	Admits   int           `json:"admits"`   // at most
+	Egress   int           `json:"egress"`   // percent of its budget that it sends
+	Sheds    int           `json:"sheds"`    // priorities, the least first, that are better placed elsewhere
 	Rooms    []Held        `json:"rooms,omitempty"`
 }
 
@@ -131,7 +133,8 @@ func (a *API) status(w http.ResponseWriter, q *http.Request, _ access.Principal)
 			rs.Until = &r.Until
 		}
 		for _, e := range r.Edges {
-			es := EdgeStatus{ID: e.ID, Host: e.Host, Health: e.Health.String(), Consults: a.World.Load(e.ID).Consults, Admits: e.Admits}
+			load := a.World.Load(e.ID)
+			es := EdgeStatus{ID: e.ID, Host: e.Host, Health: e.Health.String(), Consults: load.Consults, Admits: e.Admits, Egress: load.Egress, Sheds: load.Sheds}
 			if a.Rooms != nil {
 				if es.Rooms = a.Rooms(e.ID); es.Rooms != nil {
 					es.Consults = len(es.Rooms) // this process knows better than its lease

@@ -31,6 +31,7 @@ import (
 	"bailiwick/steer/world"
 	"bailiwick/store"
 	"bailiwick/turn"
+	"bailiwick/webhook"
 )
 
 // maxConns bounds HTTP connections, WebSockets among them: twice what a full edge
@@ -69,15 +70,17 @@ type Config struct {
 	// Linger is how long a stopping edge waits for its rooms to move away.
 	Linger time.Duration
 
-	World   *world.Writer
-	Stores  store.Set
-	Signer  *router.Signer // of join tokens; nil draws one
-	Record  consult.Record // takes decisions as evidence; nil: nobody does
-	Keys    *access.Keys
-	Locate  router.Locator
-	Web     http.Handler // consult page and its files
-	Log     *slog.Logger
-	Metrics *prometheus.Registry // gets the edge's
+	World  *world.Writer
+	Stores store.Set
+	Signer *router.Signer // of join tokens; nil draws one
+	Record consult.Record // takes decisions as evidence; nil: nobody does
+	Keys   *access.Keys
+	Locate router.Locator
+	Web    http.Handler // consult page and its files
+	// Webhooks tells tenants' backends of their consults; Run runs it, and closes it. nil: nobody does.
+	Webhooks *webhook.Queue
+	Log      *slog.Logger
+	Metrics  *prometheus.Registry // gets the edge's
 	// Observe is where Metrics are served, with /livez and /readyz: HTTP is the patients'.
 	// Empty: nowhere.
 	Observe string
@@ -85,17 +88,19 @@ type Config struct {
 
 // Edge is one media edge. Its listeners are open once New returns.
 type Edge struct {
-	cfg    Config
-	self   steer.Edge
-	router *router.Router
-	rooms  *runners
-	sfu    *sfu.SFU
-	turns  []relay // one a family, IPv4 first
-	secret []byte  // of TURN credentials
-	http   net.Listener
-	crowd  *crowd.Crowd // of the HTTP listener
-	seen   net.Listener // of Observe; nil: none
-	api    *API
+	cfg      Config
+	self     steer.Edge
+	router   *router.Router
+	rooms    *runners
+	pressure *pressure
+	sfu      *sfu.SFU
+	turns    []relay // one a family, IPv4 first
+	secret   []byte  // of TURN credentials
+	http     net.Listener
+	crowd    *crowd.Crowd // of the HTTP listener
+	seen     net.Listener // of Observe; nil: none
+	api      *API
+	hosts    *hosts
 
 	refusals *refusals
 }
@@ -120,15 +125,16 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
-	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}, hosts: &hosts{byID: map[string]*resource{}}}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
 		e.close()
 		return nil, fmt.Errorf("edge %s: %w", cfg.ID, err)
 	}
+	e.pressure = newPressure(e)
 	e.rooms = newRunners(e)
 	e.router = router.New(router.Config{World: cfg.World.Current, Stores: cfg.Stores, Signer: cfg.Signer, Keys: cfg.Keys,
-		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Log: cfg.Log})
+		Locate: cfg.Locate, Node: string(cfg.ID), Self: cfg.ID, Record: cfg.Record, Hosted: e.rooms.hosted, Hear: e.rooms.hear, Live: e.rooms.live, Log: cfg.Log})
 	e.api = &API{Node: string(cfg.ID), Router: e.router, World: cfg.World, Stores: cfg.Stores, Web: cfg.Web, Log: cfg.Log,
 		Rooms: func(id region.EdgeID) []Held {
 			if id != cfg.ID {
@@ -231,9 +237,16 @@ func (e *Edge) Self() steer.Edge { return e.self }
 func (e *Edge) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	hooks := e.tellBackends()
 	g, gctx := errgroup.WithContext(serving)
 	mux := e.api.Handler()
 	mux.HandleFunc("GET /v1/join", e.join)
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+		mux.HandleFunc(method+" /v1/whip", e.whip(false))
+		mux.HandleFunc(method+" /v1/whep", e.whip(true))
+		mux.HandleFunc(method+" /v1/whip/{id}", e.resource)
+		mux.HandleFunc(method+" /v1/whep/{id}", e.resource)
+	}
 	mux.HandleFunc("POST /v1/map/check", e.router.For(e.check, access.Operator))
 	var handler http.Handler = mux
 	listener := crowd.Listener(e.http, e.crowd)
@@ -259,6 +272,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		defer context.AfterFunc(serving, func() { observed.Close() })()
 	}
 	g.Go(func() error { return e.router.Run(gctx) })
+	g.Go(func() error { return e.pressure.run(gctx) })
 	for dc, st := range e.cfg.Stores {
 		g.Go(func() error { return e.notices(gctx, dc, st) })
 	}
@@ -272,6 +286,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	err := g.Wait()
 	e.rooms.wait()
 	e.close()
+	hooks()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
@@ -340,6 +355,7 @@ func (e *Edge) announce(ctx, alive context.Context) {
 		Self: func() store.Instance {
 			self := e.self
 			self.Load.Consults, self.Load.Parked = e.rooms.count()
+			e.pressure.tell(&self.Load)
 			return world.Instance(&self, e.cfg.Region, e.registered())
 		},
 		Applied: func() map[string]string { return world.Applied(e.cfg.World.Current()) },
@@ -357,6 +373,9 @@ func (e *Edge) announce(ctx, alive context.Context) {
 // Close closes an edge that was never run.
 func (e *Edge) Close() {
 	e.rooms.wait()
+	if e.cfg.Webhooks != nil {
+		e.cfg.Webhooks.Close()
+	}
 	e.close()
 }
 

@@ -89,6 +89,7 @@ func startWith(t *testing.T, seats int, change func(*Config), regions ...region.
 		if err != nil {
 			t.Fatal(err)
 		}
+		e.pressure.gauge = func() (cpu, memory float64) { return 0, 0 } // the tests' own load is no pressure
 		ectx, stop := context.WithCancel(ctx)
 		f.edges[id], f.stop[id] = e, stop
 		running.Go(func() {
@@ -201,6 +202,7 @@ type message struct {
 	ICEServers                                                    []signal.ICEServer `json:"ice_servers"`
 	Standby                                                       []signal.Standby
 	Features                                                      []string
+	Profile, By, Refused, Participant, Video, Cause               string
 	Place                                                         signal.Place
 	ValidFrom                                                     *time.Time `json:"valid_from"`
 	Clock                                                         *time.Time

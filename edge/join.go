@@ -55,11 +55,14 @@ func (e *Edge) join(w http.ResponseWriter, q *http.Request) {
 	if bad == nil {
 		token, bad = e.admit(hello.Token)
 	}
+	if bad == nil && token.E2EE && !slices.Contains(hello.Features, "e2ee") {
+		bad = problem.New(problem.NotEncrypted, "this client does not say that it encrypts: no feature e2ee in its hello")
+	}
 	if bad != nil {
 		e.refuse(ctx, conn, &token, bad)
 		return
 	}
-	j := &joining{seat: failover.Seat(seats.Add(1)), token: token, hello: hello, out: newOutbox(conn, cancel), answer: make(chan answer, 1)}
+	j := &joining{seat: failover.Seat(seats.Add(1)), token: token, hello: hello, out: newOutbox(conn, cancel), answer: make(chan answer, 1), take: e.sfu.Join}
 	a, ok := e.rooms.join(ctx, j)
 	switch {
 	case !ok:
@@ -161,7 +164,7 @@ func (e *Edge) welcome(w *steer.World, t *consult.Terms, who *consult.Token, ses
 		urls = append(urls, turnsURLs(e.cfg.Host, e.self.Turns.Port())...)
 	}
 	m := signal.Welcome{Type: signal.TypeWelcome, Participant: string(who.Participant), Session: session, Consult: string(t.Consult),
-		Epoch: t.Epoch, Place: place(w, e.cfg.Region), Standby: []signal.Standby{}, Features: signal.Features,
+		Epoch: t.Epoch, Place: place(w, e.cfg.Region), Standby: []signal.Standby{}, Features: signal.Features, Profile: string(t.Profile.Name()),
 		ICEServers: []signal.ICEServer{{URLs: urls, Username: user, Credential: pass}}}
 	there := *who
 	there.Terms = *t
@@ -198,6 +201,8 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j
 			}
 		case signal.TypeState:
 			s.State(*m.State)
+		case signal.TypeProfile:
+			rm.put(choice{j.seat, consult.Profile(m.Profile.Profile)})
 		case signal.TypeUnpark:
 			s.Unpark()
 			rm.put(failover.Unparked{Seat: j.seat})
@@ -233,11 +238,19 @@ func keepAlive(ctx context.Context, conn *websocket.Conn, cancel context.CancelF
 // refuse tells the client, and the log by the id that the client was given: of the token
 // what it names of the consult, and nothing of the person.
 func (e *Edge) refuse(ctx context.Context, conn *websocket.Conn, token *consult.Token, p *problem.Document) {
+	e.refused(token, p)
+	say(ctx, conn, refusedBy(p))
+	conn.Close(websocket.StatusPolicyViolation, p.Code)
+}
+
+func refusedBy(p *problem.Document) signal.Refused {
+	return signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
+		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID, ValidFrom: p.ValidFrom, Clock: p.Clock}
+}
+
+func (e *Edge) refused(token *consult.Token, p *problem.Document) {
 	e.refusals.add(p.Code)
 	e.cfg.Log.Info("join refused", "code", p.Code, "problem", p.ID, "consult", token.Consult, "jurisdictions", token.Jurisdictions, "epoch", token.Epoch, "detail", p.Detail)
-	say(ctx, conn, signal.Refused{Type: signal.TypeRefused, Code: p.Code, Title: p.Title, Detail: p.Detail,
-		Jurisdiction: p.Jurisdiction, Citation: p.Citation, ID: p.ID, ValidFrom: p.ValidFrom, Clock: p.Clock})
-	conn.Close(websocket.StatusPolicyViolation, p.Code)
 }
 
 // say writes one message to who has no outbox.

@@ -6,7 +6,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bailiwick/edge/sfu/ladder"
 	"bailiwick/turn"
+	"bailiwick/webhook"
 )
 
 var (
@@ -21,9 +23,20 @@ var (
 	retransmitted  = prometheus.NewDesc("bailiwick_sfu_packets_retransmitted_total", "RTP packets sent again after a NACK.", []string{"edge", "region"}, nil)
 	unauthentic    = prometheus.NewDesc("bailiwick_sfu_packets_unauthentic_total", "Packets from a participant's address that failed SRTP's check, or were replayed.", []string{"edge", "region"}, nil)
 	blocked        = prometheus.NewDesc("bailiwick_sfu_packets_blocked_total", "Packets kept from being encrypted twice under one key. Any is a fault of this program.", []string{"edge", "region"}, nil)
+	inClear        = prometheus.NewDesc("bailiwick_sfu_packets_in_clear_total", "Packets that were not encrypted end to end where they had to be, and went no further.", []string{"edge", "region"}, nil)
 	keyframes      = prometheus.NewDesc("bailiwick_sfu_keyframe_requests_total", "Keyframes asked of publishers.", []string{"edge", "region"}, nil)
 	allocations    = prometheus.NewDesc("bailiwick_turn_allocations", "TURN allocations in force.", []string{"edge", "region"}, nil)
+	egress         = prometheus.NewDesc("bailiwick_edge_egress_bytes_total", "Bytes sent by the SFU, what is relayed among them, with the headers of IP and UDP.", []string{"edge", "region"}, nil)
+	budget         = prometheus.NewDesc("bailiwick_edge_egress_budget_bytes_per_second", "What the edge may send by the map; 0: no bound.", []string{"edge", "region"}, nil)
+	loadRatio      = prometheus.NewDesc("bailiwick_edge_load_ratio", "Share in use over the last second: of the egress budget, of the cores, of the memory limit.", []string{"edge", "region", "of"}, nil)
+	ladderRung     = prometheus.NewDesc("bailiwick_ladder_rung", "How far down the ladder the edge is: 0, all consults have all of their video.", []string{"edge", "region"}, nil)
+	ladderConsults = prometheus.NewDesc("bailiwick_ladder_consults", "Consults by what the edge's load leaves them of their video.", []string{"edge", "region", "step", "priority"}, nil)
+	ladderSteps    = prometheus.NewDesc("bailiwick_ladder_steps_total", "Steps that consults took, by where to and why.", []string{"edge", "region", "reason", "step", "priority"}, nil)
 	joinRefusals   = prometheus.NewDesc("bailiwick_join_refusals_total", "Joins refused, by the code that the client was given.", []string{"edge", "region", "code"}, nil)
+	hookEvents     = prometheus.NewDesc("bailiwick_webhook_events_total", "Events for tenants' backends that are done with, by what became of them.", []string{"edge", "region", "event", "outcome"}, nil)
+	hookFailures   = prometheus.NewDesc("bailiwick_webhook_failures_total", "Tries to deliver an event that failed.", []string{"edge", "region", "reason"}, nil)
+	hooksQueued    = prometheus.NewDesc("bailiwick_webhook_queued", "Events that wait for a tenant's backend.", []string{"edge", "region"}, nil)
+	hooksUndurable = prometheus.NewDesc("bailiwick_webhook_journal_failures_total", "Writes of events to the disk that failed: they wait in memory alone.", []string{"edge", "region"}, nil)
 	turnRefusals   = prometheus.NewDesc("bailiwick_turn_refusals_total", "TURN requests refused.", []string{"edge", "region", "reason"}, nil)
 )
 
@@ -61,6 +74,29 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(keyframes, s.KeyframeRequests)
 	count(unauthentic, s.Unauthentic)
 	count(blocked, s.Blocked)
+	count(inClear, s.InClear)
+	count(egress, s.Sent)
+	now, ever, load, rung := c.pressure.counts()
+	ratio := func(of string, v float64) {
+		to <- prometheus.MustNewConstMetric(loadRatio, prometheus.GaugeValue, v, append(labels[:2:2], of)...)
+	}
+	gauge(budget, load.Budget/8)
+	bound := 0.0
+	if load.Budget > 0 {
+		bound = float64(load.Egress) / float64(load.Budget)
+	}
+	ratio("egress", bound)
+	ratio("cpu", load.CPU)
+	ratio("memory", load.Memory)
+	gauge(ladderRung, rung)
+	for p := ladder.Education; p <= ladder.Emergency; p++ {
+		for s := ladder.Full; s < ladder.Steps; s++ {
+			to <- prometheus.MustNewConstMetric(ladderConsults, prometheus.GaugeValue, float64(now[taken{Step: s, Priority: p}]), append(labels[:2:2], s.String(), p.String())...)
+		}
+	}
+	for t, n := range ever {
+		count(ladderSteps, n, t.Reason.String(), t.Step.String(), t.Priority.String())
+	}
 	for code, n := range c.refusals.counts() {
 		count(joinRefusals, n, code)
 	}
@@ -70,6 +106,19 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		relayed += t.Allocations
 		for reason, n := range t.Refused {
 			refused[reason] += n
+		}
+	}
+	if q := c.cfg.Webhooks; q != nil {
+		s := q.Stats()
+		gauge(hooksQueued, s.Queued)
+		count(hooksUndurable, s.Undurable)
+		for reason, n := range s.Failures {
+			count(hookFailures, n, webhook.Failure(reason).String())
+		}
+		for event, all := range s.Events {
+			for outcome, n := range all {
+				count(hookEvents, n, string(event), webhook.Outcome(outcome).String())
+			}
 		}
 	}
 	gauge(allocations, relayed)

@@ -56,9 +56,14 @@ func (o *outbox) run(ctx context.Context) {
 			if !o.write(ctx, m) {
 				return
 			}
-			if _, ended := m.(signal.Ended); ended {
+			switch m := m.(type) {
+			case signal.Ended:
 				o.over.Store(true)
 				o.conn.Close(websocket.StatusNormalClosure, "")
+				return
+			case signal.Refused:
+				o.over.Store(true)
+				o.conn.Close(websocket.StatusPolicyViolation, m.Code)
 				return
 			}
 		}

@@ -3,6 +3,8 @@ package edge
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"bailiwick/problem"
 	"bailiwick/residency"
 	"bailiwick/steer"
+	"bailiwick/webhook"
 )
 
 // runner runs the failover machine of one consult: one goroutine, to which everything that
@@ -28,11 +31,18 @@ type runner struct {
 	// record is what is known of the consult, for those who ask.
 	record atomic.Pointer[consult.Placement]
 
+	mu       sync.Mutex
+	timeline []router.Line
+
+	chosen  consult.Profile                 // by a clinician, in the call; empty: none was
+	present atomic.Pointer[consult.Profile] // the one in force, for those who ask
 	machine *failover.Room
 	conns   map[failover.Seat]*conn
 	counted atomic.Bool // as a load of the edge
 
 	withdrawn bool // the law's countdown runs
+	told      teller
+	backend   atomic.Pointer[webhook.Consult] // what it tells of; nil: there is nobody to tell
 }
 
 // conn is one client's connection to the room.
@@ -49,6 +59,10 @@ type joining struct {
 	out      *outbox
 	answer   chan answer // of one
 	answered bool
+	// take seats the client's media.
+	take func(room string, seat sfu.Seat, session string, sink sfu.Sink) (*sfu.Session, error)
+	// polite: a seat that is taken is not taken over.
+	polite bool
 }
 
 // answer is one of three: a seat, a refusal, or a message that sends the client elsewhere.
@@ -58,6 +72,7 @@ type answer struct {
 	welcome signal.Welcome
 	refused *problem.Document
 	move    *signal.Move
+	to      *steer.Edge // of move
 }
 
 // seats numbers the connections of this process.
@@ -115,6 +130,8 @@ func (rm *runner) run(ctx context.Context, stopping bool) {
 			switch ev := ev.(type) {
 			case *joining:
 				rm.join(ev)
+			case choice:
+				rm.choose(ev)
 			case failover.Event:
 				rm.happened(ev)
 			}
@@ -127,22 +144,40 @@ func (rm *runner) close() {
 	rm.countdown(false)
 	if rm.counted.Load() {
 		rm.rooms.release()
+		rm.edge().pressure.end(rm.id)
 	}
 	for _, c := range rm.conns {
 		c.drop()
 	}
+	rm.tellClosed(time.Now())
 }
 
 // join asks the machine for a seat.
 func (rm *runner) join(j *joining) {
-	rm.conns[j.seat] = &conn{joining: j}
-	full := false
-	if !rm.counted.Load() && !j.hello.Park {
-		full = !rm.rooms.reserve()
-		rm.counted.Store(!full)
+	if j.polite && rm.taken(j.token.Participant) {
+		(&conn{joining: j}).reply(answer{refused: problem.New(problem.SeatTaken, "the participant is here already, by another connection")})
+		return
 	}
-	rm.step(failover.Joined{Seat: j.seat, Token: j.token, Parked: j.hello.Park, Stranded: j.hello.Stranded, Full: full,
+	rm.conns[j.seat] = &conn{joining: j}
+	in := open
+	if !rm.counted.Load() && !j.hello.Park {
+		in = rm.rooms.enter(&j.token.Terms)
+		if in == open || in == voice {
+			rm.load(&j.token.Terms, in)
+		}
+	}
+	rm.step(failover.Joined{Seat: j.seat, Token: j.token, Parked: j.hello.Park, Stranded: j.hello.Stranded, Full: in == full, Busy: in == busy,
 		Resumes: rm.edge().sfu.Holds(string(rm.id), string(j.token.Participant), j.hello.Session)})
+}
+
+// load has the consult, which is counted in, be a load.
+func (rm *runner) load(t *consult.Terms, in entry) {
+	profile := t.Profile
+	if rm.chosen != "" {
+		profile = rm.chosen
+	}
+	rm.counted.Store(true)
+	rm.edge().pressure.begin(rm, t, profile, in)
 }
 
 // happened takes an event that some connection may end with.
@@ -196,26 +231,36 @@ func (c *conn) reply(a answer) {
 
 func (rm *runner) edge() *Edge { return rm.rooms.edge }
 
-// step feeds the machine and does what it says.
+// step feeds the machine, does what it says, and tells of it.
 func (rm *runner) step(ev failover.Event) {
 	w, now := rm.edge().cfg.World.Current(), time.Now()
+	rm.turn(ev, w, now)
+	rm.tell(w, now)
+}
+
+func (rm *runner) turn(ev failover.Event, w *steer.World, now time.Time) {
 	actions := rm.machine.Step(ev, w, now)
+	rm.told.note(actions, rm.edge())
 	rm.record.Store(rm.known(now)) // whoever is answered may ask for it at once
+	rm.show()
 	var failed []failover.Seat
 	for _, a := range actions {
 		if n, ok := rm.do(a, w, now); !ok {
 			failed = append(failed, n)
 		}
 	}
-	if active := rm.machine.Active(); active && !rm.counted.Load() {
-		rm.counted.Store(rm.rooms.reserve()) // one who unparks is admitted, full or not
-	} else if !active && rm.counted.Load() {
+	if rm.machine.Running() && !rm.counted.Load() { // one who unparks is admitted, full or not
+		t := rm.machine.Terms()
+		rm.rooms.add()
+		rm.load(&t, open)
+	} else if !rm.machine.Active() && rm.counted.Load() {
 		rm.counted.Store(false)
 		rm.rooms.release()
+		rm.edge().pressure.end(rm.id)
 	}
 	for _, n := range failed {
 		rm.remove(n, 0)
-		rm.step(failover.Left{Seat: n})
+		rm.turn(failover.Left{Seat: n}, w, now)
 	}
 }
 
@@ -309,17 +354,22 @@ func refusal(w *steer.World, v residency.Verdict) *problem.Document {
 	case failover.ConsultEnded:
 		return problem.New(v.Code, "ask for a new link")
 	case residency.RegionFull:
-		return problem.New(v.Code, "this edge is at its admission limit, and no other may take the consult")
+		return problem.New(v.Code, "this edge is at its limit, and no other may take the consult")
 	}
 	return problem.Unlawful(w, v)
 }
 
 func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 	e, c := rm.edge(), rm.conns[a.Seat]
-	session, err := e.sfu.Join(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked},
+	session, err := c.take(string(rm.id), sfu.Seat{Participant: string(c.token.Participant), Role: string(c.token.Role), Parked: a.Parked,
+		Layers: slices.Contains(c.hello.Features, "layers"), Sealed: c.token.E2EE, InClear: func() { rm.inClear(c.joining) }},
 		c.hello.Session, c.out.put)
 	if errors.Is(err, sfu.ErrRoomFull) {
 		c.reply(answer{refused: problem.New(problem.RoomFull, "a consult takes at most 6 participants")})
+		return false
+	}
+	if errors.Is(err, sfu.ErrNotLive) {
+		c.reply(answer{refused: problem.New(problem.NotLive, "whom to play is not here; without ?participant=ID there must be one other participant")})
 		return false
 	}
 	if err != nil {
@@ -329,8 +379,20 @@ func (rm *runner) admit(a failover.Admit, w *steer.World, now time.Time) bool {
 		return false
 	}
 	c.session = session
+	e.sfu.Profile(string(rm.id), allotted(rm.profile()))
+	e.pressure.limit(rm.id)
+	a.Terms.Profile = rm.profile().Kept()
 	c.reply(answer{room: rm, session: session, welcome: e.welcome(w, &a.Terms, &c.token, session.ID(), now)})
 	return true
+}
+
+// inClear refuses who sends what is not encrypted in a consult that is, end to end. What it sent
+// has gone no further.
+func (rm *runner) inClear(j *joining) {
+	p := problem.New(problem.NotEncrypted, "media came that are not encrypted under the client's KIDs: they are dropped, and the seat is given up")
+	rm.edge().cfg.Log.Error("media in the clear in an end-to-end encrypted consult", "consult", rm.id, "problem", p.ID)
+	rm.edge().refusals.add(p.Code)
+	j.out.put(refusedBy(p))
 }
 
 // move tells one client to join elsewhere.
@@ -345,6 +407,7 @@ func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 		}
 		return
 	}
+	a.Token.Profile = rm.profile().Kept() // where the consult goes on it is as it was
 	token, err := e.router.Signer.Sign(&a.Token, now)
 	if err != nil {
 		e.cfg.Log.Error("move token not signed", "consult", rm.id, "err", err)
@@ -353,7 +416,7 @@ func (rm *runner) move(a failover.Move, w *steer.World, now time.Time) {
 	m := signal.Move{Type: signal.TypeMove, URL: router.WebSocketURL(to.Host), Token: token, Epoch: a.Token.Epoch, Reason: a.Reason, Place: place(w, reg.ID)}
 	if c.session == nil {
 		delete(rm.conns, a.Seat)
-		c.reply(answer{move: &m})
+		c.reply(answer{move: &m, to: to})
 		return
 	}
 	c.out.moved.Store(a.Token.Edge != e.cfg.ID)

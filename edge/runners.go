@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bailiwick/consult"
+	"bailiwick/consult/router"
 	"bailiwick/failover"
 )
 
@@ -174,23 +175,6 @@ func (r *runners) count() (active, parked int) {
 	return r.active, len(r.byID) - r.active
 }
 
-// reserve counts a room as active unless the edge is full.
-func (r *runners) reserve() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.edge.cfg.Admits > 0 && r.active >= r.edge.cfg.Admits {
-		return false
-	}
-	r.active++
-	return true
-}
-
-func (r *runners) release() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.active--
-}
-
 // join hands a client to its consult's room and waits for the answer. A room that closes
 // at that moment has not seen it: there will be a new one.
 func (r *runners) join(ctx context.Context, j *joining) (answer, bool) {
@@ -235,6 +219,17 @@ func (r *runners) open(id consult.ID) *runner {
 	return rm
 }
 
+// spawn runs what ends with the edge; false once that closes.
+func (r *runners) spawn(do func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return false
+	}
+	r.group.Go(do)
+	return true
+}
+
 // forget is a room's last act. From then on its inbox takes nothing.
 func (r *runners) forget(rm *runner) {
 	r.mu.Lock()
@@ -258,6 +253,19 @@ func (r *runners) hosted(id consult.ID) *consult.Placement {
 		return rm.record.Load()
 	}
 	return nil
+}
+
+// live is what is known of a consult that runs here beside its record; nil where it does not.
+func (r *runners) live(id consult.ID) *router.Live {
+	rm := r.find(id)
+	if rm == nil || !rm.counted.Load() {
+		return nil
+	}
+	l := &router.Live{Video: r.edge.pressure.step(id), Events: rm.lines()}
+	if p := rm.present.Load(); p != nil {
+		l.Profile = *p
+	}
+	return l
 }
 
 // hear hands on what somebody else did to a consult.

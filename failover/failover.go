@@ -70,7 +70,8 @@ type (
 		Parked   bool // wants the transport up and nothing sent
 		Resumes  bool // gave the session of the seat that the participant has here
 		Stranded bool // was sent to another edge and found no media there
-		Full     bool // the edge holds as many consults as it admits, and not this one
+		Full     bool // the edge holds as many consults as it admits, and this new one is not among them
+		Busy     bool // the edge sheds load, and this new one is better off elsewhere, if there is an elsewhere
 	}
 	// Unparked is a parked participant who takes the seat.
 	Unparked struct{ Seat Seat }

@@ -31,7 +31,7 @@ func Foresee(w *steer.World, home region.ID, self region.EdgeID, p *consult.Plac
 	if v.Permitted() || !isLaw(v) {
 		return Stays, residency.Verdict{}
 	}
-	c.Without = []region.EdgeID{self}
+	c.Without, c.Runs = []region.EdgeID{self}, true
 	var d steer.Decision
 	if steer.Rank(w, c, &d); len(d.Candidates) > 0 {
 		return Moves, v

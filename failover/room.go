@@ -133,7 +133,10 @@ func (r *Room) Active() bool {
 	return false
 }
 
-// running is Active without who waits to be answered.
+// Running tells whether somebody was admitted who is not parked: Active without who waits to be
+// answered.
+func (r *Room) Running() bool { return r.running() }
+
 func (r *Room) running() bool {
 	for _, s := range r.seats {
 		if !s.parked && !s.waiting {
@@ -141,6 +144,17 @@ func (r *Room) running() bool {
 		}
 	}
 	return false
+}
+
+// Present are those who have a seat and are not parked.
+func (r *Room) Present() map[consult.ParticipantID]consult.Role {
+	here := map[consult.ParticipantID]consult.Role{}
+	for _, s := range r.seats {
+		if !s.parked && !s.waiting {
+			here[s.token.Participant] = s.token.Role
+		}
+	}
+	return here
 }
 
 // Terms are those in force here; zero before anybody joined.
@@ -231,6 +245,16 @@ func (r *Room) joined(ev Joined) {
 	if ev.Full && why == "" && !running {
 		s.full = true
 		why, gone = string(residency.RegionFull), residency.Verdict{Code: residency.RegionFull}
+	}
+	if ev.Busy && why == "" && !running {
+		// A neighbour that need not shed is better; where there is none it begins here, with less.
+		if r.write != nil || r.elsewhere() {
+			return
+		}
+		away := []region.EdgeID{r.self}
+		if r.terms.Edge == r.self && r.rank(away) && !r.decision.Busy() && r.place(string(residency.RegionFull), away...) {
+			return
+		}
 	}
 	switch {
 	case why == "", ev.Resumes, r.been[who] && running && !isLaw(gone):

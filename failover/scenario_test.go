@@ -25,11 +25,11 @@ var update = flag.Bool("update", false, "write what the scenarios do into them")
 // Germans, p and c. Lines:
 //
 //	self EDGE                      who this edge is; regions a, b, c are in Germany, x in the US
-//	join WHO EDGE/STANDBY@EPOCH …  with parked, resumes, stranded, full
+//	join WHO EDGE/STANDBY@EPOCH …  with parked, resumes, stranded, full, busy
 //	leave|lost|unpark WHO
 //	heard EDGE/STANDBY@EPOCH …     the record, or with notice a notice; with ended
 //	wrote written|unwritten|beaten what became of the placement under way
-//	world WHAT=HOW …               a=down, a-1=unhealthy, a-1=maintenance, a=gone, a=unpapered, store=away, law=none
+//	world WHAT=HOW …               a=down, a-1=unhealthy, a-1=maintenance, a-1=full, a-1=sheds, a-1=spent, a=gone, a=unpapered, store=away, law=none
 //	restored                       the store was taken back to an older state
 //	stopping
 //	wait 15s                       time passes, with every wake on the way
@@ -107,6 +107,12 @@ func (s *scene) world() {
 			e.Health = steer.Unhealthy
 		case "maintenance":
 			e.Mode = steer.Draining
+		case "full":
+			e.Load.Consults = e.Admits
+		case "sheds":
+			e.Load.Sheds = 3
+		case "spent":
+			e.Load.Spent = true
 		}
 		reg := steer.Region{Region: r, Hop: m.Hop(r), Edges: []steer.Edge{e}}
 		if how := s.how[string(r.ID)]; how != "" && how != "gone" && how != "unpapered" {
@@ -169,7 +175,7 @@ func (s *scene) do(line, verb string, args []string) {
 			role = "clinician"
 		}
 		s.step(Joined{Seat: n, Token: consult.Token{Terms: s.terms(args[1]), Participant: consult.ParticipantID(args[0][:1]), Role: role, Expires: s.now.Add(time.Hour)},
-			Parked: has("parked"), Resumes: has("resumes"), Stranded: has("stranded"), Full: has("full")})
+			Parked: has("parked"), Resumes: has("resumes"), Stranded: has("stranded"), Full: has("full"), Busy: has("busy")})
 	case "leave":
 		s.step(Left{s.seat[args[0]]})
 	case "lost":

@@ -137,10 +137,17 @@ func (r *Room) client() *steer.Client {
 	return r.terms.Client(r.w.Map)
 }
 
+// begins tells a consult that has not begun anywhere, as far as is known here: it is where it was
+// placed first, and nobody is in.
+func (r *Room) begins() bool {
+	return r.terms.Epoch <= 1 && r.terms.Edge == r.self && !r.running()
+}
+
 // rank fills r.decision for the consult without some edges.
 func (r *Room) rank(without []region.EdgeID) bool {
 	c := r.client()
 	c.Without = without
+	c.Runs = !r.begins()
 	steer.Rank(r.w, c, &r.decision)
 	return len(r.decision.Candidates) > 0
 }

@@ -54,7 +54,18 @@ const (
 	RoomFull         Code = "room_full"
 	ConsultEnded     Code = "consult_ended"
 	StoreUnavailable Code = "store_unavailable"
+	NotEncrypted     Code = "not_encrypted"
 	Internal         Code = "internal"
+
+	// Of WHIP and WHEP.
+	MethodNotAllowed     Code = "method_not_allowed"
+	NotAcceptable        Code = "not_acceptable"
+	UnsupportedType      Code = "unsupported_type"
+	UnusableSDP          Code = "unusable_sdp"
+	SeatTaken            Code = "seat_taken"
+	NotLive              Code = "not_live"
+	PreconditionFailed   Code = "precondition_failed"
+	PreconditionRequired Code = "precondition_required"
 )
 
 type entry struct {
@@ -83,7 +94,17 @@ var table = map[Code]entry{
 	RoomFull:         {http.StatusConflict, "the room is full"},
 	ConsultEnded:     {http.StatusGone, "the consult has ended"},
 	StoreUnavailable: {http.StatusServiceUnavailable, "the control plane cannot be reached"},
+	NotEncrypted:     {http.StatusForbidden, "the consult is end-to-end encrypted"},
 	Internal:         {http.StatusInternalServerError, "something went wrong on our side"},
+
+	MethodNotAllowed:     {http.StatusMethodNotAllowed, "this is not how to ask here"},
+	NotAcceptable:        {http.StatusNotAcceptable, "no answer is of a type that the request accepts"},
+	UnsupportedType:      {http.StatusUnsupportedMediaType, "the body is of another type than is taken here"},
+	UnusableSDP:          {http.StatusUnprocessableEntity, "the session description cannot be used"},
+	SeatTaken:            {http.StatusConflict, "the seat is taken"},
+	NotLive:              {http.StatusConflict, "there is nothing to play yet"},
+	PreconditionFailed:   {http.StatusPreconditionFailed, "it has changed meanwhile"},
+	PreconditionRequired: {http.StatusPreconditionRequired, "say what the change is of"},
 
 	residency.PolicyMissing:     unlawful,
 	residency.HomeOnly:          unlawful,
@@ -174,6 +195,11 @@ func ReadBody(w http.ResponseWriter, q *http.Request, most int64) ([]byte, *Docu
 	if bad := NoQuery(q); bad != nil {
 		return nil, bad
 	}
+	return Body(w, q, most)
+}
+
+// Body reads a body of at most so many bytes.
+func Body(w http.ResponseWriter, q *http.Request, most int64) ([]byte, *Document) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, most))
 	var tooLarge *http.MaxBytesError
 	switch {

@@ -172,14 +172,17 @@ func (r *reader) instruments(n *yaml.Node) []residency.Instrument {
 	return list
 }
 
-func (r *reader) tenants(n *yaml.Node) map[string]*residency.Tenant {
-	all := map[string]*residency.Tenant{"default": {ID: "default", Facts: residency.Facts{}}}
+func (r *reader) tenants(n *yaml.Node) (all map[string]*residency.Tenant, hooks map[string]Webhook) {
+	all, hooks = map[string]*residency.Tenant{"default": {ID: "default", Facts: residency.Facts{}}}, map[string]Webhook{}
 	overlays := residency.Shipped().Overlays()
 	for _, e := range r.entries(n, "tenants", maxTenants) {
 		r.label(e, "tenant")
 		r.mark(e.at, "tenants", e.key)
 		what := "tenant " + e.key
-		s := r.section(e.value, e.at, what, "facts", "overlays", "product_default_off", "not_public_body", "deny_exceptions")
+		s := r.section(e.value, e.at, what, "facts", "overlays", "product_default_off", "not_public_body", "deny_exceptions", "webhook")
+		if n := s.get("webhook"); n != nil {
+			hooks[e.key] = r.webhook(n, what+": webhook")
+		}
 		t := &residency.Tenant{ID: e.key,
 			Facts:             r.facts(s.get("facts"), what, "tenant", "tenants", e.key),
 			ProductDefaultOff: r.lifted(s.get("product_default_off"), e.key, "product_default_off"),
@@ -200,7 +203,7 @@ func (r *reader) tenants(n *yaml.Node) map[string]*residency.Tenant {
 		}
 		all[e.key] = t
 	}
-	return all
+	return all, hooks
 }
 
 // lifted reads what a tenant lifts by record, jurisdiction by jurisdiction.

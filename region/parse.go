@@ -63,7 +63,7 @@ func (r *reader) deployment(root *yaml.Node, m *Map) {
 	}
 	m.Served = r.jurisdictions(s.get("served"), "served")
 	m.Refused = r.refused(s.get("refused"))
-	m.Tenants = r.tenants(s.get("tenants"))
+	m.Tenants, m.Webhooks = r.tenants(s.get("tenants"))
 	m.Geo = r.overrides(s.get("geo"))
 	m.Flags, m.WithdrawalGrace = r.law(s.get("law"))
 	m.Consul = r.datacenters(s.get("consul"), m.Providers)

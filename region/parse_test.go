@@ -125,6 +125,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		{"served", m.Served, []residency.Jurisdiction{"CA-QC", "DE", "NO", "US"}},
 		{"refused", m.Refused, map[residency.Jurisdiction]string{"AE": "no region there", "CN": "no region there"}},
 		{"tenant implied", m.Tenants["default"], &residency.Tenant{ID: "default", Facts: residency.Facts{}}},
+		{"webhook", m.Webhooks, map[string]Webhook{"klinik": {"https://backend.example/hooks?k=v", "/etc/bailiwick/klinik.secret", 62}}},
 		{"tenant", m.Tenants["klinik"], &residency.Tenant{ID: "klinik", Overlays: []string{"de_statutory"},
 			Facts:             residency.Facts{"pia": paper("PIA-1", "2026-01-15", "2027-12-31")},
 			ProductDefaultOff: records{"DE": paper("OFF-1", "2026-01-15", "")},

@@ -37,8 +37,9 @@ type Map struct {
 	Flags     map[string]bool                   // law flags asserted here: dpf_valid
 	// WithdrawalGrace is how long a running consult goes on that no lawful place is left for.
 	WithdrawalGrace time.Duration
-	Digest          string       // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
-	Consul          []Datacenter // as the file orders them; empty: one store, not described
+	Digest          string             // of its bytes, SHA-256 in 16 hex digits; empty in a map made by hand
+	Consul          []Datacenter       // as the file orders them; empty: one store, not described
+	Webhooks        map[string]Webhook // where the events of a tenant's consults go, by tenant
 
 	file  string         // its name in messages
 	lines map[string]int // "regions/de-fra" → line, for Lint; nil in a map made by hand
@@ -58,6 +59,13 @@ type Region struct {
 	SingleRegionAccepted bool
 }
 
+// Webhook is where the events of a tenant's consults go.
+type Webhook struct {
+	URL        string // https, or http to this machine
+	SecretFile string // on each edge: what events are signed with
+	Line       int    // of the map
+}
+
 // Edge is one static media edge.
 type Edge struct {
 	ID    EdgeID
@@ -73,12 +81,15 @@ type Place struct {
 	Located bool
 }
 
-// Capacity is what one region may carry.
+// Capacity is what one edge of a region may carry.
 type Capacity struct {
-	EgressMbps int     // sum of its edges' NICs
+	EgressMbps int     // of its NIC
 	Headroom   float64 // share kept free, 0..1
-	Admission  int     // consults that one edge admits
+	Admission  int     // consults that it admits
 }
+
+// Budget is what an edge may send, in bit/s on the wire.
+func (c *Capacity) Budget() int { return int(float64(c.EgressMbps) * 1e6 * (1 - c.Headroom)) }
 
 // Provider is one hosting party with its papers. Its BAA, when signed, is
 // record "baa" among Facts for the regions in scope.

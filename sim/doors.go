@@ -98,6 +98,9 @@ func (rm *room) refuses(a failover.Refuse, ev failover.Event) {
 		if rm.sees.running {
 			s.fail("full", "%s refuses %s, which runs there, for being full", e.id, rm.id)
 		}
+		if kinds[rm.t.kind].urgent {
+			s.fail("full", "%s refuses %s, which is urgent, for being full", e.id, rm.id)
+		}
 	} else if e.own() == "" {
 		s.fail("refuse", "%s refuses %s for its mode, and serves", e.id, rm.id)
 	}
@@ -140,7 +143,7 @@ func (e *edge) better(kind string, but region.EdgeID) region.EdgeID {
 		}
 		for k := range r.Edges {
 			x := &r.Edges[k]
-			full := x.Admits > 0 && x.Load.Consults*100 >= x.Admits*95
+			full := !kinds[kind].urgent && x.Admits > 0 && x.Load.Consults*100 >= x.Admits*95
 			if x.ID != e.id && x.ID != but && x.Mode == steer.Serving && x.Health != steer.Unhealthy && !full {
 				return x.ID
 			}
@@ -163,7 +166,7 @@ func (e *edge) despite(kind string) (found region.EdgeID) {
 			switch {
 			case x.Health != steer.Unhealthy:
 				return ""
-			case x.Mode == steer.Serving && (x.Admits == 0 || x.Load.Consults*100 < x.Admits*95):
+			case x.Mode == steer.Serving && (kinds[kind].urgent || x.Admits == 0 || x.Load.Consults*100 < x.Admits*95):
 				found = x.ID
 			}
 		}

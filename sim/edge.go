@@ -129,8 +129,9 @@ func (e *edge) raise() {
 
 func (e *edge) count() (active, parked int) { return e.active, len(e.rooms) - e.active }
 
-func (e *edge) reserve() bool {
-	if e.self.Admits > 0 && e.active >= e.self.Admits {
+// reserve is the part of runners.enter that asks for seats: neither what moves nor what is urgent does.
+func (e *edge) reserve(t *consult.Terms) bool {
+	if t.Priority == consult.Routine && t.Epoch == 1 && t.Edge == e.id && e.self.Admits > 0 && e.active >= e.self.Admits {
 		return false
 	}
 	e.active++
@@ -307,7 +308,7 @@ func (rm *room) join(c *conn) {
 	rm.conns = append(rm.conns, c)
 	full := false
 	if !rm.counted && !c.wire.park {
-		rm.counted = rm.e.reserve()
+		rm.counted = rm.e.reserve(&c.token.Terms)
 		full = !rm.counted
 	}
 	rm.step(failover.Joined{Seat: c.seat, Token: c.token, Parked: c.wire.park, Stranded: c.wire.stranded, Full: full,
@@ -399,9 +400,10 @@ func (rm *room) step(ev failover.Event) {
 	for _, a := range actions {
 		rm.do(a)
 	}
-	if active := rm.machine.Active(); active && !rm.counted {
-		rm.counted = e.reserve()
-	} else if !active && rm.counted {
+	if rm.machine.Running() && !rm.counted {
+		rm.counted = true
+		e.active++
+	} else if !rm.machine.Active() && rm.counted {
 		rm.counted = false
 		e.active--
 	}

@@ -72,17 +72,21 @@ var parsed = sync.OnceValue(func() *region.Map {
 	return m
 })
 
-// kinds are the consults that are made: whose law, and which tenant.
+// kinds are the consults that are made: whose law, which tenant, whether they are urgent,
+// and whether they are encrypted end to end.
 var kinds = map[string]struct {
 	law    []residency.Jurisdiction
 	tenant string
+	urgent bool
+	e2ee   bool
 }{
-	"de": {[]residency.Jurisdiction{"DE", "DE"}, "default"},
-	"fr": {[]residency.Jurisdiction{"FR", "FR"}, "default"},
-	"df": {[]residency.Jurisdiction{"DE", "FR", "DE"}, "default"},
-	"ae": {[]residency.Jurisdiction{"AE", "AE"}, "default"},
-	"ie": {[]residency.Jurisdiction{"IE", "IE"}, "open"},
-	"xx": {[]residency.Jurisdiction{"AE", "DE"}, "default"}, // no common place
+	"de": {[]residency.Jurisdiction{"DE", "DE"}, "default", false, false},
+	"ee": {[]residency.Jurisdiction{"DE", "DE"}, "default", false, true},
+	"fr": {[]residency.Jurisdiction{"FR", "FR"}, "default", true, false},
+	"df": {[]residency.Jurisdiction{"DE", "FR", "DE"}, "default", false, false},
+	"ae": {[]residency.Jurisdiction{"AE", "AE"}, "default", false, false},
+	"ie": {[]residency.Jurisdiction{"IE", "IE"}, "open", false, false},
+	"xx": {[]residency.Jurisdiction{"AE", "DE"}, "default", false, false}, // no common place
 }
 
 // papers are what a law may lose in a run, by the name that scripts have for them.
@@ -164,14 +168,16 @@ func lawful(kind string, at region.ID, m *region.Map, flag bool, now time.Time) 
 	c5 := func(id region.ProviderID) bool { return prov(id).Has("c5_type2_or_equivalent", now) }
 	has := func(id region.ID) bool { return m.Region(id) != nil }
 	eea := at == "de-ber" || at == "de-fra" || at == "fr-par"
+	stored := c5("rhein") && (has("de-ber") || has("de-fra")) || c5("seine") && has("fr-par")
 	german := func() bool {
-		stored := c5("rhein") && (has("de-ber") || has("de-fra")) || c5("seine") && has("fr-par")
 		here := c5("rhein") && (at == "de-ber" || at == "de-fra") || c5("seine") && at == "fr-par"
 		return here && stored && op.Has("establishment_in_DE", now)
 	}
 	switch kind {
 	case "de":
 		return german()
+	case "ee": // what passes is ciphertext: its evidence alone needs a paper
+		return eea && stored
 	case "df":
 		return german() && storedFrench(has)
 	case "fr":
@@ -198,7 +204,10 @@ func (l *laws) holds(kind string, at region.ID) bool {
 // placement is what a backend asks for.
 func placement(kind string) *consult.Placement {
 	k := kinds[kind]
-	p := &consult.Placement{Terms: consult.Terms{Jurisdictions: k.law, Priority: consult.Routine, Tenant: k.tenant}}
+	p := &consult.Placement{Terms: consult.Terms{Jurisdictions: k.law, Priority: consult.Routine, Tenant: k.tenant, E2EE: k.e2ee}}
+	if k.urgent {
+		p.Priority = "urgent"
+	}
 	for i := range k.law {
 		role := consult.Role("clinician")
 		if i == 0 {

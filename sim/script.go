@@ -130,7 +130,7 @@ func Generate(seed uint64, n int) *Script {
 		}
 		return r.between(500*time.Millisecond, hi).Round(100 * time.Millisecond).String()
 	}
-	kindsHere := []string{"de", "de", "de", "df", "fr", "ie", "xx"}
+	kindsHere := []string{"de", "de", "ee", "df", "fr", "ie", "xx"}
 	if sc.Topology == "medium" || sc.Topology == "full" {
 		kindsHere = append(kindsHere, "ae", "ae", "ie")
 	}

@@ -3,10 +3,10 @@ package steer
 import "slices"
 
 // Decides is the edge as a decision sees it: two edges for which it is the same are
-// answered, ranked and admitted to alike. Of the load that is the tenth, and whether the
-// edge is full.
+// answered, ranked and admitted to alike. Of the load that is the tenth, whether the edge is
+// full, and what it sheds.
 func (e Edge) Decides() Edge {
-	load := Load{Consults: e.tenth()}
+	load := Load{Consults: e.tenth(), Sheds: e.Load.Sheds, Spent: e.Load.Spent}
 	if e.full() {
 		load.Parked = 1
 	}

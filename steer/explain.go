@@ -1,6 +1,10 @@
 package steer
 
-import "bailiwick/residency"
+import (
+	"slices"
+
+	"bailiwick/residency"
+)
 
 // Explanation is a decision in words, made when somebody reads it: `bailiwick
 // why`, GET /v1/explain, the _why TXT record and problem documents print the same.
@@ -55,7 +59,7 @@ func Explain(d *Decision) Explanation {
 	}
 	x.Choice, x.Standby = choice(d.Best()), choice(d.Standby())
 	for i, c := range d.Candidates {
-		if i == 0 || d.Candidates[i-1].Region != c.Region {
+		if !slices.ContainsFunc(d.Candidates[:i], func(b Candidate) bool { return b.Region == c.Region }) {
 			x.Regions = append(x.Regions, RegionWord{Region: string(d.World.Regions[c.Region].ID), Km: c.Km, By: c.By.String()})
 		}
 	}
@@ -107,7 +111,7 @@ func Word(v residency.Verdict) string {
 	case residency.RegionUnhealthy:
 		return "no edge of the region is registered and healthy"
 	case residency.RegionFull:
-		return "every healthy edge of the region is at its admission limit"
+		return "every healthy edge of the region is at its limit"
 	case residency.NoCommonPlace:
 		return together(string(v.Fact))
 	case residency.NoRegion:

@@ -29,7 +29,12 @@ type Client struct {
 	Tenant  *residency.Tenant // nil: the map's default
 	Tags    []string
 	Without []region.EdgeID // edges that do not count, as if they were not there
-	Key     uint64          // breaks the last ties: a stable hash of the consult or prefix
+	// Priority is the consult's; that of who is none is Routine.
+	Priority Priority
+	// Runs is a consult that runs, or has run, and goes on elsewhere: it must be somewhere,
+	// and asks for no seat.
+	Runs bool
+	Key  uint64 // breaks the last ties: a stable hash of the consult or prefix
 }
 
 // Candidate is one edge that may serve the client, as indices into the World.
@@ -38,8 +43,9 @@ type Candidate struct {
 	Km           float64 // from the patient; 0 where the place is not located
 	By           By
 	others       float64
-	rank         int // 0: home, then its neighbours, then the others alike
-	load         int // tenths of its seats
+	rank         int  // 0: home, then its neighbours, then the others alike
+	busy         bool // it sheds load, and new consults of this priority are better elsewhere
+	load         int  // tenths of its seats, or of its egress
 	hash         uint64
 }
 
@@ -84,7 +90,7 @@ func (d *Decision) Tied() bool {
 		return false
 	}
 	a, b := &d.Candidates[0], &d.Candidates[1]
-	return d.tied || a.rank == b.rank && a.Km == b.Km
+	return d.tied || a.busy == b.busy && a.rank == b.rank && a.Km == b.Km
 }
 
 // Code is why the client was refused, OK when it was not.
@@ -102,6 +108,10 @@ func (d *Decision) Code() residency.Code {
 
 // Best is the chosen region and edge; both nil when the client is refused.
 func (d *Decision) Best() (*Region, *Edge) { return d.at(0) }
+
+// Busy tells whether the chosen edge is one that the client would be better off without: all that
+// may take it shed load.
+func (d *Decision) Busy() bool { return len(d.Candidates) > 0 && d.Candidates[0].busy }
 
 // Standby is the best candidate of another region, or else another edge of the
 // same one; both nil when there is none.
@@ -350,12 +360,12 @@ func (d *Decision) byEdge() {
 			if !d.counts(e) || e.Health == Unhealthy && !d.Panic {
 				continue
 			}
-			if e.full() {
+			if e.shut(d.Client) {
 				code = residency.RegionFull
 				continue
 			}
 			d.Candidates = append(d.Candidates, Candidate{Region: l.Region, Edge: k, Km: l.Km, By: l.By, others: l.others,
-				rank: l.rank, hash: l.hash, load: e.tenth()})
+				rank: l.rank, hash: l.hash, busy: e.busy(d.Client), load: e.tenth()})
 			found = true
 		}
 		if !found {
@@ -385,6 +395,9 @@ func sortEdges(d *Decision, reg int) {
 }
 
 func (d *Decision) edgeLess(a, b Candidate) bool {
+	if a.busy != b.busy {
+		return b.busy
+	}
 	if a.load != b.load {
 		return a.load < b.load
 	}
@@ -398,8 +411,20 @@ func compareDistance(a, b Candidate) int {
 	return cmp.Or(cmp.Compare(a.Km, b.Km), cmp.Compare(a.others, b.others), cmp.Compare(a.hash, b.hash), cmp.Compare(a.Region, b.Region))
 }
 
+// compareCandidates has load before distance: where an edge must shed, whoever is new and of the
+// least priority goes to a neighbour that need not.
 func compareCandidates(a, b Candidate) int {
-	return cmp.Or(cmp.Compare(a.rank, b.rank), compareDistance(a, b), cmp.Compare(a.load, b.load))
+	return cmp.Or(compareBool(a.busy, b.busy), cmp.Compare(a.rank, b.rank), compareDistance(a, b), cmp.Compare(a.load, b.load))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 func compareRejections(a, b Rejection) int {
@@ -453,11 +478,16 @@ func PrefixKey(p netip.Prefix) uint64 {
 // StoredIn is the first region of the map where evidence of the client's consult may be
 // written; empty where there is none.
 func StoredIn(w *World, c *Client) region.ID {
-	s := subject(w, c)
 	for i := range w.Regions {
-		if w.Law.Permits(residency.Stored, &w.Regions[i].Hop, &s, w.At).Permitted() {
+		if Stores(w, &w.Regions[i], c) {
 			return w.Regions[i].ID
 		}
 	}
 	return ""
+}
+
+// Stores tells whether what is of the client's consult may be written down in a region.
+func Stores(w *World, r *Region, c *Client) bool {
+	s := subject(w, c)
+	return w.Law.Permits(residency.Stored, &r.Hop, &s, w.At).Permitted()
 }

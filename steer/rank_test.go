@@ -92,6 +92,19 @@ func set(w *World, id region.ID, f func(*Region)) *World {
 	return w
 }
 
+// sheds makes a region's edges take this many of the least priorities unwillingly.
+func sheds(n int) func(*Region) { return edges(func(e *Edge) { e.Load.Sheds = n }) }
+
+func of(p Priority, c *Client) *Client {
+	c.Priority = p
+	return c
+}
+
+func runs(c *Client) *Client {
+	c.Runs = true
+	return c
+}
+
 func edges(f func(*Edge)) func(*Region) {
 	return func(r *Region) {
 		for i := range r.Edges {
@@ -106,6 +119,7 @@ var (
 	sick  = edges(func(e *Edge) { e.Health = Unhealthy })
 	full  = edges(func(e *Edge) { e.Load.Consults = e.Admits })
 	empty = func(r *Region) { r.Edges = nil }
+	spent = edges(func(e *Edge) { e.Load.Spent = true })
 )
 
 func TestRankPrecedence(t *testing.T) {
@@ -126,6 +140,20 @@ func TestRankPrecedence(t *testing.T) {
 		{"seed C4: California is served from Oregon", demo(1), client("US-CA"), "us-pdx"},
 		{"seed D3: a full region gives to the next in the EEA", set(demo(1), "de-ber", full), client("DE"), "de-fra"},
 		{"seed D3: never to the US, however full the EEA is", each(demo(1), full), client("DE"), "[region_full]"},
+		{"an urgent consult needs no seat", set(demo(1), "de-ber", full), of(Urgent, client("DE")), "de-ber"},
+		{"nor where all are full", each(demo(1), full), of(Emergency, client("DE")), "de-ber"},
+		{"nor one that runs", set(demo(1), "de-ber", full), runs(client("DE")), "de-ber"},
+		{"one that runs is bound by egress", set(demo(1), "de-ber", spent), runs(client("DE")), "de-fra"},
+		{"alone", each(demo(1), spent), runs(client("DE")), "[region_full]"},
+		{"which binds nobody who is new and urgent", each(demo(1), spent), of(Urgent, client("DE")), "de-ber"},
+		{"an edge that sheds routine gives a new one to a neighbour", set(demo(1), "de-ber", sheds(3)), client("DE"), "de-fra"},
+		{"not an urgent one", set(demo(1), "de-ber", sheds(3)), of(Urgent, client("DE")), "de-ber"},
+		{"one that sheds education alone keeps routine", set(demo(1), "de-ber", sheds(1)), client("DE"), "de-ber"},
+		{"and gives education away", set(demo(1), "de-ber", sheds(1)), of(Education, client("DE")), "de-fra"},
+		{"seed G3: where all lawful ones shed it stays home", each(demo(1), sheds(3)), client("DE"), "de-ber"},
+		{"seed G3: a neighbour that is not lawful is none", set(set(set(demo(1), "de-ber", sheds(3)), "de-fra", empty), "fr-par", sheds(3)), client("DE"), "de-ber"},
+		{"law before load: home only, though it sheds", set(demo(1), "us-iad", sheds(3)), client("AE"), "[home_only]"},
+		{"health before load", set(set(demo(1), "de-ber", sheds(3)), "de-fra", sick), client("DE"), "fr-par"},
 		{"seed D2: home-only law without a region there", demo(1), client("AE"), "[home_only]"},
 		{"an unknown country is refused", demo(1), client("ZZ"), "[policy_missing]"},
 		{"nobody is refused", demo(1), &Client{}, "[policy_missing]"},
@@ -254,7 +282,7 @@ func TestNoCandidateIsEverUnlawful(t *testing.T) {
 			}
 			if e := &r.Edges[cand.Edge]; e.Health == Unhealthy && !d.Panic {
 				t.Errorf("%s is unhealthy, yet a candidate", e.ID)
-			} else if e.full() {
+			} else if e.shut(c) {
 				t.Errorf("%s is full, yet a candidate", e.ID)
 			}
 		}
@@ -398,5 +426,45 @@ func TestParseModeRecord(t *testing.T) {
 				t.Errorf("got %s, want %s", r.At(now), tt.want)
 			}
 		})
+	}
+}
+
+// Within a region what an edge sends counts as its seats do, whichever is more; an edge that sheds
+// comes after all that do not, and is told apart by Busy.
+func TestEgressIsLoad(t *testing.T) {
+	w := newWorld(at("de-ber", "DE", 52.52, 13.4, 3), at("de-fra", "DE", 50.11, 8.68, 1))
+	es := w.Regions[0].Edges
+	es[0].Load = Load{Consults: 10, Egress: 80}
+	es[1].Load = Load{Consults: 50}
+	es[2].Load = Load{Consults: 1, Sheds: 3}
+	order := func(c *Client) (ids []region.EdgeID) {
+		for _, x := range rank(w, c).Candidates {
+			ids = append(ids, w.Regions[x.Region].Edges[x.Edge].ID)
+		}
+		return ids
+	}
+	if got, want := order(client("DE")), []region.EdgeID{"de-ber-2", "de-ber-1", "de-fra-1", "de-ber-3"}; !slices.Equal(got, want) {
+		t.Errorf("routine: %v, want %v", got, want)
+	}
+	if got, want := order(of(Urgent, client("DE"))), []region.EdgeID{"de-ber-3", "de-ber-2", "de-ber-1", "de-fra-1"}; !slices.Equal(got, want) {
+		t.Errorf("urgent: %v, want %v", got, want)
+	}
+	d := rank(w, client("DE"))
+	if x := Explain(d); len(x.Regions) != 2 || x.Regions[0].Region != "de-ber" || d.Busy() {
+		t.Errorf("explained as %+v, busy %t", x.Regions, d.Busy())
+	}
+	for i := range w.Regions {
+		sheds(3)(&w.Regions[i])
+	}
+	if d := rank(w, client("DE")); !d.Busy() || best(d) != "de-ber" {
+		t.Errorf("all shed: %s, busy %t", best(d), d.Busy())
+	}
+	for name, load := range map[string]Load{"tenth": {Consults: 1, Egress: 11}, "sheds": {Consults: 1, Sheds: 1}, "spent": {Consults: 1, Spent: true}} {
+		if e, was := (Edge{Admits: 100, Load: load}), (Edge{Admits: 100, Load: Load{Consults: 1}}); e.Decides() == was.Decides() {
+			t.Errorf("%s: decides as before", name)
+		}
+	}
+	if a, b := (Edge{Load: Load{Egress: 11}}), (Edge{Load: Load{Egress: 19}}); a.Decides() != b.Decides() {
+		t.Error("within a tenth nothing is decided otherwise")
 	}
 }

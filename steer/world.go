@@ -75,12 +75,30 @@ type Edge struct {
 	Load   Load // at the fold: it may lag behind by less than makes a decision differ
 }
 
-// Load is what an edge holds. Only Consults count against Admits: a full standby must
+// Load is what an edge holds and sends. Only Consults count against Admits: a full standby must
 // not refuse the failover that it is for.
 type Load struct {
 	Consults int // with somebody in their seat
 	Parked   int // rooms that only wait for a failover
+
+	// Egress is the share of its budget that the edge sends, in percent; 0 where there is none.
+	Egress int
+	// Sheds is how many priorities, the least first, have a better place elsewhere for what is new.
+	Sheds int
+	// Spent says that not even the audio of one more consult has room.
+	Spent bool
 }
+
+// Priority is how clinical a consult is among others. Its names are package consult's.
+type Priority int8
+
+const (
+	Education Priority = iota - 2
+	FollowUp
+	Routine // the zero value
+	Urgent
+	Emergency
+)
 
 // JoinKey is one edge's public half for join tokens.
 type JoinKey struct {
@@ -111,20 +129,41 @@ const (
 func (h Health) String() string { return [...]string{"unknown", "up", "down"}[h] }
 
 // fullPercent of its seats makes an edge full: it still serves what it holds, but
-// gets nothing new.
+// gets nothing new below Urgent.
 const fullPercent = 95
 
-func (e *Edge) full() bool { return e.Admits > 0 && e.Load.Consults*100 >= e.Admits*fullPercent }
+// Full tells whether so many consults are as many as an edge takes of its own accord, of those
+// that it admits; 0: there is no limit.
+func Full(consults, admits int) bool { return admits > 0 && consults*100 >= admits*fullPercent }
+
+func (e *Edge) full() bool { return Full(e.Load.Consults, e.Admits) }
+
+// shut tells whether the edge takes the client not at all. Seats bind what is new and can wait;
+// what runs is bound by egress alone, and what is urgent by nothing.
+func (e *Edge) shut(c *Client) bool {
+	switch {
+	case c.Runs:
+		return e.Load.Spent
+	case c.Priority >= Urgent:
+		return false
+	}
+	return e.full()
+}
+
+// busy tells whether the client is better off elsewhere, if there is an elsewhere.
+func (e *Edge) busy(c *Client) bool { return int(c.Priority-Education) < e.Load.Sheds }
 
 // Reaches tells whether the store of that datacenter answers, as far as is known.
 func (w *World) Reaches(datacenter string) bool { return !w.Away[datacenter] }
 
-// tenth is how many tenths of its seats are taken: what ranks an edge among others.
+// tenth is how many tenths are taken of its seats, or of its egress where that is more: what ranks
+// an edge among others of its region.
 func (e *Edge) tenth() int {
-	if e.Admits == 0 {
-		return 0
+	seats := 0
+	if e.Admits > 0 {
+		seats = e.Load.Consults * 10 / e.Admits
 	}
-	return e.Load.Consults * 10 / e.Admits
+	return max(seats, e.Load.Egress/10)
 }
 
 // RegionIndex is the index of id in w.Regions, or -1.

@@ -26,7 +26,9 @@ import (
 //go:embed i18n/en.json
 //go:embed consult/index.html consult/consult.css consult/main.js consult/machine.js consult/codes.js
 //go:embed consult/view.js consult/page.js consult/tiles.js consult/toolbar.js
-//go:embed consult/devices.js consult/media.js consult/leg.js consult/legs.js consult/link.js
+//go:embed consult/devices.js consult/media.js consult/leg.js consult/legs.js consult/link.js consult/data.js
+//go:embed consult/e2ee/call.js consult/e2ee/exchange.js consult/e2ee/keys.js consult/e2ee/sframe.js consult/e2ee/worker.js
+//go:embed consult/quality.js
 //go:embed home/index.html home/missing.html
 //go:embed console/index.html console/console.css console/main.js console/status.js
 var Files embed.FS

@@ -88,15 +88,16 @@ func (e *fakeEdge) link(consult, role string) string {
 
 // seat is one WebSocket of the page, welcomed by nobody yet.
 type seat struct {
-	t      *testing.T
-	ws     *websocket.Conn
-	hello  signal.Hello
-	states chan signal.State
-	left   chan struct{} // closed by a leave
-	gone   chan struct{} // closed when the socket ends
-	silent chan struct{} // closed when the page ends the media
-	answer chan signal.Answer
-	pc     *webrtc.PeerConnection
+	t        *testing.T
+	ws       *websocket.Conn
+	hello    signal.Hello
+	states   chan signal.State
+	profiles chan string
+	left     chan struct{} // closed by a leave
+	gone     chan struct{} // closed when the socket ends
+	silent   chan struct{} // closed when the page ends the media
+	answer   chan signal.Answer
+	pc       *webrtc.PeerConnection
 
 	welcomed bool
 }
@@ -119,7 +120,7 @@ func (e *fakeEdge) join(w http.ResponseWriter, r *http.Request) {
 	defer ws.CloseNow()
 	ws.SetReadLimit(signal.MaxMessage)
 	s := &seat{
-		ws: ws, states: make(chan signal.State, 64), left: make(chan struct{}),
+		ws: ws, states: make(chan signal.State, 64), profiles: make(chan string, 4), left: make(chan struct{}),
 		gone: make(chan struct{}), silent: make(chan struct{}), answer: make(chan signal.Answer, 4),
 	}
 	defer close(s.gone)
@@ -142,6 +143,8 @@ func (e *fakeEdge) join(w http.ResponseWriter, r *http.Request) {
 			s.states <- *m.State
 		case signal.TypeAnswer:
 			s.answer <- *m.Answer
+		case signal.TypeProfile:
+			s.profiles <- m.Profile.Profile
 		case signal.TypeLeave:
 			close(s.left)
 		}
@@ -205,7 +208,7 @@ func (s *seat) welcome(place signal.Place, standby ...signal.Standby) {
 	s.welcomed = true
 	s.send(signal.Welcome{
 		Type: signal.TypeWelcome, Participant: "p1", Session: "session-" + place.Region, Consult: "c1", Epoch: 1,
-		Place: place, ICEServers: []signal.ICEServer{}, Standby: standby,
+		Place: place, ICEServers: []signal.ICEServer{}, Standby: standby, Profile: "face",
 	})
 }
 
@@ -252,6 +255,18 @@ func (s *seat) wait(what string, c <-chan struct{}) {
 }
 
 // state waits for what the page says next that it sends and wants.
+// profile is the next one that the page asks for.
+func (s *seat) profile() string {
+	s.t.Helper()
+	select {
+	case p := <-s.profiles:
+		return p
+	case <-time.After(exectest.Patience):
+		s.t.Fatal("edge: no profile")
+		return ""
+	}
+}
+
 func (s *seat) state() signal.State {
 	s.t.Helper()
 	select {

@@ -140,9 +140,15 @@ func (p tab) shoot(name, theme string) {
 // call takes the page through the check into a call with a clinician.
 func (p tab) call(e *fakeEdge, consult string, standby ...signal.Standby) *seat {
 	p.t.Helper()
-	p.open(e.link(consult, "patient"))
+	return p.callAs(e, consult, "patient", clinician, standby...)
+}
+
+// callAs is call for any role, with anybody.
+func (p tab) callAs(e *fakeEdge, consult, role string, with signal.Peer, standby ...signal.Standby) *seat {
+	p.t.Helper()
+	p.open(e.link(consult, role))
 	p.click("#join")
-	s := e.carry(p.t, nil, frankfurt, []signal.Peer{clinician}, standby...)
+	s := e.carry(p.t, nil, frankfurt, []signal.Peer{with}, standby...)
 	p.state("call")
 	webtest.Wait(p.t, p.ctx, `[...document.querySelectorAll(".tile video")].some((v) => v.videoWidth > 0 && !v.paused)`)
 	return s

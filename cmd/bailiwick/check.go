@@ -104,7 +104,7 @@ func findings(file string) ([]line, *region.Map, error) {
 	for _, f := range region.Lint(m, residency.Shipped(), time.Now()) {
 		lines = append(lines, line{f.Severity.String(), f.File, f.Line, f.Rule, f.Text})
 	}
-	return lines, m, nil
+	return append(lines, secrets(file, m)...), m, nil
 }
 
 // running asks every edge what the map would do to its calls. An edge that does not say is an

@@ -166,6 +166,9 @@ func (d *dev) listen(at devAddresses, m *region.Map) (err error) {
 		cfg := edge.Config{Record: evidence.Record, ID: region.EdgeID(string(r.ID) + "-1"), Region: r.ID, HTTP: at.edges[i].http, Media: at.edges[i].media,
 			Turn: at.edges[i].turn, Admits: r.Capacity.Admission, World: n.world, Stores: n.stores, Keys: access.Of(map[string]access.Principal{devKey: access.Everything("dev")}), Locate: locate,
 			Web: pages, Log: n.e.log, Metrics: n.metrics}
+		if cfg.Webhooks, err = n.queue("", nil); err != nil {
+			return err
+		}
 		if err := d.secure(&cfg, at.edges[i], m.Zone); err != nil {
 			return err
 		}

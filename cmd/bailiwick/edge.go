@@ -23,7 +23,7 @@ type nodeFlags struct {
 	mapFlags
 	tlsRoot
 	Consul        string        `help:"Address of the local Consul agent; its token comes from CONSUL_HTTP_TOKEN. Default: the agents that the map names under consul, else 127.0.0.1:8500." placeholder:"ADDR"`
-	State         string        `help:"Folder of what a start without Consul needs: the last known good, and copies of the zone's keys and of certificates. Its owner alone may read it." placeholder:"DIR"`
+	State         string        `help:"Folder of what a start without Consul needs: the last known good, and copies of the zone's keys and of certificates; and of an edge's events for backends. Its owner alone may read it." placeholder:"DIR"`
 	ProbeInterval time.Duration `help:"How often each edge is probed; damping scales with it." default:"5s"`
 }
 
@@ -132,7 +132,11 @@ func (c *edgeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	ed, err := edge.New(edge.Config{Signer: signer, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
+	hooks, err := n.webhooks(c.State)
+	if err != nil {
+		return err
+	}
+	ed, err := edge.New(edge.Config{Signer: signer, Webhooks: hooks, Record: evidence.Record, ID: region.EdgeID(c.ID), Region: reg.ID, HTTP: c.Listen, Media: c.Media, Turn: c.Turn,
 		TLS: secure.config, Certified: secure.have, Turns: c.Turns, Public: c.Public, Host: c.Host, Admits: c.Admits, Linger: c.Linger, World: n.world, Stores: n.stores, Keys: keys, Locate: locate,
 		Web: pages(connects(m.Zone, c.Host)...), Log: e.log, Metrics: n.metrics, Observe: c.Metrics})
 	if err != nil {

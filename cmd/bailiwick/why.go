@@ -19,6 +19,7 @@ type whyCmd struct {
 	IP      string   `name:"ip" help:"The client's address." placeholder:"ADDR" xor:"who" required:""`
 	Country string   `help:"The declared jurisdiction: DE, CA-QC." placeholder:"CODE" xor:"who" required:""`
 	Overlay []string `help:"Overlays of the law catalogue that bind the consult, e.g. de_statutory." placeholder:"NAME"`
+	E2EE    bool     `name:"e2ee" help:"The consult is end-to-end encrypted; with --country."`
 	JSON    bool     `help:"Print JSON."`
 }
 
@@ -48,6 +49,9 @@ func (c *whyCmd) Run(e *env) error {
 	}
 	for _, o := range c.Overlay {
 		v.Add("overlay", o)
+	}
+	if c.E2EE {
+		v.Set("e2ee", "1")
 	}
 	var x explained
 	if err := c.call(e.ctx, http.MethodGet, "/v1/explain?"+v.Encode(), nil, &x); err != nil {

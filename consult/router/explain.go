@@ -43,10 +43,11 @@ type Question struct {
 	Country  string // with
 	Sub      string // its subdivision, where country does not carry it
 	Overlays []string
+	E2EE     bool
 }
 
-// ParseQuestion reads the query of GET /v1/explain: parameters are those of a Question and
-// e2ee, as they are spelled, each once but overlay, and nothing else.
+// ParseQuestion reads the query of GET /v1/explain: parameters are those of a Question, as they
+// are spelled, each once but overlay, and nothing else.
 func ParseQuestion(query string) (q Question, bad *problem.Document) {
 	wrong := func(format string, args ...any) (Question, *problem.Document) {
 		return Question{}, problem.New(problem.BadRequest, fmt.Sprintf(format, args...))
@@ -63,11 +64,10 @@ func ParseQuestion(query string) (q Question, bad *problem.Document) {
 		switch v := values[0]; {
 		case name == "overlay":
 			q.Overlays = values
-		case name == "e2ee" && v == "0":
-		case name == "e2ee" && v == "1":
-			return wrong("e2ee: no SFU of this version enforces end-to-end encryption, so it opens no place: leave it out")
+		case name == "e2ee" && (v == "0" || v == "1"):
+			q.E2EE = v == "1"
 		case name == "e2ee":
-			return wrong("e2ee: %.32q: want 0", v)
+			return wrong("e2ee: %.32q: want 0 or 1", v)
 		case name == "ip":
 			q.IP = v
 		case name == "country":
@@ -75,7 +75,7 @@ func ParseQuestion(query string) (q Question, bad *problem.Document) {
 		case name == "subdivision":
 			q.Sub = v
 		default:
-			return wrong("%.32q: no parameter: want ip, or country and subdivision, and overlay", name)
+			return wrong("%.32q: no parameter: want ip, or country and subdivision, and overlay and e2ee", name)
 		}
 		if values[0] == "" {
 			return wrong("%s: empty", name)
@@ -86,6 +86,8 @@ func ParseQuestion(query string) (q Question, bad *problem.Document) {
 		return wrong("give one of ip and country")
 	case q.Sub != "" && q.Country == "":
 		return wrong("subdivision: goes with country")
+	case q.E2EE && q.Country == "":
+		return wrong("e2ee: goes with country: DNS answers an address before it knows of a consult")
 	case len(q.Overlays) > maxOverlays:
 		return wrong("overlay: given %d times, limit %d", len(q.Overlays), maxOverlays)
 	}
@@ -111,7 +113,7 @@ func (r *Router) explain(w http.ResponseWriter, q *http.Request, _ access.Princi
 // Explain ranks for a question and words the decision: an address as DNS knows its client, a
 // country as a consult declares its patient.
 func Explain(w *steer.World, locate Locator, q Question) (*Explanation, *problem.Document) {
-	c := &steer.Client{}
+	c := &steer.Client{E2EE: q.E2EE}
 	x := &Explanation{}
 	unplaced := ""
 	switch {

@@ -19,13 +19,32 @@ import (
 
 // Reply is a consult as the API shows it.
 type Reply struct {
-	ID           consult.ID `json:"id"`
-	Placement    Placed     `json:"placement"`
-	Priority     string     `json:"priority"`
-	Ended        bool       `json:"ended,omitempty"`
-	Recorded     bool       `json:"recorded"` // false: the store is away and is told later
-	Participants []Seat     `json:"participants"`
-	Expires      time.Time  `json:"expires"`
+	ID           consult.ID      `json:"id"`
+	Placement    Placed          `json:"placement"`
+	Priority     string          `json:"priority"`
+	Profile      consult.Profile `json:"profile"`
+	Ended        bool            `json:"ended,omitempty"`
+	Recorded     bool            `json:"recorded"` // false: the store is away and is told later
+	Participants []Seat          `json:"participants"`
+	Expires      time.Time       `json:"expires"`
+	// Of a consult that runs on the edge that answers.
+	Video  string `json:"video,omitempty"`
+	Events []Line `json:"events,omitempty"`
+}
+
+// Live is what the edge that a consult runs on knows of it beside its record.
+type Live struct {
+	Profile consult.Profile // in force now
+	Video   string          // what is left of its video: a step of the ladder
+	Events  []Line          // oldest first
+}
+
+// Line is one event of a consult's timeline.
+type Line struct {
+	At     time.Time `json:"at"`
+	What   string    `json:"what"` // video or profile
+	Is     string    `json:"is"`   // from then on
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Placed is where a consult is.
@@ -45,7 +64,7 @@ type Seat struct {
 }
 
 func replyOf(p *consult.Placement, recorded bool) Reply {
-	r := Reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Ended: p.Ended, Expires: p.Expires,
+	r := Reply{ID: p.Consult, Recorded: recorded, Priority: string(p.Priority), Profile: p.Profile.Name(), Ended: p.Ended, Expires: p.Expires,
 		Placement: Placed{Region: p.Region, Edge: p.Edge, Standby: p.Standby, Epoch: p.Epoch}}
 	if r.Placement.Standby == nil {
 		r.Placement.Standby = []region.EdgeID{}
@@ -164,7 +183,13 @@ func (r *Router) get(w http.ResponseWriter, q *http.Request, by access.Principal
 		r.fail(w, "consult: read placement", err)
 		return
 	}
-	writeJSON(w, http.StatusOK, replyOf(p, recorded))
+	out := replyOf(p, recorded)
+	if r.Live != nil {
+		if live := r.Live(p.Consult); live != nil {
+			out.Profile, out.Video, out.Events = live.Profile.Name(), live.Video, live.Events
+		}
+	}
+	writeJSON(w, http.StatusOK, out)
 }
 
 // find looks for the consult of the path among those that the principal may see.

@@ -1,15 +1,19 @@
 package router
 
 import (
+	"crypto/ed25519"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"bailiwick/consult"
 	"bailiwick/problem"
 	"bailiwick/region"
 	"bailiwick/residency"
+	"bailiwick/steer"
 	"bailiwick/store"
 )
 
@@ -44,7 +48,7 @@ func TestCreateByTheLaw(t *testing.T) {
 		{"a tenant of another map", who(`"country":"DE"`, `"tenant":"clinc",`), 400, "bad_request", "clinc"},
 		{"a tag of no law", who(`"country":"DE"`, `"tags":["mhr"],`), 400, "bad_request", "my_health_record_data"},
 		{"an overlay as a tag", who(`"country":"DE"`, `"tags":["de_statutory"],`), 422, "fact_missing", "e2ee"},
-		{"encryption that nobody enforces", who(`"country":"DE"`, `"e2ee":true,`), 400, "bad_request", "e2ee"},
+		{"end-to-end encryption", who(`"country":"DE"`, `"e2ee":true,`), 201, "", ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var p problem.Document
@@ -53,6 +57,50 @@ func TestCreateByTheLaw(t *testing.T) {
 				t.Errorf("got %d %q: %s; want %d %q: %s", status, p.Code, p.Detail, row.status, row.code, row.detail)
 			}
 		})
+	}
+}
+
+// Under end-to-end encryption the SFU is a hop that forwards ciphertext: it may be where the law
+// lets a relay be and no SFU that could hear.
+func TestEndToEndEncryptionOpensRelayPlaces(t *testing.T) {
+	f := start(t, store.NewMemory())
+	w := testWorld()
+	w.Map.Regions = append(w.Map.Regions, region.Region{ID: "ch-zrh", Provider: "p", Place: region.Place{Jurisdiction: "CH", Point: region.Point{Lat: 47.4, Lon: 8.5}, Located: true}})
+	for i := range w.Regions {
+		w.Regions[i].Region, w.Regions[i].Mode = &w.Map.Regions[i], steer.Down // evidence still has a place
+	}
+	swiss := &w.Map.Regions[3]
+	w.Regions = append(w.Regions, steer.Region{Region: swiss, Hop: w.Map.Hop(swiss), Edges: []steer.Edge{{ID: "ch-zrh-1", Host: "http://ch-zrh", Health: steer.Up, Admits: 10}}})
+	f.world.Store(w)
+	var refused problem.Document
+	if status := f.call(t, "POST", "/v1/consults", "secret", two("DE", "DE"), &refused); status == 201 {
+		t.Errorf("media that the SFU could hear are placed in CH")
+	}
+	var made Reply
+	body := `{"e2ee":true,` + two("DE", "DE")[1:]
+	if status := f.call(t, "POST", "/v1/consults", "secret", body, &made); status != 201 || made.Placement.Region != "ch-zrh" {
+		t.Fatalf("end-to-end encrypted: got %d, at %q", status, made.Placement.Region)
+	}
+	for _, who := range made.Participants {
+		token, err := consult.Verify(who.Token, time.Now(), func(string) ed25519.PublicKey { return f.Signer.Public() })
+		if err != nil || !token.E2EE {
+			t.Errorf("token %+v, %v: want e2ee", token, err)
+		}
+		if _, k, _ := strings.Cut(who.URL, "#"); strings.Contains(k, "&") {
+			t.Errorf("link %s: k is the backend's to draw", who.URL)
+		}
+	}
+	// The record says so too: whoever moves the consult judges it alike.
+	p, _, err := f.Records.Read(t.Context(), made.ID)
+	if err != nil || !p.Terms.Client(w.Map).E2EE {
+		t.Errorf("record %+v, %v: want e2ee", p, err)
+	}
+	for query, want := range map[string]string{"country=DE": "", "country=DE&e2ee=0": "", "country=DE&e2ee=1": "ch-zrh"} {
+		var x Explanation
+		f.call(t, "GET", "/v1/explain?"+query, "secret", "", &x)
+		if got := x.Choice; (got == nil) != (want == "") || got != nil && string(got.Region) != want {
+			t.Errorf("explain %s: chose %+v, want %q", query, got, want)
+		}
 	}
 }
 
@@ -75,10 +123,10 @@ func TestExplainIsStrict(t *testing.T) {
 	long := strings.Repeat("A", 5000)
 	for _, row := range []struct{ query, want string }{ // "" is taken
 		{"country=DE", ""}, {"country=de", ""}, {"country=CA-QC", ""}, {"country=CA&subdivision=qc", ""}, {"ip=192.0.2.1", ""},
-		{"country=DE&overlay=de_statutory&overlay=nhs_england", ""}, {"country=DE&e2ee=0", ""},
+		{"country=DE&overlay=de_statutory&overlay=nhs_england", ""}, {"country=DE&e2ee=0", ""}, {"country=DE&e2ee=1", ""},
 		{"", "one of ip and country"}, {"country=DE&ip=192.0.2.1", "one of ip and country"}, {"country=", "country: empty"}, {"ip=", "ip: empty"},
 		{"Country=DE", `"Country": no parameter`}, {"country=DE&E2EE=1", `"E2EE": no parameter`}, {"country=DE&tenant=x", `"tenant": no parameter`}, {"country=DE&x", `"x": no parameter`},
-		{"country=DE&e2ee=1", "no SFU of this version enforces"}, {"country=DE&e2ee=true", `e2ee: "true": want 0`}, {"country=DE&e2ee=", `e2ee: "": want 0`}, {"country=DE&e2ee", `e2ee: "": want 0`},
+		{"ip=192.0.2.1&e2ee=1", "e2ee: goes with country"}, {"country=DE&e2ee=true", `e2ee: "true": want 0 or 1`}, {"country=DE&e2ee=", `e2ee: "": want 0 or 1`}, {"country=DE&e2ee", `e2ee: "": want 0 or 1`},
 		{"country=DE&country=FR", "country: given 2 times"}, {"country=DE&e2ee=0&e2ee=0", "e2ee: given 2 times"},
 		{"country=DE&overlay=de_statutary", "want one of de_statutory"}, {"country=DE&overlay=DE_statutory", "want one of"}, {"country=DE&overlay=", "overlay: empty"},
 		{"country=DE&overlay=de_statutory&overlay=de_statutory", "named twice"}, {"country=DE" + strings.Repeat("&overlay=x", 9), "limit 8"},

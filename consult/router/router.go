@@ -34,6 +34,9 @@ type Config struct {
 	Record consult.Record
 	// Hosted is a consult that runs in this process; nil, or a nil result: it does not.
 	Hosted func(consult.ID) *consult.Placement
+	// Live is what this process knows beside its record of a consult that runs in it; nil, or a
+	// nil result: it does not.
+	Live func(consult.ID) *Live
 	// Hear is told at once of a consult that was ended here; nil: nobody is.
 	Hear func(consult.Notice)
 	Log  *slog.Logger

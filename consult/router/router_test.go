@@ -218,6 +218,11 @@ func TestExplainIsTheDecision(t *testing.T) {
 	if x.Refused != "fact_missing" {
 		t.Errorf("de_statutory without E2EE: refused %q", x.Refused)
 	}
+	var under Explanation
+	f.call(t, "GET", "/v1/explain?country=DE&overlay=de_statutory&e2ee=1", "secret", "", &under)
+	if under.Choice == nil && under.Detail == x.Detail {
+		t.Errorf("de_statutory under E2EE: the same as without: %+v", under)
+	}
 }
 
 func place(t *testing.T, f *fixture) *consult.Placement {

@@ -39,6 +39,11 @@ async function send(on) {
   await audio.sender.replaceTrack(on ? media.getAudioTracks()[0] : null)
   await video.sender.replaceTrack(on ? media.getVideoTracks()[0] : null)
 }
+async function shape(sender) {
+  const p = sender.getParameters()
+  for (const e of p.encodings) e.active = watched.includes(e.rid)
+  await sender.setParameters(p)
+}
 async function start() {
   media = await navigator.mediaDevices.getUserMedia({audio: true, video: {width: 1280, height: 720, frameRate: 30}})
   pc = new RTCPeerConnection({iceServers: JSON.parse(q.get('ice') || '[]'), iceTransportPolicy: q.get('policy') || 'all'})
@@ -57,19 +62,21 @@ async function start() {
     log.push(m.type)
     if (m.type == 'offer') offered(m).catch(e => log.push(String(e)))
     if (m.type == 'peers') peers = m.peers
+    if (m.type == 'layers') watched = m.video, shape(pc.getTransceivers()[1].sender)
   }
   ws.onclose = () => log.push('closed')
 }
 // report says what this page receives of each participant, and what it sends.
 async function report() {
-  const r = {log, state: pc?.connectionState, peers, received: {}, sent: {}}
+  const r = {log, state: pc?.connectionState, peers, received: {}, sent: {}, layers: {}}
   for (const s of pc ? (await pc.getStats()).values() : []) {
     if (s.type == 'inbound-rtp') {
       const t = tracks.find(t => t.mid == s.mid)
       if (t) (r.received[t.participant] ??= {})[s.kind] = {frames: s.framesDecoded, samples: s.totalSamplesReceived,
         energy: s.totalAudioEnergy, lost: s.packetsLost, packets: s.packetsReceived, nacks: s.nackCount, plis: s.pliCount,
-        width: s.frameWidth, freezes: s.freezeCount, concealed: s.concealedSamples}
+        width: s.frameWidth, freezes: s.freezeCount, frozen: s.totalFreezesDuration, keyframes: s.keyFramesDecoded, concealed: s.concealedSamples}
     }
+    if (s.type == 'outbound-rtp' && s.rid) r.layers[s.rid] = {bytes: s.bytesSent, width: s.frameWidth ?? 0}
     if (s.type == 'outbound-rtp') r.sent[s.kind] = {packets: s.packetsSent, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, codec: (await pc.getStats()).get(s.codecId)?.mimeType}
     if (s.type == 'remote-inbound-rtp' && s.roundTripTime != null) r.sent[s.kind + ' rtt'] = s.roundTripTime
     if (s.type == 'transport') r.srtp = s.srtpCipher
@@ -87,10 +94,11 @@ type browserReport struct {
 	Available float64 // bit/s that it thinks it may send
 	Peers     []signal.Peer
 	Received  map[string]map[string]struct {
-		Frames, Samples, Lost, Packets, NACKs, PLIs, Width, Freezes, Concealed float64
-		Energy                                                                 float64
+		Frames, Samples, Lost, Packets, NACKs, PLIs, Width, Freezes, Frozen, Keyframes, Concealed float64
+		Energy                                                                                    float64
 	}
-	Sent map[string]json.RawMessage
+	Sent   map[string]json.RawMessage
+	Layers map[string]struct{ Bytes, Width float64 } // of the video that it sends
 }
 
 // hears tells whether audio and video of that participant are decoded.
@@ -111,7 +119,7 @@ func serveBrowsers(t *testing.T, s *SFU) *httptest.Server {
 		defer conn.CloseNow()
 		conn.SetReadLimit(signal.MaxMessage)
 		out := make(chan any, 64)
-		x, err := s.Join("room", Seat{Participant: q.FormValue("id"), Role: "patient", Parked: q.Form.Has("park")}, "",
+		x, err := s.Join("room", Seat{Participant: q.FormValue("id"), Role: "patient", Parked: q.Form.Has("park"), Layers: q.Form.Has("layers")}, "",
 			func(m any) { out <- m })
 		if err != nil {
 			return
@@ -269,6 +277,79 @@ func TestChromium(t *testing.T) {
 		}
 		return true
 	})
+	if st := s.Stats(); st.Malformed > 0 || st.BadAnswers > 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// TestChromiumLayers: a browser that is offered simulcast sends it, another is shown the layer
+// that its connection carries, moves to another without a freeze, and what nobody watches is
+// not sent.
+func TestChromiumLayers(t *testing.T) {
+	s := listen(t)
+	srv := serveBrowsers(t, s)
+	browser := chromium(t)
+	a, b := open(t, browser, srv.URL, "a", "&layers"), open(t, browser, srv.URL, "b", "&mute")
+	b.until("hearing a", func(r browserReport) bool { return r.hears("a") })
+	s.mu.Lock()
+	room := s.rooms["room"]
+	s.mu.Unlock()
+	room.mu.Lock()
+	track, to := room.seats[0].media.pub.tracks[Video], room.seats[1].media
+	var line *line
+	for _, l := range to.neg.lines {
+		if l.kind == Video {
+			line = l
+		}
+	}
+	room.mu.Unlock()
+	// want moves the subscriber, whatever the allocation thinks, until that thinks anew.
+	want := func(spatial int) {
+		room.mu.Lock()
+		defer room.mu.Unlock()
+		line.mu.Lock()
+		defer line.mu.Unlock()
+		line.layers.Want(spatial, temporals-1)
+	}
+	comes := func() (n int) {
+		track.mu.Lock()
+		defer track.mu.Unlock()
+		for _, e := range track.layers {
+			if e != nil && e.flow.comes(time.Now()) {
+				n++
+			}
+		}
+		return n
+	}
+
+	// Which layers there are is for the browser's own estimate and this machine to say: the
+	// camera's whole picture, or half of it.
+	b.until("shown more than the lowest layer", func(r browserReport) bool { return r.Received["a"]["video"].Width >= 640 })
+	var frozen float64
+	for range 5 { // one that is smooth shows that a switch can be; a busy machine freezes by itself
+		before := b.report().Received["a"]["video"].Frozen
+		r := b.until("on the lowest layer", func(r browserReport) bool {
+			want(0)
+			return r.Received["a"]["video"].Width < 640
+		})
+		frozen = r.Received["a"]["video"].Frozen - before
+		r = b.until("on a higher layer again", func(r browserReport) bool {
+			want(2)
+			return r.Received["a"]["video"].Width >= 640
+		})
+		if frozen = max(frozen, r.Received["a"]["video"].Frozen-before-frozen); frozen <= 0.2 {
+			break
+		}
+	}
+	if frozen > 0.2 {
+		t.Errorf("%.2f s of freezes at each of five switches, want 0.2 at most at one", frozen)
+	}
+	b.do("ws.send(JSON.stringify({type: 'state', mic: false, camera: false, receive_video: false}))")
+	eventually(t, "pause of what nobody watches", func() bool { return comes() == 0 })
+	frames := b.report().Received["a"]["video"].Frames
+	b.do("ws.send(JSON.stringify({type: 'state', mic: false, camera: false, receive_video: true}))")
+	b.until("shown it again", func(r browserReport) bool { return r.Received["a"]["video"].Frames > frames+10 })
+	t.Logf("layers %+v, frozen %.2f s, stats %+v", a.report().Layers, frozen, s.Stats())
 	if st := s.Stats(); st.Malformed > 0 || st.BadAnswers > 0 {
 		t.Errorf("stats %+v", st)
 	}

@@ -14,11 +14,13 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/logging"
 	"github.com/pion/rtcp"
 	pion "github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/signal"
 	"bailiwick/tools/exectest"
 )
@@ -51,7 +53,7 @@ func TestPlain(t *testing.T) {
 	defer func() { passive = false }()
 	for name, test := range map[string]func(*testing.T){"two": TestTwoHearEachOtherAndNotThemselves, "six": TestSixHearEachOther, "parked": TestParked,
 		"leave": TestLeaveAndReuse, "replaced": TestReplaced, "resume": TestResumed, "relay": TestRelayOnly,
-		"audio only": TestAudioOnly, "NACK": TestNACK, "keyframes": TestKeyframeRequestsAreForwardedAndThrottled, "reports": TestReports} {
+		"audio only": TestAudioOnly, "NACK": TestNACK, "keyframes": TestKeyframeRequestsAreForwardedAndThrottled, "reports": TestReports, "simulcast": TestSimulcast} {
 		t.Run(name, test)
 	}
 }
@@ -64,7 +66,11 @@ type client struct {
 	pc   *webrtc.PeerConnection
 	x    *Session
 	send [2]*webrtc.TrackLocalStaticRTP
-	rtx  [2]*webrtc.RTPSender
+	more [layer.Layers]*webrtc.TrackLocalStaticRTP // of a video in layers, the first of which is send's
+
+	layered bool
+	frames  int
+	rtx     [2]*webrtc.RTPSender
 
 	inbox chan any // from the sink, in order
 
@@ -74,6 +80,7 @@ type client struct {
 	tracks  []signal.Track
 	offers  []string
 	peers   []signal.Peer
+	quality []string
 	ended   string
 	got     map[string][]*pion.Packet // by "participant kind"
 	ssrc    map[string]uint32
@@ -81,16 +88,31 @@ type client struct {
 	failed  error
 }
 
-type clientOption func(*webrtc.SettingEngine, *webrtc.Configuration)
+type clientOption func(*setup)
+
+// setup is what options change of a client.
+type setup struct {
+	webrtc.SettingEngine
+	webrtc.Configuration
+	interceptor.Registry
+	layered bool // it sends three layers
+}
+
+// reporting has the client say what arrives.
+func reporting(s *setup) {
+	f, _ := twcc.NewSenderInterceptor()
+	s.Registry.Add(f)
+}
+
+func layered(s *setup) { s.layered = true }
 
 func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption) *client {
 	t.Helper()
-	engine, err := media()
+	engine, err := media(seat.Sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var set webrtc.SettingEngine
-	var cfg webrtc.Configuration
+	var set setup
 	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
 	set.SetIncludeLoopbackCandidate(true)
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
@@ -102,14 +124,14 @@ func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption)
 	}
 	set.SetAnsweringDTLSRole(role)
 	for _, o := range opts {
-		o(&set, &cfg)
+		o(&set)
 	}
-	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set),
-		webrtc.WithInterceptorRegistry(&interceptor.Registry{})).NewPeerConnection(cfg)
+	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set.SettingEngine),
+		webrtc.WithInterceptorRegistry(&set.Registry)).NewPeerConnection(set.Configuration)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, id: seat.Participant, pc: pc, inbox: make(chan any, 256), changed: make(chan struct{}),
+	c := &client{t: t, id: seat.Participant, pc: pc, layered: set.layered, inbox: make(chan any, 256), changed: make(chan struct{}),
 		got: map[string][]*pion.Packet{}, ssrc: map[string]uint32{}}
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		c.change(func() { c.up = s == webrtc.PeerConnectionStateConnected })
@@ -199,6 +221,8 @@ func (c *client) run(ctx context.Context) {
 				}
 			case signal.Peers:
 				c.change(func() { c.peers = m.Peers })
+			case signal.Quality:
+				c.change(func() { c.quality = append(c.quality, fmt.Sprintf("%s %s %s", m.Participant, m.Video, m.Cause)) })
 			case signal.Ended:
 				c.change(func() { c.ended = m.Reason })
 			}
@@ -230,33 +254,58 @@ func (c *client) answer(o signal.Offer) error {
 
 func (c *client) publish() error {
 	for i, mime := range []string{webrtc.MimeTypeOpus, webrtc.MimeTypeVP8} {
-		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, kinds[i].String(), c.id)
-		if err != nil {
-			return err
+		of := [][]func(*webrtc.TrackLocalStaticRTP){{}}
+		if c.layered && kinds[i] == Video {
+			of = nil
+			for _, rid := range rids {
+				of = append(of, []func(*webrtc.TrackLocalStaticRTP){webrtc.WithRTPStreamID(rid)})
+			}
 		}
-		sender, err := c.pc.AddTrack(track)
-		if err != nil {
-			return err
+		var track *webrtc.TrackLocalStaticRTP
+		var sender *webrtc.RTPSender
+		for layer, options := range of {
+			t, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, kinds[i].String(), c.id, options...)
+			if err != nil {
+				return err
+			}
+			if layer == 0 {
+				track = t
+				sender, err = c.pc.AddTrack(t)
+			} else {
+				err = sender.AddEncoding(t)
+			}
+			if err != nil {
+				return err
+			}
+			c.more[layer] = t
 		}
 		c.mu.Lock()
 		c.send[i], c.rtx[i] = track, sender
 		c.mu.Unlock()
-		ssrc := uint32(sender.GetParameters().Encodings[0].SSRC)
-		go func() {
-			for {
-				packets, _, err := sender.ReadRTCP()
-				if err != nil {
-					return
-				}
-				for _, p := range packets {
-					if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
-						c.change(func() { c.control = append(c.control, p) })
-					}
-				}
+		for _, e := range sender.GetParameters().Encodings {
+			read := sender.ReadRTCP
+			if e.RID != "" {
+				read = func() ([]rtcp.Packet, interceptor.Attributes, error) { return sender.ReadSimulcastRTCP(e.RID) }
 			}
-		}()
+			go c.listen(uint32(e.SSRC), read)
+		}
 	}
 	return nil
+}
+
+// listen takes the RTCP that is about one stream of what it sends.
+func (c *client) listen(ssrc uint32, read func() ([]rtcp.Packet, interceptor.Attributes, error)) {
+	for {
+		packets, _, err := read()
+		if err != nil {
+			return
+		}
+		for _, p := range packets {
+			if about := p.DestinationSSRC(); len(about) > 0 && about[0] == ssrc {
+				c.change(func() { c.control = append(c.control, p) })
+			}
+		}
+	}
 }
 
 func (c *client) receive(r *webrtc.TrackRemote, mid string) {

@@ -121,8 +121,8 @@ func TestReports(t *testing.T) {
 		t.Errorf("reception report %+v", rr)
 	}
 	remb := a.awaitControl("ceiling", func(p rtcp.Packet) bool { _, ok := p.(*rtcp.ReceiverEstimatedMaximumBitrate); return ok }).(*rtcp.ReceiverEstimatedMaximumBitrate)
-	if remb.Bitrate != downlink {
-		t.Errorf("ceiling %v, want %d for a room of two", remb.Bitrate, downlink)
+	if remb.Bitrate != downlink-voice {
+		t.Errorf("ceiling %v, want %d for a room of two of whom nothing more is known", remb.Bitrate, downlink-voice)
 	}
 	sr := b.awaitControlOn("a video", "sender report")
 	b.mu.Lock()

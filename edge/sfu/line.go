@@ -5,16 +5,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/rtcp"
 	pion "github.com/pion/rtp"
 
 	"bailiwick/edge/sfu/lane"
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/sfu/rtp"
 )
-
-// maxResend bounds what one line sends again in a second, in packets: a client that
-// asks for everything gets no more than it could have lost.
-const maxResend = 500
 
 // kept are the numbers that a line remembers, in packets: four seconds of video at 2.5 Mbit/s,
 // and of audio, which is never sent again, as much as a packet may be late.
@@ -23,118 +19,134 @@ var kept = [...]int{Audio: 64, Video: 1024}
 // line is one m-line towards a subscriber: one participant's audio or video. With
 // nobody it is idle, waiting to be used again.
 type line struct {
-	kind  Kind
-	who   *participant // whom it carries
-	ready bool         // answered; guarded by room.mu
+	kind Kind
+	who  *participant // whom it carries
+
+	// Guarded by room.mu.
+	ready   bool  // answered
+	on      bool  // it is to carry something
+	fresh   bool  // and has just begun to
+	at      place // up to which layer of a video
+	share   int   // what that may take where it has no layers, in bit/s; 0: this line has no say
+	quality       // what it shows
 
 	out   outlet
 	count *counters
 	src   atomic.Pointer[track]
 
-	mu       sync.Mutex // the publisher's reader against NACKs and reports
-	rewrite  rtp.Rewriter
-	header   pion.Header // scratch
-	level    [1]byte     // its audio level extension
-	blank    bool        // video shows nothing until a keyframe comes
-	resent   int         // since the last report
-	repairs  uint16      // number of the next repair packet
-	buf      []byte      // scratch of resend
-	again    []byte      // and of a repair packet's payload
-	reportID uint32      // of the last sender report, as reception reports name it
-	reported time.Time
+	mu         sync.Mutex // the publisher's reader against NACKs, probes and reports
+	rewrite    rtp.Rewriter
+	layers     layer.Switch // video only
+	header     pion.Header  // scratch
+	level      [1]byte      // its audio level extension
+	captured   [16]byte     // and its capture time
+	dependency [255]byte    // and its dependency descriptor
+	resent     int          // since the last report
+	repairs    uint16       // number of the next repair packet
+	buf        []byte       // scratch of what is had from a ring
+	found      layer.Packet // the same
+	parsed     rtp.Packet
+	again      []byte // and of a repair packet's payload
+	reportID   uint32 // of the last sender report, as reception reports name it
+	reported   time.Time
 }
 
 func (l *line) init(out outlet, count *counters) {
 	l.out, l.count = out, count
 	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()), kept[l.kind])
+	l.layers = layer.NewSwitch(&l.rewrite)
 	l.repairs = uint16(random32()) & 0x7fff // as the Rewriter's first number
 }
 
-// begin starts or resumes the line with a track.
+// begin starts or resumes the line with a track; the caller holds room.mu. Video that follows a pause is held back until a
+// keyframe begins: nothing before it can be decoded.
 func (l *line) begin(t *track) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.src.Swap(t) == t {
+	was := l.src.Swap(t)
+	switch {
+	case l.kind == Video:
+		l.layers.Forget()
+		l.at, l.fresh = place{0, temporals - 1}, true
+		l.layers.Want(l.at.spatial, l.at.temporal)
+	case was == t:
 		l.rewrite.Hold()
-	} else {
+	default:
 		l.rewrite.Forget()
 	}
-	l.blank = l.kind == Video
 }
 
-// forward sends one packet on, which is n in its track's ring. Video that follows a pause is held back until a
-// keyframe begins: nothing before it can be decoded.
-func (l *line) forward(b *lane.Batch, p *rtp.Packet, n uint32, at time.Time) (sent, wantsKeyframe bool) {
+// hear sends one packet of audio on.
+func (l *line) hear(b *lane.Batch, p *rtp.Packet, at time.Time) (sent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.blank {
-		if !keyframe(p) {
-			return false, true
-		}
-		l.blank = false
+	if level := p.Extension(extAudioLevel); len(level) == 1 {
+		l.level[0] = level[0]
+		l.header.SetExtension(extAudioLevel, l.level[:])
+	} else {
+		l.header.DelExtension(extAudioLevel)
 	}
-	if l.kind == Audio {
-		if level := p.Extension(extAudioLevel); len(level) == 1 {
-			l.level[0] = level[0]
-			l.header.SetExtension(extAudioLevel, l.level[:])
-		} else {
-			l.header.DelExtension(extAudioLevel)
-		}
-	}
-	if !l.rewrite.Forward(p, rtp.Origin{Packet: n}, at, &l.header) {
-		return false, false
-	}
-	return l.out.WriteRTP(b, &l.header, p.Payload, at) == nil, false
+	l.carryCaptured(p)
+	return l.rewrite.Forward(p, rtp.Origin{}, at, &l.header) && l.out.WriteRTP(b, &l.header, p.Payload, at) == nil
 }
 
-func keyframe(p *rtp.Packet) bool {
-	if p.PayloadType == ptH264 {
-		return rtp.H264Keyframe(p.Payload)
-	}
-	return rtp.VP8Keyframe(p.Payload)
-}
-
-// resend answers one NACK from the publisher's ring. What is not there was lost on
-// the way in and has been asked for already, or is too old to help.
-func (l *line) resend(b *lane.Batch, nack *rtcp.TransportLayerNack, at time.Time) {
-	c := l.count
-	for i := range nack.Nacks {
-		nack.Nacks[i].Range(func(seq uint16) bool {
-			c.nacksIn.Add(1)
-			if l.resendOne(b, seq, at) {
-				c.resent.Add(1)
-				c.packetsOut.Add(1)
-			}
-			return true
-		})
-	}
-}
-
-func (l *line) resendOne(b *lane.Batch, seq uint16, at time.Time) bool {
+// show decides on one packet of video, and sends it and what became due by it. lacks is the
+// layer of which a keyframe is needed; -1 is none.
+func (l *line) show(b *lane.Batch, p *layer.Packet, at time.Time) (packets, bytes uint64, lacks int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.src.Load()
-	if t == nil || t.ring == nil {
+	if t == nil {
+		return 0, 0, -1
+	}
+	count := func(n int, sent bool) {
+		if sent {
+			packets, bytes = packets+1, bytes+uint64(n)
+		}
+	}
+	count(l.send(b, t, p, at))
+	for of, n, due := l.layers.Due(); due; of, n, due = l.layers.Due() {
+		if l.find(t, of, n) {
+			count(l.send(b, t, &l.found, at))
+		}
+	}
+	of, ok := l.layers.Needs()
+	if !ok {
+		of = -1
+	}
+	return packets, bytes, of
+}
+
+// send has the layers' switch decide on one packet; n are the bytes of payload that it sends.
+func (l *line) send(b *lane.Batch, t *track, p *layer.Packet, at time.Time) (n int, sent bool) {
+	o, ok := l.layers.Packet(p, &t.clocks, at, &l.header)
+	if !ok {
+		return 0, false
+	}
+	l.carryDependency(t, p.RTP, o)
+	l.carryCaptured(p.RTP)
+	payload := p.Write(p.RTP.Payload, o)
+	return len(payload), l.out.WriteRTP(b, &l.header, payload, at) == nil
+}
+
+// find takes the packet that is n in a layer's ring into l.found.
+func (l *line) find(t *track, of int, n uint32) (ok bool) {
+	if l.buf, ok = t.copyOf(of, n, l.buf[:0]); !ok {
 		return false
 	}
-	o, ok := l.rewrite.Source(seq)
-	if !ok || l.resent >= maxResend {
+	var err error
+	if l.parsed, err = rtp.Parse(l.buf); err != nil {
 		return false
 	}
-	if l.buf, ok = t.copyOf(o.Packet, l.buf[:0]); !ok {
-		return false
+	l.found = layer.Packet{Layer: of, RTP: &l.parsed, Descriptor: t.recall(&l.parsed, of), N: n}
+	return true
+}
+
+// carryCaptured has the header say what the packet does of its capture time.
+func (l *line) carryCaptured(p *rtp.Packet) {
+	if when := p.Extension(extCaptureTime); len(when) == 8 || len(when) == 16 {
+		l.header.SetExtension(extCaptureTime, l.captured[:copy(l.captured[:], when)])
+	} else {
+		l.header.DelExtension(extCaptureTime)
 	}
-	p, err := rtp.Parse(l.buf)
-	if err != nil || !l.rewrite.Again(&p, seq, &l.header) {
-		return false
-	}
-	l.resent++
-	payload := p.Payload
-	if ssrc, ok := l.out.Repair(); ok { // RFC 4588 section 4
-		l.again = append(append(l.again[:0], byte(seq>>8), byte(seq)), payload...)
-		payload = l.again
-		l.header.SSRC, l.header.SequenceNumber, l.header.PayloadType = ssrc, l.repairs, l.header.PayloadType+1
-		l.repairs++
-	}
-	return l.out.WriteRTP(b, &l.header, payload, at) == nil
 }

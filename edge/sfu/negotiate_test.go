@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,10 @@ func TestOffer(t *testing.T) {
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 3, "useinbandfec=1": 1,
 		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
+		"a=rid:l recv\r": 1, "a=rid:m recv\r": 1, "a=rid:h recv\r": 1, "a=simulcast:recv l;m;h\r": 1, "a=rid": 3, "a=simulcast": 1,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", extRID):                              1,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", extRepairedRID):             1,
+		fmt.Sprintf("a=extmap:%d http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time", extCaptureTime):      2,
 		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 2,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel):                         1} {
 		if got := strings.Count(first, want); got != n {
@@ -174,7 +179,7 @@ func TestRelayOnly(t *testing.T) {
 	}
 	t.Cleanup(func() { relay.Close() })
 	a := join(t, s, "a")
-	b := dial(t, s, Seat{Participant: "b"}, "", func(_ *webrtc.SettingEngine, cfg *webrtc.Configuration) {
+	b := dial(t, s, Seat{Participant: "b"}, "", func(cfg *setup) {
 		cfg.ICEServers = []webrtc.ICEServer{{URLs: []string{"turn:" + conn.LocalAddr().String() + "?transport=udp"}, Username: "b", Credential: "secret"}}
 		cfg.ICETransportPolicy = webrtc.ICETransportPolicyRelay
 	})
@@ -191,6 +196,7 @@ func TestRelayOnly(t *testing.T) {
 type quiet struct {
 	h     handler
 	opens int
+	mu    sync.Mutex
 	sent  []rtcp.Packet
 	keeps bool
 	wrote []pion.Packet // where it keeps them
@@ -203,9 +209,23 @@ func (q *quiet) Open(i int, _ Kind, _ string) (outlet, error) {
 func (q *quiet) Shut(int) error                            { return nil }
 func (q *quiet) Offer() (string, error)                    { return "offer", nil }
 func (q *quiet) Answer(string) error                       { return nil }
-func (q *quiet) WriteRTCP(p []rtcp.Packet) error           { q.sent = append(q.sent, p...); return nil }
 func (q *quiet) Send(Label, []byte, <-chan struct{}) error { return nil }
 func (q *quiet) Close() error                              { return nil }
+func (q *quiet) Padding(int, time.Time) int                { return 0 }
+
+func (q *quiet) WriteRTCP(p []rtcp.Packet) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sent = append(q.sent, p...)
+	return nil
+}
+
+// was gives what was sent since the first n.
+func (q *quiet) was(n int) []rtcp.Packet {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.sent[n:])
+}
 
 type quietLine struct {
 	*quiet
@@ -283,9 +303,16 @@ func answerTo(more int) string {
 // sessions are of people in one room of quiet transports, all connected.
 func sessions(t *testing.T, s *SFU, n int) (all []*Session) {
 	t.Helper()
+	return sessionsAs(t, s, Seat{}, n)
+}
+
+// sessionsAs seats them as seat, by numbers.
+func sessionsAs(t *testing.T, s *SFU, seat Seat, n int) (all []*Session) {
+	t.Helper()
 	for i := range n {
 		offers := make(chan signal.Offer, 1)
-		x, err := s.Join("room", Seat{Participant: fmt.Sprint(i)}, "", func(m any) {
+		seat.Participant = fmt.Sprint(i)
+		x, err := s.Join("room", seat, "", func(m any) {
 			if o, ok := m.(signal.Offer); ok {
 				offers <- o
 			}
@@ -309,7 +336,7 @@ func sessions(t *testing.T, s *SFU, n int) (all []*Session) {
 
 func quietly() *SFU {
 	return &SFU{cfg: Config{MaxParticipants: 6}, rooms: map[string]*room{}, unmux: func() error { return nil },
-		connect: func(h handler, _ uint32) (transport, error) { return &quiet{h: h}, nil }}
+		connect: func(h handler, _ uint32, _ bool) (transport, error) { return &quiet{h: h}, nil }}
 }
 
 // TestRepair: what a publisher sends again is the packet that was lost, and what a subscriber

@@ -16,19 +16,21 @@ import (
 
 // pionOutlet is a webrtc.TrackLocal: pion binds it to an m-line, the room writes.
 type pionOutlet struct {
-	kind   Kind
-	stream string
-	ssrc   uint32
-	repair uint32
-	path   *path
-	wide   [2]byte
-	mends  atomic.Bool                                       // the client takes repair
-	counts atomic.Bool                                       // and says what arrives
-	read   func([]byte) (int, interceptor.Attributes, error) // of RTCP, by pion
-	peer   atomic.Pointer[lane.Peer]                         // nil: pion carries the media, or nothing is decided
-	sender *lane.Sender                                      // of peer, from the first packet on
-	plain  atomic.Bool                                       // pion carries the media
-	writer atomic.Pointer[webrtc.TrackLocalWriter]
+	kind    Kind
+	stream  string
+	ssrc    uint32
+	repair  uint32
+	path    *path
+	wide    [2]byte
+	mends   atomic.Bool                                       // the client takes repair
+	counts  atomic.Bool                                       // and says what arrives
+	read    func([]byte) (int, interceptor.Attributes, error) // of RTCP, by pion
+	peer    atomic.Pointer[lane.Peer]                         // nil: pion carries the media, or nothing is decided
+	sender  *lane.Sender                                      // of peer, from the first packet on
+	plain   atomic.Bool                                       // pion carries the media
+	numbers *numbers                                          // the client's; nil where it keeps ours
+	header  pion.Header                                       // scratch
+	writer  atomic.Pointer[webrtc.TrackLocalWriter]
 }
 
 func (o *pionOutlet) SSRC() uint32           { return o.ssrc }
@@ -48,6 +50,11 @@ func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at 
 	if o.counts.Load() && (o.kind == Audio || o.mends.Load()) {
 		h.SetExtension(extWide, o.wide[:])
 		o.path.number(&o.wide, h.MarshalSize()+len(payload), at)
+	}
+	if o.numbers != nil {
+		if h = o.theirs(h); h == nil {
+			return webrtc.ErrUnsupportedCodec
+		}
 	}
 	if peer != nil {
 		return o.sender.Write(b, h, payload)

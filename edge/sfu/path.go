@@ -64,6 +64,13 @@ func (p *path) feedback(report []byte, at time.Time) (rate int) {
 	return p.rate.Target()
 }
 
+// padding is bwe.Estimator's.
+func (p *path) padding(want int, now time.Time) int {
+	p.out.Lock()
+	defer p.out.Unlock()
+	return p.rate.Padding(want, now)
+}
+
 // arrived takes one number that came, with a packet of the stream ssrc, and returns what the
 // sender is to be told now, if it is time.
 func (p *path) arrived(ext []byte, ssrc uint32, at time.Time) []rtcp.Packet {

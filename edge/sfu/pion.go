@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/interceptor"
@@ -27,9 +28,17 @@ const (
 	keepalive = 2 * time.Second
 )
 
+// captureTimeURI is when the sender's clock says that something was captured, on which a
+// recording or a measure of delay relies.
+const captureTimeURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+
+// dependencyURI is the dependency descriptor, which describes frames that cannot be read.
+const dependencyURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+
 // media registers what every offer says. Registration order gives extensions their
-// IDs: see extMID and those after it.
-func media() (*webrtc.MediaEngine, error) {
+// IDs: see extMID and those after it. What is sealed is VP8 alone: H.264 is cut into packets by what
+// is in a frame.
+func media(sealed bool) (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
 	wide := webrtc.RTCPFeedback{Type: "transport-cc"}
 	feedback := []webrtc.RTCPFeedback{wide, {Type: "goog-remb"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
@@ -42,17 +51,24 @@ func media() (*webrtc.MediaEngine, error) {
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP8, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeVP8, ClockRate: clockRate[Video], RTCPFeedback: feedback}}, video),
 		m.RegisterCodec(repair(ptVP8), video),
-		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
-			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
-			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
-		m.RegisterCodec(repair(ptH264), video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESMidURI}, video),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.AudioLevelURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.TransportCCURI}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRTPStreamIDURI}, video, webrtc.RTPTransceiverDirectionRecvonly),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRepairRTPStreamIDURI}, video, webrtc.RTPTransceiverDirectionRecvonly),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, audio),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, video),
 	)
-	return m, err
+	if sealed {
+		return m, errors.Join(err, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: dependencyURI}, video))
+	}
+	return m, errors.Join(err,
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
+			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
+		m.RegisterCodec(repair(ptH264), video))
 }
 
 // repair is the retransmission of a codec (RFC 4588 section 8.6).
@@ -70,6 +86,8 @@ type pionTransport struct {
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
 	path    *path
+	numbers *numbers    // the client's; nil where it answered, and keeps ours
+	layered atomic.Bool // the participant sends simulcast
 
 	handshake lane.Handshake
 	channels  [len(labels)]*channel
@@ -97,19 +115,8 @@ type pionTransport struct {
 // engine with it: Open makes senders outside the PeerConnection's own methods. The
 // empty interceptor registry is not the default: with none given pion installs
 // interceptors that write RTCP of their own. ssrc is that of the feedback which it sends.
-func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
-	engine, err := media()
-	if err != nil {
-		return nil, err
-	}
-	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}, gone: make(chan struct{})}
-	settings := m.settings
-	t.handshake.Overhear(&settings)
-	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
-		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
-	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
-		BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
-		RTPHeaderEncryptionPolicy: webrtc.RTPHeaderEncryptionPolicyDisable})
+func (m *mux) connect(h handler, ssrc uint32, sealed bool) (transport, error) {
+	t, err := m.open(h, ssrc, m.settings, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +134,25 @@ func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 		t.pc.Close()
 		return nil, err
 	}
+	return t, nil
+}
+
+// open makes a connection without m-lines.
+func (m *mux) open(h handler, ssrc uint32, settings webrtc.SettingEngine, sealed bool) (*pionTransport, error) {
+	engine, err := media(sealed)
+	if err != nil {
+		return nil, err
+	}
+	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}, gone: make(chan struct{})}
+	t.handshake.Overhear(&settings)
+	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
+		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
+		BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
+		RTPHeaderEncryptionPolicy: webrtc.RTPHeaderEncryptionPolicyDisable})
+	if err != nil {
+		return nil, err
+	}
 	t.dtls().ICETransport().OnSelectedCandidatePairChange(t.moved)
 	t.dtls().OnStateChange(func(s webrtc.DTLSTransportState) {
 		if s == webrtc.DTLSTransportStateConnected {
@@ -138,11 +164,15 @@ func (m *mux) connect(h handler, ssrc uint32) (transport, error) {
 		t.mu.Lock()
 		lane := t.peer != nil
 		t.mu.Unlock()
-		if lane || remote.RID() != "" { // simulcast was not offered
+		if lane {
 			return
 		}
+		read := r.Read
+		if rid := remote.RID(); rid != "" {
+			read = func(b []byte) (int, interceptor.Attributes, error) { return r.ReadSimulcast(b, rid) }
+		}
 		t.spawn(func() { t.readPackets(remote) })
-		t.spawn(func() { t.readControl(uint32(remote.SSRC()), r.Read) })
+		t.spawn(func() { t.readControl(uint32(remote.SSRC()), read) })
 	})
 	return t, nil
 }
@@ -214,6 +244,7 @@ func (t *pionTransport) tell() {
 
 // RTP is the lane's.
 func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
+	t.ours(raw)
 	p := &t.packet
 	var err error
 	*p, err = rtp.Parse(raw)
@@ -224,13 +255,42 @@ func (t *pionTransport) RTP(b *lane.Batch, raw []byte, at time.Time) {
 	}
 	in, bound := t.inlets[p.SSRC]
 	if !bound { // the lane bounds how many there are
-		in = t.handler.stream(source{p.SSRC, kind, repair})
-		t.inlets[p.SSRC] = in
+		var src source
+		if src, bound = t.source(p, kind, repair); bound {
+			in = t.handler.stream(src)
+			t.inlets[p.SSRC] = in
+		}
 	}
 	t.arrived(p, at)
 	if in != nil {
 		in.packet(b, p, raw, at)
 	}
+}
+
+// ours gives a packet our numbers, in place.
+func (t *pionTransport) ours(raw []byte) {
+	if t.numbers != nil {
+		t.numbers.in.Renumber(raw)
+	}
+}
+
+// source tells what a new stream is by its first packet. It reports false where that does not
+// say of which layer it is: names come with packets until one is known to have arrived.
+func (t *pionTransport) source(p *rtp.Packet, kind Kind, repair bool) (s source, ok bool) {
+	s = source{SSRC: p.SSRC, Kind: kind, Repair: repair}
+	name := uint8(extRID)
+	if repair {
+		name = extRepairedRID
+	}
+	if kind == Audio {
+		return s, true
+	}
+	rid := p.Extension(name)
+	if rid == nil {
+		return s, !t.layered.Load()
+	}
+	s.Layer, s.Named = layerOf(rid), true
+	return s, true
 }
 
 // arrived tells the participant what came, from time to time.
@@ -260,7 +320,7 @@ func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at ti
 		compound = compound[n:]
 		if isFeedback(one) {
 			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
-				t.handler.carries(t.path.feedback(one, at))
+				t.handler.carries(b, t.path.feedback(one, at), at)
 			}
 			continue
 		}
@@ -291,7 +351,11 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
-	in := t.handler.stream(source{SSRC: uint32(remote.SSRC()), Kind: kind}) // pion mends it itself
+	src := source{SSRC: uint32(remote.SSRC()), Kind: kind} // pion mends it itself
+	if rid := remote.RID(); rid != "" {
+		src.Layer, src.Named = layerOf([]byte(rid)), true
+	}
+	in := t.handler.stream(src)
 	if in == nil {
 		return
 	}
@@ -302,6 +366,7 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
 		if n == 0 && err != nil {
 			return
 		}
+		t.ours(buf[:n])
 		// With an error too: a payload type that pion does not know.
 		p, err = rtp.Parse(buf[:n])
 		if k, repair, ok := carried(p.PayloadType); err != nil || !ok || repair || k != kind {
@@ -397,15 +462,19 @@ func (t *pionTransport) Offer() (string, error) {
 	if d == nil {
 		return "", webrtc.ErrConnectionClosed
 	}
-	return dataThird(oneCandidate(d.SDP)), nil
+	return offerLayers(dataThird(oneCandidate(d.SDP))), nil
 }
 
 func (t *pionTransport) Answer(text string) error {
+	text, layered := answeredLayers(text)
+	t.layered.Store(layered)
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: text}); err != nil {
 		return fmt.Errorf("sdp: %w", err)
 	}
 	return nil
 }
+
+func (t *pionTransport) Padding(want int, now time.Time) int { return t.path.padding(want, now) }
 
 func (t *pionTransport) WriteRTCP(packets []rtcp.Packet) error {
 	t.mu.Lock()

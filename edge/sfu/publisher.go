@@ -8,6 +8,7 @@ import (
 	"github.com/pion/rtcp"
 
 	"bailiwick/edge/sfu/lane"
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/sfu/rtp"
 )
 
@@ -31,15 +32,29 @@ type publisher struct {
 	count  *counters
 	sent   *volume // of its room
 	tracks [2]*track
+
+	ceiling atomic.Int64 // bit/s that its video was last told to stay within; 0: none
+
+	// Where it is to be encrypted end to end.
+	kid     atomic.Uint32 // that its KIDs begin with
+	told    atomic.Bool   // of media in the clear
+	inClear func()
 }
 
 func newPublisher(wake func(), count *counters) *publisher {
 	p := &publisher{ssrc: random32(), wake: wake, count: count}
 	for _, k := range kinds {
-		p.tracks[k] = &track{publisher: p, kind: k}
+		p.tracks[k] = &track{publisher: p, kind: k, asks: every, clocks: layer.Clocks{Rate: clockRate[k]}}
 	}
-	p.tracks[Video].ring = new(rtp.Ring)
 	return p
+}
+
+// seal has it send nothing but what is encrypted end to end.
+func (p *publisher) seal(inClear func()) {
+	p.inClear = inClear
+	for _, t := range p.tracks {
+		t.sealed = new(sealed)
+	}
 }
 
 // silence takes every track off its lines.
@@ -55,16 +70,27 @@ type track struct {
 	kind      Kind
 	lines     atomic.Pointer[[]*line] // that carry it; replaced whole, under room.mu
 
-	wanted atomic.Bool // a keyframe is
-	asked  time.Time   // when for one; the session's goroutine's
+	wanted atomic.Uint32           // a bit for each layer of which a keyframe is
+	asked  [layer.Layers]time.Time // when for one; the session's goroutine's
 
-	due []uint16 // scratch of the worker
+	// The worker's.
+	due    []uint16 // scratch
+	clocks layer.Clocks
 
-	mu   sync.Mutex // the worker against NACKs and reports
-	live bool
-	rx   rtp.Receiver
-	gaps rtp.Gaps
-	ring *rtp.Ring // video only
+	layered atomic.Bool // it is sent as simulcast
+	sealed  *sealed     // nil: it is not encrypted end to end
+
+	mu     sync.Mutex // the worker against NACKs, reports and allocations
+	layers [layer.Layers]*encoding
+	asks   mask                    // the layers that its sender is not told to pause
+	since  [layer.Layers]time.Time // when each was last asked for again
+	idle   time.Time               // since when some of them are not watched
+}
+
+// stream is the inlet of one layer of a track.
+type stream struct {
+	track *track
+	layer int
 }
 
 func (t *track) fanout() []*line {
@@ -77,16 +103,28 @@ func (t *track) fanout() []*line {
 func (t *track) published() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.live
+	for _, e := range t.layers {
+		if e != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // packet is the packet path: one copy into the ring, then each line. It runs on the
 // transport's worker.
-func (t *track) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
+func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
+	t := s.track
 	c := t.publisher.count
 	c.packetsIn.Add(1)
 	c.bytesIn.Add(uint64(len(p.Payload)))
-	n, fresh := t.receive(p, raw, at)
+	d, ok := t.describe(p, s.layer)
+	if !ok {
+		t.publisher.refuse()
+		return
+	}
+	v := layer.Packet{Layer: s.layer, RTP: p, Descriptor: d}
+	n, fresh := t.receive(p, &v.Descriptor, s.layer, raw, at)
 	if !fresh {
 		c.duplicates.Add(1)
 		return
@@ -96,101 +134,79 @@ func (t *track) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
 		t.publisher.media.WriteRTCP([]rtcp.Packet{&rtcp.TransportLayerNack{SenderSSRC: t.publisher.ssrc, MediaSSRC: p.SSRC,
 			Nacks: rtcp.NackPairsFromSequenceNumbers(t.due)}})
 	}
-	keyframe, packets := false, uint64(0)
-	for _, l := range t.fanout() {
-		sent, wants := l.forward(b, p, n, at)
-		keyframe = keyframe || wants
-		if sent {
-			packets++
+	var packets, bytes uint64
+	if t.kind == Audio {
+		for _, l := range t.fanout() {
+			if l.hear(b, p, at) {
+				packets, bytes = packets+1, bytes+uint64(len(p.Payload))
+			}
+		}
+	} else {
+		v.N = n
+		for _, l := range t.fanout() {
+			sent, octets, lacks := l.show(b, &v, at)
+			packets, bytes = packets+sent, bytes+octets
+			if lacks >= 0 {
+				t.wantKeyframe(lacks)
+			}
 		}
 	}
-	if keyframe {
-		t.wantKeyframe()
-	}
 	if packets > 0 {
-		t.publisher.sent.add(packets, packets*uint64(len(p.Payload)))
+		t.publisher.sent.add(packets, bytes)
 		c.packetsOut.Add(packets)
-		c.bytesOut.Add(packets * uint64(len(p.Payload)))
+		c.bytesOut.Add(bytes)
 	}
 }
 
-// repairs is the inlet of what the publisher sends again of a track.
+// repairs is the inlet of what the publisher sends again of a stream.
 type repairs struct {
-	track *track
-	raw   [rtp.MaxPacket]byte // scratch
-	lost  rtp.Packet
+	stream
+	raw  [rtp.MaxPacket]byte // scratch
+	lost rtp.Packet
 }
 
 // packet takes one as the packet that was lost. Empty ones are there to fill a path.
 func (r *repairs) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
-	t := r.track
-	t.mu.Lock()
-	live, ssrc := t.live, t.rx.SSRC()
-	t.mu.Unlock()
+	ssrc, live := r.track.ssrc(r.layer)
 	if raw = rtp.Restore(p, raw, ssrc, p.PayloadType-1, r.raw[:0]); raw == nil || !live {
 		return
 	}
 	var err error
 	if r.lost, err = rtp.Parse(raw); err == nil {
-		t.packet(b, &r.lost, raw, at)
+		r.stream.packet(b, &r.lost, raw, at)
 	}
 }
 
-// receive keeps the track's books, and the packet, as n in the ring; it reports false for a
-// duplicate. due is left with what to ask the publisher for.
-func (t *track) receive(p *rtp.Packet, b []byte, at time.Time) (n uint32, fresh bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.due = t.due[:0]
-	if !t.live || t.rx.SSRC() != p.SSRC {
-		t.live, t.rx = true, rtp.NewReceiver(p.SSRC, clockRate[t.kind])
-		t.gaps = rtp.Gaps{}
-	}
-	fresh, anew := t.rx.Receive(p, at)
-	if !fresh || t.kind == Audio { // Opus mends itself (in-band FEC); asking again would come too late
-		return 0, fresh
-	}
-	if anew {
-		t.gaps = rtp.Gaps{}
-	}
-	n = t.ring.Put(b, at)
-	if t.gaps.Seen(p.Seq, at) {
-		t.wantKeyframe()
-	}
-	rtt := time.Duration(t.publisher.rtt.Load())
-	if rtt == 0 {
-		rtt = firstRTT
-	}
-	t.due = t.gaps.Due(at, max(rtt, minRTT), t.due)
-	return n, fresh
-}
-
-// wantKeyframe has the publisher asked for one. The request is the session's goroutine's to
-// write: callers hold locks.
-func (t *track) wantKeyframe() {
-	if !t.wanted.Swap(true) {
+// wantKeyframe has the publisher asked for one of a layer. The request is the session's
+// goroutine's to write: callers hold locks.
+func (t *track) wantKeyframe(of int) {
+	if bit := uint32(1) << of; t.wanted.Or(bit)&bit == 0 {
 		t.publisher.wake()
 	}
 }
 
-// askKeyframe asks for one if somebody wants it and the last request is long enough
-// ago; otherwise it says how long to wait.
+// askKeyframe asks for those that somebody wants, of layers whose last request is long enough
+// ago; for the others it says how long to wait.
 func (t *track) askKeyframe(now time.Time) (wait time.Duration) {
-	if !t.wanted.Load() {
-		return 0
+	for of := range layer.Layers {
+		bit := uint32(1) << of
+		if t.wanted.Load()&bit == 0 {
+			continue
+		}
+		if left := t.asked[of].Add(keyframeEvery).Sub(now); left > 0 {
+			if wait == 0 || left < wait {
+				wait = left
+			}
+			continue
+		}
+		t.wanted.And(^bit)
+		ssrc, live := t.ssrc(of)
+		if !live {
+			continue // its first packet begins a keyframe
+		}
+		t.asked[of] = now
+		t.publisher.count.keyframesAsked.Add(1)
+		t.publisher.media.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{SenderSSRC: t.publisher.ssrc, MediaSSRC: ssrc}})
 	}
-	if wait = t.asked.Add(keyframeEvery).Sub(now); wait > 0 {
-		return wait
-	}
-	t.mu.Lock()
-	live, ssrc := t.live, t.rx.SSRC()
-	t.mu.Unlock()
-	t.wanted.Store(false)
-	if !live {
-		return 0 // its first packet begins a keyframe
-	}
-	t.asked = now
-	t.publisher.count.keyframesAsked.Add(1)
-	t.publisher.media.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{SenderSSRC: t.publisher.ssrc, MediaSSRC: ssrc}})
-	return 0
+	return wait
 }

@@ -8,21 +8,7 @@ import (
 	"bailiwick/edge/sfu/lane"
 )
 
-const (
-	reportEvery = time.Second
-	// downlink is what a participant is thought able to receive, in bit/s of video.
-	// Divided by those who send, it is the ceiling that each is told (REMB). What a
-	// sender's own path carries it finds out by itself, from what path tells it. What each
-	// subscriber's path carries (Session.rate) will replace this, with layers to choose from.
-	downlink = 2_500_000
-)
-
-// copyOf appends the packet that is n in the ring to dst.
-func (t *track) copyOf(n uint32, dst []byte) ([]byte, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.ring.Get(n, dst)
-}
+const reportEvery = time.Second
 
 // report sends the session one compound packet (RFC 3550 section 6.1): sender
 // reports of what it receives, reception reports of what it sends.
@@ -30,7 +16,11 @@ func (x *Session) report(now time.Time) {
 	var packets []rtcp.Packet
 	var names rtcp.SourceDescription
 	x.room.mu.Lock()
-	others := max(1, len(x.room.seats)-1)
+	x.allocateLocked(now)
+	x.demandLocked(now)
+	if x.who.media == x {
+		x.who.session.tellQualityLocked(x.room.seats, now)
+	}
 	for _, l := range x.neg.lines {
 		if !l.ready {
 			continue
@@ -44,14 +34,15 @@ func (x *Session) report(now time.Time) {
 	var reports []rtcp.ReceptionReport
 	for _, t := range x.pub.tracks {
 		t.mu.Lock()
-		r, ok := t.rx.Report(now)
-		t.mu.Unlock()
-		if ok {
-			reports = append(reports, r)
-			if t.kind == Video {
-				defer x.ceiling(r.SSRC, downlink/others)
+		for _, e := range t.layers {
+			if e == nil {
+				continue
+			}
+			if r, ok := e.rx.Report(now); ok {
+				reports = append(reports, r)
 			}
 		}
+		t.mu.Unlock()
 	}
 	if len(reports) > 0 {
 		packets = append(packets, &rtcp.ReceiverReport{SSRC: x.pub.ssrc, Reports: reports})
@@ -60,6 +51,7 @@ func (x *Session) report(now time.Time) {
 	if len(packets) == 0 {
 		return
 	}
+	defer x.bound(true)
 	if x.media.WriteRTCP(append(packets, &names)) == nil {
 		x.sfu.count.reportsOut.Add(1)
 	}
@@ -69,10 +61,19 @@ func cname(ssrc uint32, name string) rtcp.SourceDescriptionChunk {
 	return rtcp.SourceDescriptionChunk{Source: ssrc, Items: []rtcp.SourceDescriptionItem{{Type: rtcp.SDESCNAME, Text: name}}}
 }
 
-// ceiling tells the publisher of a video track how much to send at most, in bit/s
-// (draft-alvestrand-rmcat-remb-03).
-func (x *Session) ceiling(ssrc uint32, bitrate int) {
-	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(bitrate), SSRCs: []uint32{ssrc}}})
+// bound tells the publisher of a video without simulcast how much to send at most, in bit/s
+// (draft-alvestrand-rmcat-remb-03): each time, or where it has become less. What its own path
+// carries it finds out by itself, from what path tells it.
+func (x *Session) bound(each bool) {
+	x.room.mu.Lock()
+	most := x.ceilingLocked()
+	x.room.mu.Unlock()
+	ssrc, live := x.pub.tracks[Video].ssrc(0)
+	if most == 0 || !live || !each && int64(most) >= x.pub.ceiling.Load() {
+		return
+	}
+	x.pub.ceiling.Store(int64(most))
+	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(most), SSRCs: []uint32{ssrc}}})
 }
 
 // senderReport maps the publisher's clock into the line's timestamps, which keeps
@@ -85,10 +86,14 @@ func (l *line) senderReport(now time.Time) *rtcp.SenderReport {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.resent = 0
-	t.mu.Lock()
-	ntp, ts, ok := t.rx.Clock(now)
-	source := t.rx.SSRC()
-	t.mu.Unlock()
+	of := 0
+	if l.kind == Video {
+		of = l.layers.Current()
+	}
+	if of < 0 {
+		return nil
+	}
+	source, ntp, ts, ok := t.clock(of, now)
 	if !ok {
 		return nil
 	}
@@ -108,11 +113,7 @@ func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 	switch p := p.(type) {
 	case *rtcp.SenderReport:
 		for _, t := range x.pub.tracks {
-			t.mu.Lock()
-			if t.live && t.rx.SSRC() == p.SSRC {
-				t.rx.SenderReport(p.NTPTime, p.RTPTime, at)
-			}
-			t.mu.Unlock()
+			t.senderReport(p.SSRC, p.NTPTime, p.RTPTime, at)
 		}
 		x.received(p.Reports, at)
 	case *rtcp.ReceiverReport:
@@ -132,8 +133,11 @@ func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 
 func (x *Session) wantsKeyframe(ssrc uint32) {
 	if l := x.lineOf(ssrc); l != nil && l.kind == Video {
-		if t := l.src.Load(); t != nil {
-			t.wantKeyframe()
+		l.mu.Lock()
+		of := l.layers.Current()
+		l.mu.Unlock()
+		if t := l.src.Load(); t != nil && of >= 0 { // or else it waits for one anyway
+			t.wantKeyframe(of)
 		}
 	}
 }

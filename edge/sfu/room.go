@@ -4,7 +4,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"bailiwick/edge/sfu/allot"
+	"bailiwick/edge/sfu/ladder"
 	"bailiwick/edge/signal"
 )
 
@@ -13,8 +16,10 @@ type room struct {
 	id   string
 	sent volume
 
-	mu    sync.Mutex
-	seats []*participant // in the order of their joining
+	mu      sync.Mutex
+	seats   []*participant // in the order of their joining
+	step    ladder.Step    // what the edge's load leaves it of its video
+	profile allot.Profile
 }
 
 // volume is what was forwarded: packets, and bytes of payload.
@@ -32,6 +37,7 @@ type participant struct {
 	parked   bool
 	viewer   bool
 	state    signal.State
+	stated   bool     // state is the client's word
 	session  *Session // talks to the client
 	media    *Session // carries media: session, or the one that it resumes
 }
@@ -58,6 +64,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 	x.room, x.who = r, p
 	x.pub.sent = &r.sent
 	earlier, carries := p.session, p.media
+	x.obeys = seat.Layers
 	p.role, p.parked, p.viewer, p.session, p.media = seat.Role, seat.Parked, seat.Viewer, x, x
 	switch {
 	case earlier == nil:
@@ -67,7 +74,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 			p.media = carries
 		}
 	default:
-		p.state = signal.State{ReceiveVideo: true}
+		p.state, p.stated = signal.State{ReceiveVideo: true}, false
 		earlier.sink(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
 	}
 	for _, s := range []*Session{earlier, carries} {
@@ -126,9 +133,15 @@ func (r *room) refreshLocked() {
 			r.routeLocked(p, k)
 		}
 	}
+	now := time.Now()
 	for _, p := range r.seats {
+		p.media.allocateLocked(now)
+	}
+	for _, p := range r.seats {
+		p.media.demandLocked(now)
 		p.session.kick()
 		p.session.tellPeersLocked(r.seats)
+		p.session.tellQualityLocked(r.seats, now)
 	}
 }
 
@@ -137,10 +150,12 @@ func (r *room) refreshLocked() {
 func (r *room) routeLocked(p *participant, k Kind) {
 	t := p.media.pub.tracks[k]
 	var to []*line
-	if !p.parked {
+	if !p.parked && (k == Audio || r.step != ladder.Audio) {
 		for _, q := range r.seats {
-			if l := lineTo(q.media.neg.lines, p, k); l != nil && q.hears(k) {
-				to = append(to, l)
+			if l := lineTo(q.media.neg.lines, p, k); l != nil {
+				if l.on = q.hears(k); l.on {
+					to = append(to, l)
+				}
 			}
 		}
 	}
@@ -148,17 +163,12 @@ func (r *room) routeLocked(p *participant, k Kind) {
 	if slices.Equal(from, to) {
 		return
 	}
-	keyframe := false
 	for _, l := range to {
 		if !slices.Contains(from, l) {
 			l.begin(t)
-			keyframe = k == Video
 		}
 	}
 	t.lines.Store(&to)
-	if keyframe {
-		t.wantKeyframe()
-	}
 }
 
 func (r *room) snapshot() RoomStats {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bailiwick/edge/sfu/lane"
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/signal"
 )
 
@@ -24,11 +26,16 @@ type Session struct {
 	media transport
 	pub   *publisher
 	neg   negotiator
+	talk  negotiation  // neg, or another's that fills neg.lines
 	rate  atomic.Int64 // that the connection carries towards the client, bit/s; 0: not known
+	want  atomic.Int64 // that it would have to, for all that could be sent; 0: no more
+	obeys bool         // the client takes signal.Layers
 
 	done   chan struct{} // closed by stopLocked
 	closed chan struct{} // closed when the transport has closed
 	dirty  chan struct{} // something may have to be negotiated, or asked for
+	// probing has run go on with what a feedback began.
+	probing chan struct{}
 
 	pacing sync.Mutex
 	free   time.Time // when the next data may go to the client
@@ -36,8 +43,11 @@ type Session struct {
 	// Guarded by room.mu.
 	stopped bool
 	up      bool
+	came    bool // was up once
 	told    bool
-	peers   []signal.Peer // last told
+	peers   []signal.Peer         // last told
+	videos  map[*participant]told // of the others
+	allocation
 }
 
 func random32() uint32 {
@@ -57,7 +67,8 @@ func (x *Session) Unpark() {
 
 // State takes what the client sends and wants now.
 func (x *Session) State(s signal.State) {
-	x.seated(func(p *participant) { p.state = s })
+	x.pub.kid.Store(s.KID)
+	x.seated(func(p *participant) { p.state, p.stated = s, true })
 }
 
 // connected is the transport's. A session that resumes an earlier one takes over
@@ -70,7 +81,7 @@ func (x *Session) connected(up bool) {
 		if up && !x.up {
 			x.sfu.count.connected.Add(1)
 		}
-		x.up = up
+		x.up, x.came = up, x.came || up
 		if p := x.who; up && p.session == x && p.media != x {
 			p.media.stopLocked()
 			p.media = x
@@ -145,6 +156,9 @@ func (x *Session) run() {
 	defer tick.Stop()
 	again := time.NewTimer(0) // when a keyframe may be asked for again
 	defer again.Stop()
+	probe := time.NewTimer(probeEvery)
+	defer probe.Stop()
+	var probed time.Time // when something was due last
 	for {
 		if wait := x.pub.tracks[Video].askKeyframe(time.Now()); wait > 0 {
 			again.Reset(wait)
@@ -153,6 +167,7 @@ func (x *Session) run() {
 		case <-x.done:
 			return
 		case <-x.dirty:
+			x.bound(false)
 			if err := x.offer(); err != nil {
 				// The client sees nothing new; what it has goes on.
 				x.sfu.log.Error("offer not made", "room", x.room.id, "err", err)
@@ -160,19 +175,31 @@ func (x *Session) run() {
 		case now := <-tick.C:
 			x.report(now)
 		case <-again.C:
+		case <-x.probing:
+			probed = time.Now()
+			probe.Reset(probeEvery)
+		case now := <-probe.C:
+			x.sfu.lend(func(b *lane.Batch) {
+				if x.probe(b, now) {
+					probed = now
+				}
+			})
+			if now.Sub(probed) < probeFor {
+				probe.Reset(probeEvery)
+			}
 		}
 	}
 }
 
 // offer sends an offer when there is something new and the last one is answered.
 func (x *Session) offer() error {
-	return x.neg.offer(x)
+	return x.talk.offer(x)
 }
 
 // Answer applies the client's answer. Its errors wrap ErrBadAnswer: the client
 // should be refused.
 func (x *Session) Answer(a signal.Answer) error {
-	if err := x.neg.answer(x, a); err != nil {
+	if err := x.talk.answer(x, a); err != nil {
 		x.sfu.count.badAnswers.Add(1)
 		return fmt.Errorf("%w: %w", ErrBadAnswer, err)
 	}
@@ -181,15 +208,32 @@ func (x *Session) Answer(a signal.Answer) error {
 
 // stream is the transport's.
 func (x *Session) stream(src source) inlet {
-	t := x.pub.tracks[src.Kind]
-	if src.Repair {
-		return &repairs{track: t}
+	if src.Layer < 0 || src.Layer >= layer.Layers {
+		return nil
 	}
-	return t
+	s := stream{x.pub.tracks[src.Kind], src.Layer}
+	if src.Named {
+		s.track.layered.Store(true)
+	}
+	if src.Repair {
+		return &repairs{stream: s}
+	}
+	return &s
 }
 
 // carries is the transport's.
-func (x *Session) carries(rate int) { x.rate.Store(int64(rate)) }
+func (x *Session) carries(b *lane.Batch, rate int, at time.Time) {
+	x.rate.Store(int64(rate))
+	x.room.mu.Lock()
+	x.allocateLocked(at)
+	x.room.mu.Unlock()
+	if x.probe(b, at) {
+		select {
+		case x.probing <- struct{}{}:
+		default:
+		}
+	}
+}
 
 func (x *Session) malformed() {
 	x.sfu.count.packetsIn.Add(1)

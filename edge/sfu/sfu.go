@@ -7,9 +7,9 @@
 //
 // A [Session] is who is there and over what; its publisher is what it sends, and its
 // negotiator what it receives. A room's mutex guards who is in it and how they are;
-// refreshLocked derives from that who hears whom. Each session is one goroutine that
-// negotiates and reports. The packet path takes neither: a lane's worker walks an immutable
-// list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
+// refreshLocked derives from that who hears whom, and allocateLocked which layers of video. Each
+// session is one goroutine that negotiates and reports. The packet path takes neither: a lane's
+// worker walks an immutable list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
 // room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
 // the negotiator's, which is there for that.
 //
@@ -68,7 +68,8 @@ func (s Socket) Offered() netip.AddrPort { return netip.AddrPortFrom(s.Public, s
 type SFU struct {
 	cfg     Config
 	log     *slog.Logger
-	connect func(h handler, ssrc uint32) (transport, error)
+	connect func(h handler, ssrc uint32, sealed bool) (transport, error)
+	accept  func(h handler, ssrc uint32, passive bool) (*pionTransport, error)
 	lane    *lane.Lane
 	unmux   func() error
 	count   counters
@@ -83,8 +84,10 @@ type counters struct {
 	packetsIn, bytesIn, packetsOut, bytesOut  atomic.Uint64
 	malformed, duplicates                     atomic.Uint64
 	nacksIn, nacksOut, resent, keyframesAsked atomic.Uint64
+	padded                                    atomic.Uint64
 	reportsOut, offers, connected, badAnswers atomic.Uint64
 	messages, messagesLost                    atomic.Uint64
+	inClear                                   atomic.Uint64
 }
 
 // Stats are counters since Listen. Bytes are RTP payloads.
@@ -93,12 +96,15 @@ type Stats struct {
 	Malformed, Duplicates                    uint64 // packets in that were dropped
 	NACKsIn, NACKsOut                        uint64 // sequence numbers asked for by subscribers, of publishers
 	Retransmitted                            uint64 // packets out in answer to NACKs, within PacketsOut
+	Padding                                  uint64 // packets out to see what a path carries, within PacketsOut
 	KeyframeRequests                         uint64 // PLIs to publishers
 	ReportsOut                               uint64 // compound RTCP packets with reports
 	Offers, BadAnswers                       uint64
 	Messages, MessagesLost                   uint64 // out on data channels, and not got out
+	InClear                                  uint64 // packets that were not encrypted where all is to be, and went no further
 	Connected                                uint64 // times a transport came up
 	Unauthentic                              uint64 // packets from a participant's address that failed SRTP's check, or were replayed
+	Sent                                     uint64 // bytes on the wire, RTCP and handshakes too
 	Blocked                                  uint64 // packets that pion was kept from sending under keys of ours; not 0 is a fault of this program
 }
 
@@ -110,10 +116,17 @@ type Seat struct {
 	Parked bool
 	// Viewer: it hears and is not heard, and costs the others no m-lines.
 	Viewer bool
+	// Layers: its client takes signal.Layers.
+	Layers bool
+	// Sealed: what it sends must be encrypted end to end, under the KIDs that its client's State
+	// names. InClear is called at the first packet that is not; it must not block.
+	Sealed  bool
+	InClear func()
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
-// signal.Ended. It is called under locks: it must not block or call the SFU.
+// signal.Layers, signal.Quality, signal.Ended. It is called under locks: it must not block or call
+// the SFU.
 type Sink func(msg any)
 
 // Listen opens the mux.
@@ -126,7 +139,7 @@ func Listen(cfg Config) (*SFU, error) {
 		return nil, err
 	}
 	cfg.Sockets = m.sockets
-	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, lane: m.lane, unmux: m.Close, rooms: map[string]*room{}}, nil
+	return &SFU{cfg: cfg, log: cfg.Log, connect: m.connect, accept: m.accept, lane: m.lane, unmux: m.Close, rooms: map[string]*room{}}, nil
 }
 
 // Sockets are the mux's as they are bound and offered: the candidates of every offer.
@@ -139,14 +152,18 @@ func (s *SFU) Sockets() []Socket { return s.cfg.Sockets }
 // closes every Session, also after Ended.
 func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Session, error) {
 	x := &Session{sfu: s, id: rand.Text(), sink: sink,
-		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1)}
+		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
 	x.pub = newPublisher(x.kick, &s.count)
-	media, err := s.connect(x, x.pub.ssrc)
+	if seat.Sealed {
+		x.pub.seal(seat.InClear)
+	}
+	media, err := s.connect(x, x.pub.ssrc, seat.Sealed)
 	if err != nil {
 		return nil, fmt.Errorf("room %s: media connection: %w", roomID, err)
 	}
 	x.media, x.pub.media = media, media
 	x.neg = negotiator{media: media, count: &s.count}
+	x.talk = &x.neg
 	if err := s.seat(roomID, seat, session, x); err != nil {
 		media.Close()
 		return nil, err
@@ -229,14 +246,23 @@ func (s *SFU) Stats() Stats {
 	st := Stats{
 		PacketsIn: c.packetsIn.Load(), BytesIn: c.bytesIn.Load(), PacketsOut: c.packetsOut.Load(), BytesOut: c.bytesOut.Load(),
 		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
-		Retransmitted: c.resent.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
+		Retransmitted: c.resent.Load(), Padding: c.padded.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
 		Offers: c.offers.Load(), BadAnswers: c.badAnswers.Load(), Connected: c.connected.Load(),
-		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(),
+		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(), InClear: c.inClear.Load(),
 	}
 	if s.lane != nil {
-		st.Unauthentic, st.Blocked = s.lane.Failed(), s.lane.Blocked()
+		st.Unauthentic, st.Blocked, st.Sent = s.lane.Failed(), s.lane.Blocked(), s.lane.Sent()
 	}
 	return st
+}
+
+// lend gives a batch to who writes and is no worker.
+func (s *SFU) lend(do func(*lane.Batch)) {
+	if s.lane == nil { // a test's
+		do(nil)
+		return
+	}
+	s.lane.Lend(do)
 }
 
 // Close closes every connection without a word, waits for them, and closes the mux.

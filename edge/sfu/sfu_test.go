@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/pion/rtcp"
-	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/signal"
 )
@@ -217,7 +216,7 @@ func TestResumed(t *testing.T) {
 	offers := s.Stats().Offers
 
 	gate := make(chan struct{})
-	a2 := dial(t, s, Seat{Participant: "a"}, a.x.ID(), func(set *webrtc.SettingEngine, _ *webrtc.Configuration) {
+	a2 := dial(t, s, Seat{Participant: "a"}, a.x.ID(), func(set *setup) {
 		set.SetIPFilter(func(ip net.IP) bool { <-gate; return ip.IsLoopback() })
 	})
 	a.say(Audio, 65001, []byte("two"))

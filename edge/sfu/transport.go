@@ -43,12 +43,16 @@ const (
 	ptH264 = 102
 	ptOpus = 111
 
-	// What every offer calls the header extensions. RFC 6464's passes as it is. MID is the
-	// publisher's alone, for it would point at the wrong m-line; and every connection numbers
-	// its packets itself.
-	extMID        = 1
-	extAudioLevel = 2
-	extWide       = 3
+	// What every offer calls the header extensions. RFC 6464's and the capture time pass as they
+	// are. MID and the layers' names are the publisher's alone, for they would point at the wrong
+	// m-line; and every connection numbers its packets itself.
+	extMID         = 1
+	extAudioLevel  = 2
+	extWide        = 3
+	extRID         = 4
+	extRepairedRID = 5
+	extCaptureTime = 6
+	extDependency  = 7 // in the offers of what is encrypted end to end
 )
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
@@ -56,8 +60,8 @@ const (
 // and video, and 2 data both ways; every later one is an outlet, on which it receives. MIDs
 // are the m-lines' indices.
 //
-// Open, Shut, Offer and Answer are called in turn by one caller; Send, WriteRTCP and
-// Close at any time. No method but Close and Send may wait for the network. The handler's
+// Open, Shut, Offer and Answer are called in turn by one caller; Padding, Send, WriteRTCP
+// and Close at any time. No method but Close and Send may wait for the network. The handler's
 // methods are called without any lock of the transport held that its methods take.
 type transport interface {
 	// Open makes m-line i send what kind of media participant publishes, with a
@@ -70,6 +74,10 @@ type transport interface {
 	Offer() (sdp string, err error)
 	// Answer applies the answer to the last Offer, which checkAnswer has passed.
 	Answer(sdp string) error
+	// Padding says how many bytes to send now beside the media, to find out whether the path
+	// carries want bit/s; 0 wants nothing. It may be called at any time, each 5 to 20 ms while it
+	// has something due.
+	Padding(want int, now time.Time) (bytes int)
 	// WriteRTCP sends one compound packet; before the connection is up it is lost.
 	WriteRTCP([]rtcp.Packet) error
 	// Send sends one message. On Reliable it waits while too much of that waits already, until
@@ -97,6 +105,8 @@ type outlet interface {
 type source struct {
 	SSRC   uint32
 	Kind   Kind
+	Layer  int  // of a video, from the lowest, 0; all of one that is sent without simulcast is 0
+	Named  bool // it is one of several
 	Repair bool // of what was lost (RFC 4588)
 }
 
@@ -112,7 +122,7 @@ type handler interface {
 	// malformed is one packet that is none of these.
 	malformed()
 	// carries tells what the connection carries now towards the participant, in bit/s.
-	carries(rate int)
+	carries(b *lane.Batch, rate int, at time.Time)
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
 }

@@ -39,12 +39,17 @@ const (
 	TypeState  Type = "state"
 	TypeLeave  Type = "leave"
 
+	// Both ways.
+	TypeProfile Type = "profile"
+
 	// From edge to client.
 	TypeWelcome    Type = "welcome"
 	TypeOffer      Type = "offer"
 	TypePeers      Type = "peers"
+	TypeLayers     Type = "layers"
 	TypeMove       Type = "move"
 	TypeWithdrawal Type = "withdrawal"
+	TypeQuality    Type = "quality"
 	TypeEnded      Type = "ended"
 	TypeRefused    Type = "refused"
 )
@@ -61,7 +66,7 @@ type Hello struct {
 
 // Features are those of this edge, which every welcome names: what a client may count on
 // beside what every version has.
-var Features = []string{"move-first", "withdrawal"}
+var Features = []string{"move-first", "withdrawal", "layers", "profile", "quality", "e2ee"}
 
 // The most features that a client may name, and the longest of their names.
 const maxFeatures, maxFeature = 32, 64
@@ -77,15 +82,32 @@ type State struct {
 	Mic          bool `json:"mic"`
 	Camera       bool `json:"camera"`
 	ReceiveVideo bool `json:"receive_video"`
+	// KID is what the KIDs begin with under which it encrypts its media (RFC 9605): three octets,
+	// the first not 0, before a fourth. 0: it encrypts nothing.
+	KID uint32 `json:"kid,omitempty"`
 }
+
+// Profile is both the clinician's wish and the edge's word on it: what the video of the consult
+// is looked at for (package consult has the names). By is who changed it, empty for the answer
+// to a wish that was refused, which says why: then the profile is as it was.
+type Profile struct {
+	Type    Type   `json:"type"`
+	Profile string `json:"profile"`
+	By      string `json:"by,omitempty"`
+	Refused string `json:"refused,omitempty"`
+}
+
+// maxProfile bounds a profile's name: there may be more of them than this version knows.
+const maxProfile = 32
 
 // Client is one decoded client message: Type says which pointer is set (none for unpark,
 // leave, and types that are not known).
 type Client struct {
-	Type   Type
-	Hello  *Hello
-	Answer *Answer
-	State  *State
+	Type    Type
+	Hello   *Hello
+	Answer  *Answer
+	State   *State
+	Profile *Profile
 }
 
 // Place is where the call is handled, in words for people.
@@ -120,6 +142,7 @@ type Welcome struct {
 	ICEServers  []ICEServer `json:"ice_servers"`
 	Standby     []Standby   `json:"standby"`
 	Features    []string    `json:"features"`
+	Profile     string      `json:"profile"`
 }
 
 // Track maps one m-line of an offer to whom it shows.
@@ -152,6 +175,13 @@ type Peers struct {
 	Peers []Peer `json:"peers"`
 }
 
+// Layers names the simulcast layers of the client's video that somebody watches, by their RIDs;
+// the others are not to be sent. Before the first one all are.
+type Layers struct {
+	Type  Type     `json:"type"`
+	Video []string `json:"video"`
+}
+
 // Move sends the client to another edge.
 type Move struct {
 	Type   Type   `json:"type"`
@@ -160,6 +190,33 @@ type Move struct {
 	Epoch  uint64 `json:"epoch"`
 	Reason string `json:"reason"`
 	Place  Place  `json:"place"`
+}
+
+// Video is how much of a participant's video its receiver is sent.
+type Video string
+
+const (
+	VideoFull    Video = "full"
+	VideoReduced Video = "reduced"
+	VideoOff     Video = "off"
+)
+
+// Cause is why it is not all of it.
+type Cause string
+
+const (
+	CauseOwn    Cause = "own"    // the receiver's connection
+	CausePeer   Cause = "peer"   // the sender's
+	CauseEdge   Cause = "edge"   // the edge is under pressure
+	CauseChosen Cause = "chosen" // one of the two has turned it off
+)
+
+// Quality is how a participant's video reaches the receiver now. What was never told is full.
+type Quality struct {
+	Type        Type   `json:"type"`
+	Participant string `json:"participant"`
+	Video       Video  `json:"video"`
+	Cause       Cause  `json:"cause,omitempty"` // unless full
 }
 
 // Withdrawal tells that the law leaves the consult no place, by which rule, and when it
@@ -224,12 +281,26 @@ func Decode(frame []byte) (Client, error) {
 		}
 	case TypeState:
 		c.State = new(State)
-		err = exact.Known(frame, c.State)
+		if err = exact.Known(frame, c.State); err == nil {
+			err = c.State.check()
+		}
+	case TypeProfile:
+		c.Profile = new(Profile)
+		if err = exact.Known(frame, c.Profile); err == nil && (c.Profile.Profile == "" || len(c.Profile.Profile) > maxProfile) {
+			err = fmt.Errorf("profile: a name of %d bytes, limit %d", len(c.Profile.Profile), maxProfile)
+		}
 	}
 	if err != nil {
 		return Client{}, fmt.Errorf("%w: %.32s: %v", ErrMalformed, tag.Type, err)
 	}
 	return c, nil
+}
+
+func (s *State) check() error {
+	if s.KID != 0 && (s.KID < 1<<16 || s.KID >= 1<<24) {
+		return fmt.Errorf("kid: %d: want three octets, the first not 0", s.KID)
+	}
+	return nil
 }
 
 func (h *Hello) check() error {

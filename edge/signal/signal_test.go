@@ -25,6 +25,14 @@ func TestDecode(t *testing.T) {
 		{"answer", `{"type":"answer","sdp":"v=0\r\n","seq":3}`, Client{Type: TypeAnswer, Answer: &Answer{SDP: "v=0\r\n", Seq: 3}}, ""},
 		{"state", `{"type":"state","mic":true,"camera":false,"receive_video":true}`,
 			Client{Type: TypeState, State: &State{Mic: true, ReceiveVideo: true}}, ""},
+		{"state of who encrypts", `{"type":"state","kid":65536}`, Client{Type: TypeState, State: &State{KID: 1 << 16}}, ""},
+		{"a KID of too few octets", `{"type":"state","kid":65535}`, Client{}, "three octets"},
+		{"a KID of too many", `{"type":"state","kid":16777216}`, Client{}, "three octets"},
+		{"a KID below 0", `{"type":"state","kid":-1}`, Client{}, "kid"},
+		{"profile", `{"type":"profile","profile":"sign"}`, Client{Type: TypeProfile, Profile: &Profile{Type: TypeProfile, Profile: "sign"}}, ""},
+		{"profile of a newer page", `{"type":"profile","profile":"x-ray"}`, Client{Type: TypeProfile, Profile: &Profile{Type: TypeProfile, Profile: "x-ray"}}, ""},
+		{"profile without a name", `{"type":"profile"}`, Client{}, "profile"},
+		{"profile's name too long", `{"type":"profile","profile":"` + long(maxProfile+1) + `"}`, Client{}, "limit 32"},
 		{"leave, with space around", " {\"type\": \"leave\"}\n", Client{Type: TypeLeave}, ""},
 
 		{"hello without token", `{"type":"hello"}`, Client{}, "token"},
@@ -102,7 +110,13 @@ func FuzzDecode(f *testing.F) {
 		if c.State != nil {
 			body, set = c.State, set+1
 		}
-		if want := map[Type]int{TypeHello: 1, TypeAnswer: 1, TypeState: 1}[c.Type]; set != want {
+		if c.Profile != nil {
+			body, set = c.Profile, set+1
+			if n := len(c.Profile.Profile); n == 0 || n > maxProfile {
+				t.Errorf("out of limits: %+v", c.Profile)
+			}
+		}
+		if want := map[Type]int{TypeHello: 1, TypeAnswer: 1, TypeState: 1, TypeProfile: 1}[c.Type]; set != want {
 			t.Fatalf("%s: %d bodies, want %d", c.Type, set, want)
 		}
 		b, _ := json.Marshal(body)

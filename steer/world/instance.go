@@ -31,6 +31,15 @@ func Instance(e *steer.Edge, reg region.ID, listen netip.AddrPort) store.Instanc
 	if e.Load.Parked > 0 {
 		meta["parked"] = strconv.Itoa(e.Load.Parked)
 	}
+	if e.Load.Egress > 0 {
+		meta["egress"] = strconv.Itoa(e.Load.Egress)
+	}
+	if e.Load.Sheds > 0 {
+		meta["sheds"] = strconv.Itoa(e.Load.Sheds)
+	}
+	if e.Load.Spent {
+		meta["spent"] = "1"
+	}
 	return store.Instance{ID: string(e.ID), Service: Service, Addr: listen, Meta: meta}
 }
 
@@ -69,15 +78,18 @@ func ParseInstance(in store.Instance) (region.ID, steer.Edge, error) {
 			return fail("turns", err)
 		}
 	}
-	for field, to := range map[string]*int{"seats": &e.Admits, "used": &e.Load.Consults, "parked": &e.Load.Parked} {
+	spent := 0
+	for field, to := range map[string]*int{"seats": &e.Admits, "used": &e.Load.Consults, "parked": &e.Load.Parked,
+		"egress": &e.Load.Egress, "sheds": &e.Load.Sheds, "spent": &spent} {
 		s := in.Meta[field]
-		if s == "" && field == "parked" { // an edge that parks nothing
+		if s == "" && field != "seats" && field != "used" { // nothing of it
 			continue
 		}
 		if *to, err = strconv.Atoi(s); err != nil || *to < 0 || *to > math.MaxInt32 {
 			return fail(field, fmt.Errorf("%q is not a count", s))
 		}
 	}
+	e.Load.Spent = spent > 0
 	if e.Host == "" || in.Meta["region"] == "" {
 		return fail("host, region", fmt.Errorf("missing"))
 	}

@@ -368,7 +368,9 @@ func TestInstanceIsReadBack(t *testing.T) {
 	plain := steer.Edge{ID: "e", Addr4: netip.MustParseAddr("192.0.2.1"), Host: "http://x", Media: netip.MustParseAddrPort("192.0.2.1:2"), Turn: netip.MustParseAddrPort("192.0.2.1:3"), Admits: 4, Load: steer.Load{Consults: 1, Parked: 2}}
 	secure := plain
 	secure.Host, secure.Turns = "https://x", netip.MustParseAddrPort("192.0.2.1:5349")
-	for name, want := range map[string]steer.Edge{"plain": plain, "TLS": secure} {
+	pressed := plain
+	pressed.Load = steer.Load{Consults: 9, Egress: 104, Sheds: 3, Spent: true}
+	for name, want := range map[string]steer.Edge{"plain": plain, "TLS": secure, "under pressure": pressed} {
 		reg, got, err := ParseInstance(Instance(&want, "r", netip.AddrPort{}))
 		if err != nil || reg != "r" || got != want {
 			t.Errorf("%s: got %s %+v, %v; want %+v", name, reg, got, err, want)
@@ -381,7 +383,7 @@ func TestParseInstanceRefusesNonsense(t *testing.T) {
 	if _, _, err := ParseInstance(good); err != nil {
 		t.Fatal(err)
 	}
-	for key, value := range map[string]string{"media": "x", "turn": "", "turns": "x", "seats": "-1", "used": "many", "parked": "-1", "addr4": "here", "host": "", "region": ""} {
+	for key, value := range map[string]string{"media": "x", "turn": "", "turns": "x", "seats": "-1", "used": "many", "parked": "-1", "egress": "-1", "sheds": "all", "spent": "yes", "addr4": "here", "host": "", "region": ""} {
 		bad := Instance(&steer.Edge{ID: "e", Host: "http://x", Media: netip.MustParseAddrPort("127.0.0.1:2"), Turn: netip.MustParseAddrPort("127.0.0.1:3")}, "r", netip.AddrPort{})
 		bad.Meta[key] = value
 		if _, _, err := ParseInstance(bad); err == nil {

@@ -20,6 +20,7 @@ const REFUSALS = {
   token_early: "link.early",
   token_expired: "link.expired",
   consult_ended: "ended.done",
+  not_encrypted: "refused.e2ee",
 };
 
 /** The text of a refusal; "" for the trouble of one edge (wrong_edge, room_full,

@@ -7,6 +7,7 @@ import {claims} from "./link.js";
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Address} Address */
 /** @typedef {{participant: string, kind: string, track: MediaStreamTrack}} Remote */
+/** @typedef {ReturnType<ReturnType<typeof import("./e2ee/call.js").makeCalls>>} Secret */
 
 /** A voice counts as heard this long after its last packet, ms: Opus sends one
  * packet in 400 ms of silence. */
@@ -15,8 +16,17 @@ const HEARD = 1_000;
  * first packet, the running one for the lack of them. */
 const POLL = {next: 50, current: 250};
 /** What this page can do beyond the protocol's first day: a hello may be answered by
- * a move, and the law's countdown is shown. */
-const FEATURES = ["move-first", "withdrawal"];
+ * a move, the law's countdown, the profile and the cause of paused video are shown, and layers
+ * that nobody watches are not sent. */
+const FEATURES = ["move-first", "withdrawal", "layers", "profile", "quality"];
+/** The simulcast layers that the edge's offers name: how much smaller than the camera's
+ * picture each is, and what it takes at most, bit/s.
+ * @type {Record<string, {smaller: number, rate: number}>} */
+const LAYERS = {
+  l: {smaller: 4, rate: 150_000},
+  m: {smaller: 2, rate: 500_000},
+  h: {smaller: 1, rate: 1_500_000},
+};
 
 /**
  * @param {number} leg
@@ -26,9 +36,10 @@ const FEATURES = ["move-first", "withdrawal"];
  * @param {boolean} options.relay               TURN only, by `?relay=1`
  * @param {() => Record<"audio"|"video", MediaStreamTrack|null>} options.local  what is sent
  * @param {() => {mic: boolean, camera: boolean, receive_video: boolean}} options.wanted
+ * @param {Secret|null} options.secret           what encrypts it end to end; null: nothing does
  * @param {(event: Event) => void} options.emit
  */
-export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
+export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, emit}) {
   const ws = new WebSocket(address.url, "bailiwick.v1");
   /** @type {RTCPeerConnection|null} */
   let pc = null;
@@ -36,6 +47,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
   let remotes = [];
   /** @type {Record<"audio"|"video", RTCRtpSender|null>} */
   const senders = {audio: null, video: null};
+  /** The layers that somebody watches. @type {string[]} */
+  let watched = Object.keys(LAYERS);
   let state = "";
   let expects = false;
   let current = false;
@@ -77,6 +90,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       iceTransportPolicy: relay ? "relay" : "all",
       bundlePolicy: "max-bundle",
     });
+    secret?.begin(pc, m.consult, m.participant);
     // The first packet ends the wait for the next poll.
     pc.ontrack = ({track}) => { track.onunmute = () => void look(); };
     pc.onconnectionstatechange = () => {
@@ -85,7 +99,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       void look();
     };
     pc.oniceconnectionstatechange = further;
-    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? []});
+    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? [], profile: m.profile ?? ""});
     sync();
     void look();
   };
@@ -97,7 +111,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       const track = local()[kind];
       if (sender && sender.track !== track) sender.replaceTrack(track).catch((err) => console.error(kind, err));
     }
-    const message = JSON.stringify({type: "state", ...wanted()});
+    const message = JSON.stringify({type: "state", ...wanted(), ...(secret && {kid: secret.tag})});
     if (!pc || message === state) return;
     state = message;
     if (ws.readyState === WebSocket.OPEN) ws.send(message);
@@ -109,11 +123,14 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
     further();
     await pc.setRemoteDescription({type: "offer", sdp: m.sdp});
     const lines = pc.getTransceivers();
-    await attach(lines);
-    remotes = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
+    const hears = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
       const line = lines.find((t) => t.mid === mid);
-      return line ? [{participant, kind, track: line.receiver.track}] : [];
+      return line ? [{mid, participant, kind, receiver: line.receiver}] : [];
     });
+    // Before anything is awaited: what has no transform by then Chromium sends, and plays, as it is.
+    secret?.joins(lines[0].sender, lines[1].sender, hears);
+    await attach(lines);
+    remotes = hears.map(({participant, kind, receiver}) => ({participant, kind, track: receiver.track}));
     await pc.setLocalDescription(await pc.createAnswer());
     send({type: "answer", sdp: pc.localDescription?.sdp, seq: m.seq});
     further();
@@ -128,12 +145,27 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       lines[i].direction = "sendonly";
       senders[kind] = lines[i].sender;
       await lines[i].sender.replaceTrack(local()[kind]);
+      if (kind === "video") await shape();
     }
+  };
+
+  // What of the video is sent. A browser that sends one stream goes on with that.
+  const shape = async () => {
+    const parameters = senders.video?.getParameters();
+    if (closed || !parameters || (parameters.encodings?.length ?? 0) < 2) return;
+    for (const encoding of parameters.encodings) {
+      const layer = LAYERS[encoding.rid ?? ""];
+      if (!layer) continue;
+      encoding.active = watched.includes(encoding.rid ?? "");
+      encoding.scaleResolutionDownBy = layer.smaller;
+      encoding.maxBitrate = layer.rate;
+    }
+    await senders.video?.setParameters(parameters).catch((err) => console.error("layers", err));
   };
 
   ws.onopen = () => {
     const {token, session} = address;
-    send({type: "hello", token, features: FEATURES, ...(session && {session}), ...(stranded && {stranded})});
+    send({type: "hello", token, features: secret ? [...FEATURES, "e2ee"] : FEATURES, ...(session && {session}), ...(stranded && {stranded})});
     tell({type: "opened", leg});
   };
   ws.onclose = lost;
@@ -149,9 +181,16 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
           ws.close();
         });
         return;
+      case "layers":
+        watched = m.video ?? [];
+        work = work.then(shape);
+        return;
       case "peers":
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
+        secret?.peers(m.peers);
         return tell({type: "peers", leg, peers: m.peers});
+      case "quality": return tell({type: "quality", leg, participant: m.participant, video: m.video, cause: m.cause ?? ""});
+      case "profile": return tell({type: "profiled", leg, profile: m.profile, refused: m.refused !== undefined});
       case "move": {
         const edge = claims(m.token)?.edge ?? "";
         return tell({type: "move", leg, edge, url: m.url, token: m.token, epoch: m.epoch, dice: Math.random()});
@@ -178,6 +217,10 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       onRemotes = show;
       show(remotes);
     },
+    /** @param {string} profile */
+    choose(profile) {
+      send({type: "profile", profile});
+    },
     leave() {
       send({type: "leave"});
       this.close();
@@ -187,6 +230,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, emit}) {
       clearTimeout(poll);
       ws.close();
       pc?.close();
+      secret?.end();
     },
   };
 }

@@ -1,13 +1,15 @@
-// The join link: its token, its edge and the seat that a reload keeps. Pure but
+// The join link: its token, the key of an end-to-end encrypted consult, its edge and the
+// seat that a reload keeps. The key, k, is the backend's to draw and the page's to keep: no
+// server is told of it. Pure but
 // for the storage that is handed in.
 
 /** @typedef {import("./types.js").Address} Address */
 /** @typedef {import("./types.js").Wish} Wish */
-/** @typedef {{token: string, addresses: Address[], wish: Wish}} Seat */
+/** @typedef {{token: string, k: string, addresses: Address[], wish: Wish}} Seat  k is "" where the link has none */
 /** @typedef {Pick<Storage, "getItem"|"setItem"|"removeItem">} Store */
 
 /** The payload of a join token, unverified: for what is shown, never for a decision.
- * @param {string} token @returns {{role?: string, sub?: string, edge?: string, nbf?: number}|null} */
+ * @param {string} token @returns {{role?: string, sub?: string, edge?: string, nbf?: number, e2ee?: boolean}|null} */
 export function claims(token) {
   if (typeof token !== "string") return null;
   const parts = token.split(".");
@@ -52,11 +54,12 @@ const keyOf = (path) => `bailiwick:${path}`;
 export function seatOf(where, storage) {
   try {
     // Some messengers write a link's dots as %2E; one that was cut short is no URI.
-    const token = decodeURIComponent(where.hash.replace(/^#/, ""));
+    const [token, ...rest] = decodeURIComponent(where.hash.replace(/^#/, "")).split("&");
     if (token !== "") {
+      const k = rest.find((part) => part.startsWith("k="))?.slice(2) ?? "";
       // The name that led here may have been another edge's, or nobody's in particular.
       const addresses = [{edge: "", url: joinURL(where.origin), token, session: ""}];
-      return claims(token) && {token, addresses, wish: {mic: true, camera: true, sound: false}};
+      return claims(token) && {token, k, addresses, wish: {mic: true, camera: true, sound: false}};
     }
     return kept(JSON.parse(storage?.getItem(keyOf(where.pathname)) ?? "null"));
   } catch {
@@ -71,8 +74,11 @@ function kept(seat) {
   const {mic, camera, sound} = seat.wish ?? {};
   const addresses = seat.addresses.filter((/** @type {Address} */ a) => [a.edge, a.url, a.token, a.session].every((x) => typeof x === "string"));
   if (addresses.length === 0) return null;
-  return {token: seat.token, addresses, wish: {mic: mic !== false, camera: camera !== false, sound: sound === true}};
+  return {token: seat.token, k: typeof seat.k === "string" ? seat.k : "", addresses, wish: {mic: mic !== false, camera: camera !== false, sound: sound === true}};
 }
+
+/** The link of a seat, as it came. @param {Seat} seat */
+export const fragmentOf = ({token, k}) => `#${token}${k === "" ? "" : `&k=${k}`}`;
 
 /** The addresses for who takes the seat anew.
  * @param {Address[]} addresses */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {claims, joinURL, keepSeat, seatOf, storageOf} from "./link.js";
+import {claims, fragmentOf, joinURL, keepSeat, seatOf, storageOf} from "./link.js";
 
 const token = (payload) => `e30.${Buffer.from(JSON.stringify(payload)).toString("base64url")}.c2ln`;
 const TOKEN = token({role: "clinician", sub: "pé"});
@@ -31,7 +31,7 @@ test("the fragment is a fresh seat; without it the kept one", () => {
   assert.equal(seatOf(at(""), s), null);
   assert.equal(seatOf(at("#not-a-token"), s), null);
   const fresh = seatOf(at(`#${TOKEN}`), s);
-  assert.deepEqual(fresh, {token: TOKEN, addresses: [{edge: "", url: "wss://de-fra-1.edge.media.example/v1/join", token: TOKEN, session: ""}], wish: {mic: true, camera: true, sound: false}});
+  assert.deepEqual(fresh, {token: TOKEN, k: "", addresses: [{edge: "", url: "wss://de-fra-1.edge.media.example/v1/join", token: TOKEN, session: ""}], wish: {mic: true, camera: true, sound: false}});
   keepSeat("/c/c7", {...fresh, addresses: [{...fresh.addresses[0], session: "s1"}]}, s);
   assert.equal(seatOf(at(""), s).addresses[0].session, "s1");
   assert.equal(seatOf({...at(""), pathname: "/c/other"}, s), null);
@@ -74,4 +74,21 @@ test("what was chosen is kept with the seat", () => {
   const wish = {mic: false, camera: false, sound: true};
   keepSeat("/c/c7", {...seatOf(at(`#${TOKEN}`), s), wish}, s);
   assert.deepEqual(seatOf(at(""), s).wish, wish);
+});
+
+test("k comes with the link, is kept with the seat, and is copied with the link", () => {
+  const s = storage();
+  const k = Buffer.alloc(32, 7).toString("base64url");
+  const seat = seatOf(at(`#${TOKEN}&k=${k}`), s);
+  assert.deepEqual([seat.token, seat.k], [TOKEN, k]);
+  assert.equal(seatOf(at(`#${encodeURIComponent(`${TOKEN}&k=${k}`)}`), s).k, k);
+  assert.equal(seatOf(at(`#${TOKEN}&x=1&k=${k}&y`), s).k, k);
+  assert.equal(fragmentOf(seat), `#${TOKEN}&k=${k}`);
+  assert.equal(fragmentOf({...seat, k: ""}), `#${TOKEN}`);
+  assert.ok(seat.addresses.every((a) => !JSON.stringify(a).includes(k)), "no address has it: they are sent");
+  keepSeat("/c/c7", seat, s);
+  assert.equal(seatOf(at(""), s).k, k);
+  // A seat that was kept by an earlier version of the page.
+  keepSeat("/c/c7", {token: TOKEN, addresses: seat.addresses, wish: seat.wish}, s);
+  assert.equal(seatOf(at(""), s).k, "");
 });

@@ -10,12 +10,12 @@
 // taken. Everything that can go wrong with an attempt ends in one place, fail(), and
 // what still plays goes on.
 //
-// Of docs/protocol.md's states the waiting room, a parked check and the causes of
-// paused video other than the user's own choice are not built yet.
+// Of docs/protocol.md's states the waiting room and a parked check are not built yet.
 
 import {endText, refusalText} from "./codes.js";
 import {BESIDE, STALL, attempts, current, followed, isWell, merge, pause, put, same, slowest, vacancy} from "./legs.js";
 import {fresh} from "./link.js";
+import {PROFILES, paused} from "./quality.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").Event} Event */
@@ -37,6 +37,8 @@ const LATE = 1_000;
 const NOTICE = 15_000;
 /** How long before the law ends the call it is said again, ms. */
 export const REMIND = [300_000, 60_000, 10_000];
+/** What happens to video is said at most so often, ms. */
+export const QUIET = 30_000;
 /** A peer that comes back sooner was only moving. */
 const PEER = 1_500;
 
@@ -47,7 +49,7 @@ export const initial = {
   wish: {mic: true, camera: true, sound: false},
   troubles: [], notice: null,
   addresses: [], legs: [], made: 0, due: 0, failures: 0, tried: [], sent: [], stranded: "", moving: false,
-  flowAt: 0, gap: 0, seen: [], away: [],
+  flowAt: 0, gap: 0, seen: [], away: [], profile: "", spoken: {words: "[]", at: -QUIET, waits: false},
 };
 
 /**
@@ -66,7 +68,10 @@ export function step(state, event, now) {
   if (s.due !== state.due || (s.due && event.type === "timer" && event.name === "attempt")) {
     fx.push(s.due ? {do: "timer", name: "attempt", ms: Math.max(0, s.due - now)} : {do: "cancel", name: "attempt"});
   }
-  if (inCall(s)) s.name = callName(s);
+  if (inCall(s)) {
+    s.name = callName(s);
+    speak(s, now, fx);
+  }
   return {state: s, effects: fx};
 }
 
@@ -107,6 +112,13 @@ function take(s, e, now, fx) {
       if (inCall(s)) finish(s, fx, "ended.left");
       return;
     case "mic": case "camera": case "sound": return toggle(s, e.type, fx);
+    case "profile": {
+      const leg = current(s);
+      if (!leg) return;
+      s.profile = e.profile;
+      fx.push({do: "profile", leg: leg.id, profile: e.profile});
+      return;
+    }
     case "trouble":
       s.troubles = [...s.troubles.filter((t) => t.key !== e.key), {key: e.key, params: e.params}];
       fx.push({do: "say", key: e.key, params: e.params, loud: false});
@@ -146,6 +158,12 @@ function fromLeg(s, e, now, fx) {
       }
       return finish(s, fx, endText(e.reason));
     case "withdrawal": return withdrawal(s, e, leg, now, fx);
+    case "quality": {
+      const {participant, video, cause} = e;
+      const others = leg.quality.filter((q) => q.participant !== participant);
+      return put(s, leg.id, {quality: video === "full" ? others : [...others, {participant, video, cause}]});
+    }
+    case "profiled": return profiled(s, e, leg, fx);
     case "refused": return refused(s, e, leg, now, fx);
     case "closed":
       if (isNext) return fail(s, leg, e.dice, now, fx);
@@ -268,7 +286,7 @@ function start(s, address, now, fx, more = {}) {
   s.made += 1;
   s.legs = [...s.legs, {
     id: s.made, role: "next", address, sent: false, socket: "connecting", place: null, epoch: 0,
-    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, to: "", ...more,
+    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, quality: [], profile: "", to: "", ...more,
   }];
   last(s, address);
   fx.push({do: "connect", leg: s.made, address, stranded: s.stranded !== "" && s.stranded !== address.url});
@@ -318,7 +336,7 @@ function welcome(s, e, leg, now, fx) {
   s.addresses = merge(s.addresses.map((a) => (same(a, address) ? {...a, session: e.session} : a)), standby);
   // An older edge has one token for all.
   s.addresses = s.addresses.map((a) => (a.token ? a : {...a, token: address.token}));
-  put(s, leg.id, {address, place: e.place, epoch: e.epoch, socket: "open", standby});
+  put(s, leg.id, {address, place: e.place, epoch: e.epoch, socket: "open", standby, profile: e.profile ?? ""});
   fx.push({do: "save"});
   // Where the call was before it moved is no place to go back to while it plays.
   if (s.gap === 0 && e.epoch < (current(s)?.epoch ?? 0)) return fail(s, leg, 0.5, now, fx);
@@ -381,6 +399,8 @@ function adopt(s, id, now, fx) {
   if (s.name === "link") s.name = "call";
   fx.push({do: "timer", name: "gap", ms: GAPS[0]}, {do: "save"});
   send(s, fx);
+  // The placement of a call may not know what was chosen in it.
+  if (s.profile && leg.profile && leg.profile !== s.profile) fx.push({do: "profile", leg: id, profile: s.profile});
   if (leg.peers) peers(s, leg.peers, fx);
   countdown(s, old?.withdrawal ?? null, leg.withdrawal, now, fx);
   const from = old?.place;
@@ -456,6 +476,35 @@ function remind(ends, now, fx) {
   fx.push(next ? {do: "timer", name: "withdrawal", ms: left - next} : {do: "cancel", name: "withdrawal"});
 }
 
+/** What the edge says of the profile. A choice of somebody else's ends that of this page.
+ * @param {State} s @param {Extract<Event, {type: "profiled"}>} e @param {Leg} leg @param {Effect[]} fx */
+function profiled(s, e, leg, fx) {
+  put(s, leg.id, {profile: e.profile});
+  if (leg.role !== "current") return;
+  if (e.refused || e.profile !== s.profile) s.profile = "";
+  if (e.refused) fx.push({do: "say", key: "picture.refused", loud: false});
+  else if (e.profile !== leg.profile && PROFILES.includes(e.profile)) fx.push({do: "say", key: "picture.changed", params: {picture: e.profile}, loud: false});
+}
+
+/** Says what is new of video that is paused, or that it is back, not too often: what was so for a
+ * moment in between is never said.
+ * @param {State} s @param {number} now @param {Effect[]} fx */
+function speak(s, now, fx) {
+  const list = paused(s);
+  const words = JSON.stringify(list);
+  if (words === s.spoken.words) return;
+  // Who turned video off has been told so.
+  if (s.wish.sound) s.spoken = {...s.spoken, words};
+  else if (now - s.spoken.at < QUIET) {
+    if (!s.spoken.waits) fx.push({do: "timer", name: "quality", ms: s.spoken.at + QUIET - now});
+    s.spoken = {...s.spoken, waits: true};
+  } else {
+    s.spoken = {words, at: now, waits: false};
+    for (const sentence of list) fx.push({do: "say", ...sentence, loud: false});
+    if (list.length === 0) notice(s, {key: "audio.back"}, fx);
+  }
+}
+
 /** @param {State} s @param {import("./types.js").Sentence} news @param {Effect[]} fx */
 function notice(s, news, fx) {
   s.notice = news;
@@ -490,7 +539,7 @@ function finish(s, fx, text) {
   fx.push({do: "say", key: text, loud: true});
 }
 
-/** Those that finish() cancels; `attempt` goes with `due`.
+/** Those that finish() cancels; `attempt` goes with `due`, and `quality` finds nothing to say.
  * @type {TimerName[]} */
 const TIMERS = ["gap", "notice", "peers", "withdrawal"];
 
@@ -514,7 +563,7 @@ function toggle(s, which, fx) {
   send(s, fx);
   fx.push({do: "save"});
   if (sound && !s.wish.sound) {
-    if (inCall(s)) notice(s, {key: "audio.back"}, fx);
+    if (inCall(s) && paused(s).length === 0) notice(s, {key: "audio.back"}, fx);
   } else if (which === "sound") fx.push({do: "say", key: "audio.chosen", loud: false});
   // What is asked for is said when it is there.
   else if (!asks) fx.push({do: "say", key: `${which}.${s.wish[which] ? "on" : "off"}`, loud: false});
@@ -539,6 +588,9 @@ function timer(s, e, now, fx) {
   switch (e.name) {
     case "gap": return gap(s, now, fx);
     case "attempt": return; // pursue does the rest
+    case "quality": // and speak
+      s.spoken = {...s.spoken, waits: false};
+      return;
     case "notice":
       s.notice = null;
       return;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import {test} from "node:test";
 import {BESIDE, STALL, attempts, current, pause} from "./legs.js";
-import {GAPS, MEDIA, REMIND, WELCOME, cameraOn, initial, micOn, step} from "./machine.js";
+import {GAPS, MEDIA, QUIET, REMIND, WELCOME, cameraOn, initial, micOn, step} from "./machine.js";
 
 const EDGE = {edge: "", url: "wss://a/v1/join", token: "t", session: ""};
 const STANDBY = {edge: "de-ber-1", url: "wss://b/v1/join", token: "tb", session: ""};
@@ -748,6 +748,101 @@ test("peers of the leg being built wait until it is heard", () => {
   p.on(welcome(2));
   p.on(pulse(2, true, 1));
   assert.equal(current(p.state).peers.length, 0);
+});
+
+const quality = (leg, video, cause = "", participant = "p2") => ({type: "quality", leg, participant, video, cause});
+const said = (p) => p.did("say").map((x) => x.key);
+
+test("paused video: each cause has its sentence, and what the user chose none of these", () => {
+  for (const [cause, want] of [["own", ["audio.own"]], ["peer", ["audio.peer"]], ["edge", ["audio.edge"]], ["chosen", []], ["of tomorrow", []]]) {
+    const p = calling();
+    p.on(quality(1, "off", cause));
+    assert.deepEqual(said(p), want, cause);
+  }
+  const p = calling();
+  p.on(quality(1, "reduced", "edge"));
+  assert.deepEqual(said(p), [], "a reduced picture is shown, and not read aloud");
+  p.on(quality(1, "off", "peer"));
+  assert.deepEqual(p.did("say"), [{do: "say", key: "audio.peer", params: {who: "p2"}, loud: false}]);
+});
+
+test("paused video is said at most every 30 s, as it is then", () => {
+  const p = calling();
+  p.on(quality(1, "off", "edge"));
+  assert.deepEqual(said(p), ["audio.edge"]);
+  p.after(10_000, quality(1, "full"));
+  assert.deepEqual([said(p), p.did("timer")], [[], [{do: "timer", name: "quality", ms: QUIET - 10_000}]]);
+  p.after(1_000, quality(1, "off", "own"));
+  p.after(1_000, quality(1, "full"));
+  p.after(1_000, quality(1, "off", "own"));
+  assert.deepEqual([said(p), p.did("timer")], [[], []], "one timer is enough");
+  p.after(QUIET - 13_000, timer("quality"));
+  assert.deepEqual(said(p), ["audio.own"]);
+  p.after(QUIET, quality(1, "full"));
+  assert.deepEqual([said(p), p.state.notice], [["audio.back"], {key: "audio.back"}]);
+});
+
+test("paused video that came back within the 30 s is no news", () => {
+  const p = calling();
+  p.on(quality(1, "off", "edge"));
+  said(p);
+  p.after(1_000, quality(1, "full"));
+  p.after(1_000, quality(1, "off", "edge"));
+  p.after(QUIET, timer("quality"));
+  assert.deepEqual(said(p), []);
+});
+
+test("paused video: who turned video off is told that alone, until they turn it on", () => {
+  const p = calling();
+  p.on({type: "sound"});
+  p.on(quality(1, "off", "edge"));
+  assert.deepEqual(said(p), ["audio.chosen"]);
+  p.on({type: "sound"});
+  assert.deepEqual(said(p), ["audio.edge"], "and not that it is back");
+});
+
+test("paused video of an attempt is said when it is heard, and that of the last leg no more", () => {
+  const p = calling();
+  p.on(quality(1, "off", "edge"));
+  assert.deepEqual(said(p), ["audio.edge"]);
+  p.on(move(1, STANDBY));
+  p.on(quality(2, "off", "own"));
+  p.on(welcome(2, BERLIN, 2));
+  p.after(QUIET, pulse(2, true, 1));
+  assert.deepEqual(said(p).filter((k) => k.startsWith("audio.")), ["audio.own"]);
+});
+
+test("profile: what this page chose goes to the edge that the call goes on at, unless somebody chose otherwise", () => {
+  const profiled = (leg, profile, refused = false) => ({type: "profiled", leg, profile, refused});
+  const onward = (p, there) => {
+    p.on(move(1, STANDBY));
+    p.on({...welcome(2, BERLIN, 2), profile: there});
+    p.on(pulse(2, true, 1));
+    return p.did("profile");
+  };
+  const choose = () => {
+    const p = calling();
+    p.on({type: "profile", profile: "sign"});
+    assert.deepEqual(p.did("profile"), [{do: "profile", leg: 1, profile: "sign"}]);
+    return p;
+  };
+  let p = choose();
+  p.on(profiled(1, "sign"));
+  assert.deepEqual(p.did("say"), [{do: "say", key: "picture.changed", params: {picture: "sign"}, loud: false}]);
+  assert.deepEqual(onward(p, "face"), [{do: "profile", leg: 2, profile: "sign"}]);
+
+  p = choose();
+  assert.deepEqual(onward(p, "sign"), [], "the new edge knows");
+  p = choose();
+  assert.deepEqual(onward(p, ""), [], "an edge without profiles");
+  p = choose();
+  p.on(profiled(1, "detail"));
+  assert.deepEqual(onward(p, "face"), [], "somebody else's");
+  p = choose();
+  p.on(profiled(1, "face", true));
+  assert.deepEqual(said(p), ["picture.refused"]);
+  assert.deepEqual(onward(p, "detail"), [], "refused");
+  assert.deepEqual(onward(calling(), "detail"), [], "nothing was chosen");
 });
 
 const withdrawal = (leg, left) => ({type: "withdrawal", leg, code: left === null ? "" : "fact_missing", citation: left === null ? [] : ["Art. 9"], left});

@@ -8,8 +8,9 @@ import {byId} from "../shared/dom.js";
 import {i18n} from "../shared/i18n.js";
 import {sayer} from "../shared/say.js";
 import {deviceForm} from "./devices.js";
+import {makeCalls, octetsOf, problemOf as secretProblem} from "./e2ee/call.js";
 import {makeLeg} from "./leg.js";
-import {claims, fresh, keepSeat, seatOf, storageOf} from "./link.js";
+import {claims, fragmentOf, fresh, keepSeat, seatOf, storageOf} from "./link.js";
 import {cameraOn, initial, micOn, step, wantsVideo} from "./machine.js";
 import {isGranted, makeMedia, problemOf} from "./media.js";
 import {makePage} from "./page.js";
@@ -26,6 +27,9 @@ const relay = new URLSearchParams(location.search).get("relay") === "1";
 const texts = i18n(await (await fetch("/web/i18n/en.json")).json(), {contact: undefined, emergency: undefined});
 
 let state = initial;
+/** What encrypts a leg end to end; null: nothing is to.
+ * @type {ReturnType<typeof makeCalls>|null} */
+let secrets = null;
 /** @type {Map<number, ReturnType<typeof makeLeg>>} */
 const legs = new Map();
 /** @type {Map<string, ReturnType<typeof setTimeout>>} */
@@ -52,7 +56,9 @@ const stage = tileStage(byId("tiles"), {
     if (state.troubles.some((t) => t.key === "no.sound")) dispatch({type: "calm", key: "no.sound"});
   },
 });
-const page = makePage(texts, act);
+const seat = seatOf(location, storage);
+const clinician = claims(seat?.token ?? "")?.role === "clinician";
+const page = makePage(texts, act, clinician ? (profile) => dispatch({type: "profile", profile}) : null);
 
 /** @param {Effect} fx */
 function perform(fx) {
@@ -71,7 +77,9 @@ function perform(fx) {
     case "drop": case "leave":
       legs.get(fx.leg)?.[fx.do === "leave" ? "leave" : "close"]();
       legs.delete(fx.leg);
+      strangers.delete(fx.leg);
       return;
+    case "profile": return legs.get(fx.leg)?.choose(fx.profile);
     case "save": return keep(state.addresses);
     case "forget": return fx.token ? void keepSeat(location.pathname, null, storage) : keep(fresh(state.addresses));
     case "cancel": return clearTimeout(timers.get(fx.name));
@@ -94,16 +102,29 @@ function wake(name, due) {
 /** @param {Extract<Effect, {do: "connect"}>} fx */
 function connect({leg, address, stranded}) {
   legs.set(leg, makeLeg(leg, address, {
-    stranded, relay, emit: dispatch,
+    stranded, relay, emit: dispatch, secret: secrets && secrets((others) => meet(leg, others)),
     local: () => media.tracks,
     wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound}),
   }));
 }
 
+/** Who is on a leg with another k than ours: neither hears the other.
+ * @type {Map<number, string[]>} */
+const strangers = new Map();
+
+/** @param {number} leg @param {string[]} others */
+function meet(leg, others) {
+  if (legs.has(leg)) strangers.set(leg, others);
+  const [who] = [...strangers.values()].flat();
+  const shown = state.troubles.find((t) => t.key === "e2ee.other");
+  if (who && shown?.params?.who !== who) dispatch({type: "trouble", key: "e2ee.other", params: {who}});
+  if (!who && shown) dispatch({type: "calm", key: "e2ee.other"});
+}
+
 /** @param {import("./types.js").Address[]} addresses */
 function keep(addresses) {
   if (addresses.length === 0) return;
-  keepSeat(location.pathname, {token: addresses[0].token, addresses, wish: state.wish}, storage);
+  keepSeat(location.pathname, {token: addresses[0].token, k: seat?.k ?? "", addresses, wish: state.wish}, storage);
 }
 
 function preview() {
@@ -155,20 +176,19 @@ function act(action) {
 
 /** The address goes to the clipboard, or back into the address bar for copying by hand. */
 async function copyLink() {
-  const token = seat?.token ?? "";
+  const fragment = seat ? fragmentOf(seat) : "";
   try {
-    await navigator.clipboard.writeText(`${location.origin}${location.pathname}#${token}`);
+    await navigator.clipboard.writeText(`${location.origin}${location.pathname}${fragment}`);
   } catch {
-    history.replaceState(null, "", `#${token}`);
+    history.replaceState(null, "", fragment || location.pathname);
   }
 }
 
-const seat = seatOf(location, storage);
 // A link that cannot be kept stays in the address bar, for a reload.
 const kept = seat !== null && keepSeat(location.pathname, seat, storage);
 if (location.hash !== "" && (kept || !seat)) history.replaceState(null, "", location.pathname + location.search);
 // Clinicians see a refusal's support line at once.
-/** @type {HTMLDetailsElement} */ (byId("message-details")).open = claims(seat?.token ?? "")?.role === "clinician";
+/** @type {HTMLDetailsElement} */ (byId("message-details")).open = clinician;
 
 /** A duplicated tab has a copy of the seat. One page at a time may resume it, or two
  * would take it from each other for ever.
@@ -193,8 +213,21 @@ navigator.mediaDevices?.addEventListener("devicechange", async () => {
 addEventListener("online", () => dispatch({type: "retry"}));
 addEventListener("hashchange", () => location.reload());
 
+/** What keeps this link, or this browser, from a call that is encrypted end to end. Where
+ * link and token do not say the same of that, somebody has changed one.
+ * @param {import("./link.js").Seat} s */
+function secrecyProblem(s) {
+  const wanted = claims(s.token)?.e2ee === true;
+  if (s.k === "") return wanted ? "link.key" : "";
+  if (!wanted || !octetsOf(s.k)) return "link.bad";
+  return secretProblem(globalThis);
+}
+
 const mine = await holds(`bailiwick:${location.pathname}:${claims(seat?.token ?? "")?.sub}`);
-const problem = problemOf(globalThis) || (seat ? "" : "link.bad");
+const problem = problemOf(globalThis) || (seat ? secrecyProblem(seat) : "link.bad");
+const k = octetsOf(seat?.k ?? "");
+if (problem === "" && k) secrets = makeCalls(k);
+byId("e2ee").hidden = secrets === null;
 const {mic, camera, sound} = seat?.wish ?? initial.wish;
 dispatch({
   type: "open", problem, mic, camera, sound,

@@ -2,6 +2,7 @@
 // banners push content and never take focus (WCAG 2.4.3, 2.4.11).
 
 import {byId, make, setText} from "../shared/dom.js";
+import {PROFILES} from "./quality.js";
 import {toolbar} from "./toolbar.js";
 import {banners, clock, message, support, tiles, view} from "./view.js";
 
@@ -9,10 +10,12 @@ import {banners, clock, message, support, tiles, view} from "./view.js";
 /** @typedef {import("./view.js").Message} Message */
 /** @typedef {import("./view.js").Texts} Texts */
 
-/** @param {Texts} texts @param {(action: string) => void} act */
-export function makePage(texts, act) {
+/** @param {Texts} texts @param {(action: string) => void} act
+ * @param {((profile: string) => void)|null} choose  what the video is looked at for; null: others do that */
+export function makePage(texts, act, choose) {
   let shown = "";
   fillWords(texts);
+  fillPictures(texts, choose);
   wireKeys(act);
 
   return {
@@ -47,6 +50,7 @@ function fillWords(texts) {
   setText(byId("join"), texts.buttons("check.join")[0]);
   setText(byId("link-sound"), texts.t("control.sound"));
   setText(byId("joining"), texts.t("check.joining"));
+  setText(byId("e2ee"), texts.t("e2ee.on"));
   setText(byId("ends-text"), texts.t("withdrawal"));
   setText(byId("ends-word"), texts.t("withdrawal.clock"));
   setText(byId("alone"), texts.t("call.alone"));
@@ -54,7 +58,7 @@ function fillWords(texts) {
   setText(byId("self-move"), texts.t("self.move"));
   byId("self-move").setAttribute("aria-label", texts.t("self.move.label"));
   for (const id of ["self-off", "preview-off"]) setText(byId(id), texts.t("peer.camera"));
-  setText(byId("panel-title"), texts.t("device.title"));
+  setText(byId("panel-title"), texts.t("panel.title"));
   setText(byId("panel-close"), texts.t("device.close"));
   setText(byId("message-summary"), texts.t("refused.details"));
   byId("toolbar").setAttribute("aria-label", texts.t("control.label"));
@@ -65,6 +69,16 @@ function fillWords(texts) {
     const mode = /** @type {HTMLElement} */ (byId(id).querySelector(".mode"));
     mode.append(make("span", {class: "is-on", text: texts.t("control.on")}), make("span", {class: "is-off", text: texts.t("control.off")}));
   }
+}
+
+/** @param {Texts} texts @param {((profile: string) => void)|null} choose */
+function fillPictures(texts, choose) {
+  setText(byId("picture-label"), texts.t("picture.title"));
+  const select = /** @type {HTMLSelectElement} */ (byId("picture"));
+  select.append(...PROFILES.map((p) => make("option", {text: texts.t(`picture.${p}`), attrs: {value: p}})));
+  select.addEventListener("change", () => choose?.(select.value));
+  byId("pictures").hidden = choose === null;
+  byId("pictures").addEventListener("submit", (e) => e.preventDefault());
 }
 
 /** @param {(action: string) => void} act */
@@ -129,6 +143,10 @@ function renderLink(s, texts) {
 function renderCall(s, texts, stage) {
   setText(byId("call-title"), texts.t(`title.${s.name}`));
   setText(byId("call-place"), message(s, {key: "check.place"}, texts).sentences.join(" "));
+  const {picture} = view(s);
+  setText(byId("call-picture"), picture === "" ? "" : texts.t("picture.now", {picture: texts.t(`picture.${picture}`)}));
+  const select = /** @type {HTMLSelectElement} */ (byId("picture"));
+  if (select.value !== picture) select.value = picture;
   renderBanners(byId("banners"), banners(s).map((b) => message(s, b, texts)));
   const list = tiles(s, texts);
   byId("alone").hidden = list.length > 0;

@@ -16,6 +16,9 @@
 
 /** @typedef {{key: string, params?: Record<string, string>}} Sentence */
 
+/** How a participant's video comes here, when it does not come whole.
+ * @typedef {{participant: string, video: string, cause: string}} Quality */
+
 /** What the user chose; `sound` is sound only.
  * @typedef {{mic: boolean, camera: boolean, sound: boolean}} Wish */
 
@@ -40,6 +43,8 @@
  * @property {number} heard           participants heard on it
  * @property {number} progress        when it last came further, ms
  * @property {Withdrawal|null} withdrawal  it ends by the law, unless it moves
+ * @property {Quality[]} quality      of those whose video is not full
+ * @property {string} profile         what the video is looked at for; "" until known
  * @property {string} to              URL to which it was told to move, "" else
  */
 
@@ -65,6 +70,8 @@
  * @property {number} flowAt          when media last arrived, ms
  * @property {0|1|2|3} gap            0 flows, 1 banner, 2 help, 3 failed
  * @property {string[]} seen          participants in the order they first appeared
+ * @property {string} profile         what this page's user chose for the video, "" else
+ * @property {{words: string, at: number, waits: boolean}} spoken  what was last said of video, when, and whether more waits
  * @property {string[]} away          participants whose loss is shown
  */
 
@@ -76,9 +83,11 @@
  *   | {type: "mic"} | {type: "camera"} | {type: "sound"}
  *   | {type: "trouble", key: string, params?: Record<string, string>} | {type: "calm", key: string}
  *   | {type: "opened", leg: number} | {type: "progress", leg: number}
- *   | {type: "welcome", leg: number, session: string, place: Place, epoch: number, standby: {edge: string, url: string, token?: string}[]}
+ *   | {type: "welcome", leg: number, session: string, place: Place, epoch: number, standby: {edge: string, url: string, token?: string}[], profile: string}
  *   | {type: "pulse", leg: number, alive: boolean, heard: number}
  *   | {type: "peers", leg: number, peers: Peer[]}
+ *   | {type: "quality", leg: number} & Quality
+ *   | {type: "profile", profile: string} | {type: "profiled", leg: number, profile: string, refused: boolean}
  *   | {type: "move", leg: number, edge: string, url: string, token: string, epoch: number, dice: number}
  *   | {type: "ended", leg: number, reason: string, code?: string, citation?: string[]}
  *   | {type: "withdrawal", leg: number, code: string, citation: string[], left: number|null}
@@ -89,13 +98,14 @@
  *   `left` ms until the law ends the call, null when it goes on after all
  */
 
-/** @typedef {"gap"|"attempt"|"notice"|"peers"|"withdrawal"} TimerName */
+/** @typedef {"gap"|"attempt"|"notice"|"peers"|"withdrawal"|"quality"} TimerName */
 
 /**
  * @typedef {{do: "devices", video: boolean} | {do: "stop"}
  *   | {do: "send", mic: boolean, camera: boolean, hold: boolean, receive: boolean}
  *   | {do: "connect", leg: number, address: Address, stranded: boolean}
  *   | {do: "adopt", leg: number} | {do: "drop", leg: number} | {do: "leave", leg: number}
+ *   | {do: "profile", leg: number, profile: string}
  *   | {do: "save"} | {do: "forget", token: boolean}
  *   | {do: "timer", name: TimerName, ms: number} | {do: "cancel", name: TimerName}
  *   | {do: "say", key: string, params?: Record<string, string>, who?: string, loud: boolean}} Effect

@@ -3,6 +3,7 @@
 
 import {current} from "./legs.js";
 import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
+import {PROFILES, paused, qualityOf} from "./quality.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").Sentence} Sentence */
@@ -17,11 +18,11 @@ import {GAPS, cameraOn, inCall, micOn} from "./machine.js";
  * @type {Record<string, Action[]>} */
 export const ACTIONS = {
   "link.early": ["rejoin"], "link.elsewhere": ["rejoin"],
-  "browser.old": ["copy"], "browser.inapp": ["copy"],
+  "browser.old": ["copy"], "browser.inapp": ["copy"], "browser.e2ee": ["copy"],
   "check.ask": ["ask", "ask-sound"], "check.join": ["join"],
   "lost.long": ["retry", "sound"], "lost.failed": ["retry"],
   "audio.chosen": ["sound"],
-  "ended.left": ["rejoin"], "refused.place": ["rejoin"],
+  "ended.left": ["rejoin"], "refused.place": ["rejoin"], "refused.e2ee": ["reload"],
   "denied.chrome": ["again", "sound"], "denied.firefox": ["again"], "denied.safari": ["reload"],
   "denied.ios": ["reload"], "denied.system": ["again"],
   "none.camera": ["sound"], "none.mic": ["again", "join"], "gone.camera": ["sound"], "gone.mic": ["again"], "busy": ["again", "sound"],
@@ -47,6 +48,7 @@ export function view(s) {
     text: s.gap === GAPS.length ? "lost.failed" : s.text,
     title: titleOf(s),
     mic: micOn(s), camera: cameraOn(s), sound: s.wish.sound,
+    picture: PROFILES.find((p) => p === current(s)?.profile) ?? "",
   };
 }
 
@@ -69,6 +71,7 @@ export function banners(s) {
   const {mic, camera} = s.devices.failures;
   if (mic) list.push(mic);
   if (camera && camera.key !== mic?.key) list.push(camera);
+  if (inCall(s)) list.push(...paused(s));
   if (s.notice) list.push(s.notice);
   if (inCall(s) && s.wish.sound) list.push({key: "audio.chosen"});
   return list;
@@ -79,7 +82,8 @@ export function banners(s) {
 export function message(s, {key: cause, params = {}}, texts) {
   const key = (inCall(s) && IN_CALL[cause]) || cause;
   const {who, ...rest} = params;
-  const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest, ...(rest.left && {left: duration(Number(rest.left))})};
+  const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest, ...(rest.left && {left: duration(Number(rest.left))}),
+    ...(rest.picture && {picture: texts.t(`picture.${rest.picture}`)})};
   const buttons = texts.buttons(key).map((label, i) => ({action: ACTIONS[key][i], label}));
   return {
     key,
@@ -145,16 +149,21 @@ export function tiles(s, texts) {
   const shown = peersOf(s).filter((p) => p.connected || s.seen.includes(p.participant));
   return shown.map((p) => {
     let state = "";
+    const quality = qualityOf(s, p.participant);
+    const notes = [];
+    if (p.connected && !p.mic) notes.push(texts.t("peer.mic"));
     if (s.gap > 0) state = texts.t("title.reconnecting");
     else if (!p.connected) state = texts.t("peer.lost");
     else if (s.wish.sound) state = texts.t("control.sound");
     else if (!p.camera) state = texts.t("peer.camera");
+    else if (quality?.video === "off" && quality.cause !== "chosen") state = texts.t("peer.paused");
+    else if (quality?.video === "reduced") notes.push(texts.t("peer.reduced"));
     return {
       participant: p.participant,
       name: labelOf(s, p.participant, texts),
       state,
       video: state === "",
-      note: p.connected && !p.mic ? texts.t("peer.mic") : "",
+      note: notes.join(", "),
     };
   });
 }

@@ -9,7 +9,7 @@ const root = new URL("..", import.meta.url);
 const dictionary = JSON.parse(await readFile(new URL("i18n/en.json", root), "utf8"));
 const texts = i18n(dictionary);
 const peer = (participant, role, more = {}) => ({participant, role, mic: true, camera: true, connected: true, ...more});
-const leg = {id: 1, role: "current", place: {region: "de-fra", city: "Frankfurt am Main", country: "DE"}, peers: []};
+const leg = {id: 1, role: "current", place: {region: "de-fra", city: "Frankfurt am Main", country: "DE"}, peers: [], quality: [], profile: "face"};
 const call = {...initial, name: "call", legs: [leg]};
 
 test("each text's buttons have their actions", () => {
@@ -26,7 +26,7 @@ test("every text is used, and every key that is used exists", async () => {
     }
   }
   // Keys that are put together from closed sets.
-  const built = /^(title|role|name|control|device|mic|camera|denied)\./;
+  const built = /^(title|role|name|control|device|mic|camera|denied|picture)\./;
   for (const key of Object.keys(dictionary)) assert.ok(source.includes(`"${key}"`) || built.test(key), `unused text ${key}`);
   for (const [, key] of source.matchAll(/(?:\bt|buttons)\("([^"]+)"/g)) assert.ok(dictionary[key], `no text ${key}`);
   for (const [, key] of source.matchAll(/key: "([^"]+)"/g)) assert.ok(dictionary[key], `no text ${key}`);
@@ -61,6 +61,20 @@ test("banners, most urgent first", () => {
   assert.deepEqual(banners({...call, devices: {mic: false, camera: false, failures: {mic: denied, camera: denied}}}), [denied], "one sentence for both");
   assert.deepEqual(banners({...call, moving: true}).map((b) => b.key), ["moving"]);
   assert.deepEqual(banners({...call, moving: true, gap: 2}).map((b) => b.key), ["lost.long"]);
+});
+
+test("banners of paused video: the own connection, then the edge, then the others'", () => {
+  const off = (participant, cause) => ({participant, video: "off", cause});
+  const s = {...call, legs: [{...leg, quality: [off("p2", "peer"), off("p3", "edge"), off("p4", "edge"), off("p5", "own"), off("p6", "peer"), off("p7", "chosen")]}]};
+  assert.deepEqual(banners(s).map((b) => b.key), ["audio.own", "audio.edge", "audio.peer", "audio.peer"]);
+  assert.deepEqual(banners({...s, wish: {...s.wish, sound: true}}).map((b) => b.key), ["audio.chosen"]);
+  for (const key of ["audio.own", "audio.edge", "audio.peer"]) assert.deepEqual(message(s, {key, params: {who: "p2"}}, texts).buttons, [], key);
+});
+
+test("the picture that is shown is one that this page has words for", () => {
+  const of = (profile) => view({...call, legs: [{...leg, profile}]}).picture;
+  assert.deepEqual(["face", "detail", "sign", "", "x-ray"].map(of), ["face", "detail", "sign", "", ""]);
+  assert.equal(message(call, {key: "picture.changed", params: {picture: "sign"}}, texts).sentences.join(" "), "The picture is now set for: Sign language.");
 });
 
 test("sentences name the place, the person and the country", () => {
@@ -125,4 +139,10 @@ test("tiles: a picture that is not there is a name and a state", () => {
   const quiet = {...s, wish: {mic: true, camera: true, sound: true}};
   assert.equal(tiles(quiet, texts)[0].state, "Sound only");
   assert.equal(tiles({...s, gap: 1}, texts)[0].state, "Reconnecting", "a frozen picture is hidden");
+  const told = (participant, video, cause) => tiles({...s, legs: [{...s.legs[0], quality: [{participant, video, cause}]}]}, texts);
+  assert.deepEqual(told("p2", "off", "edge")[0].state, "Video is paused");
+  assert.deepEqual(told("p2", "off", "chosen")[0].state, "", "what is off by choice peers say");
+  const [first] = told("p2", "reduced", "edge");
+  assert.deepEqual([first.state, first.video, first.note], ["", true, "reduced picture"]);
+  assert.deepEqual(told("p3", "reduced", "edge")[1].note, "microphone off", "there is no picture");
 });

@@ -14,6 +14,7 @@ const depth = 128
 // where they go, for the system carries a run to one destination as one message. It is for
 // one goroutine.
 type Batch struct {
+	lane    *Lane
 	writers []*datagram.Writer
 	n       int
 	queued  [depth]queued
@@ -30,11 +31,22 @@ type queued struct {
 func (l *Lane) Batch() *Batch { return l.batch(0) }
 
 func (l *Lane) batch(worker int) *Batch {
-	b := &Batch{}
+	b := &Batch{lane: l}
 	for _, c := range l.conns {
 		b.writers = append(b.writers, c.sockets[worker%len(c.sockets)].Writer())
 	}
 	return b
+}
+
+// Lend gives a batch to a goroutine that seldom needs one, and flushes it.
+func (l *Lane) Lend(do func(*Batch)) {
+	b, _ := l.batches.Get().(*Batch)
+	if b == nil {
+		b = l.Batch()
+	}
+	do(b)
+	b.Flush()
+	l.batches.Put(b)
 }
 
 // next is memory for the datagram that is put next.
@@ -63,9 +75,12 @@ func (b *Batch) Flush() {
 		}
 		return cmp.Compare(x.ssrc, y.ssrc)
 	})
+	sent := uint64(0)
 	for _, q := range all {
+		sent += wire(len(q.b), q.to.at.Addr())
 		b.writers[q.to.conn].Append(q.b, q.to.at)
 	}
+	b.lane.sent.Add(sent)
 	for _, w := range b.writers {
 		w.Flush()
 	}

@@ -47,12 +47,13 @@ type Lane struct {
 	places  atomic.Uint64 // destinations made so far
 	blocked atomic.Uint64
 	failed  atomic.Uint64
+	sent    atomic.Uint64
 
 	mu    sync.Mutex // to change the map
 	peers atomic.Pointer[map[netip.AddrPort]*Peer]
 
 	workers sync.WaitGroup
-	batches sync.Pool // for who comes late to early packets
+	batches sync.Pool // for who is no worker
 }
 
 // Listen opens the addresses, each of one interface, never unspecified, and starts to work.
@@ -99,6 +100,17 @@ func (l *Lane) Blocked() uint64 { return l.blocked.Load() }
 
 // Failed is how many packets came from a peer's address and were not authentic, or replayed.
 func (l *Lane) Failed() uint64 { return l.failed.Load() }
+
+// Sent is how many bytes were sent, with the headers of IP and UDP: media, handshakes and checks.
+func (l *Lane) Sent() uint64 { return l.sent.Load() }
+
+// wire is what a datagram of so many bytes to an address is on the wire.
+func wire(n int, to netip.Addr) uint64 {
+	if to.Is4() {
+		return uint64(20 + 8 + n)
+	}
+	return uint64(40 + 8 + n)
+}
 
 // Close ends the workers and waits for them.
 func (l *Lane) Close() error {
@@ -232,6 +244,7 @@ func (c *Conn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 		c.lane.blocked.Add(1)
 		return 0, os.ErrPermission
 	}
+	c.lane.sent.Add(wire(len(b), to.Addr()))
 	return c.sockets[0].WriteTo(b, to)
 }
 

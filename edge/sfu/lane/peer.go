@@ -100,15 +100,11 @@ func (p *Peer) catchUp(conn int, at netip.AddrPort) {
 	if len(packets) == 0 {
 		return
 	}
-	b, _ := p.lane.batches.Get().(*Batch)
-	if b == nil {
-		b = p.lane.Batch()
-	}
-	for _, packet := range packets {
-		p.receive(b, packet, now)
-	}
-	b.Flush()
-	p.lane.batches.Put(b)
+	p.lane.Lend(func(b *Batch) {
+		for _, packet := range packets {
+			p.receive(b, packet, now)
+		}
+	})
 }
 
 // forget leaves the address to who else has come to be there.
@@ -181,6 +177,7 @@ func (p *Peer) WriteRTCP(plain []byte) error {
 	if err != nil {
 		return err
 	}
+	p.lane.sent.Add(wire(len(packet), d.at.Addr()))
 	_, err = p.lane.conns[d.conn].sockets[0].WriteTo(packet, d.at)
 	return err
 }

@@ -103,6 +103,22 @@ func (s *Dependencies) Describe(ext []byte) (d Descriptor, ok bool) {
 	return d, true
 }
 
+// Sealed describes a packet of VP8 of which the frames are encrypted end to end: by its dependency
+// descriptor, ext, alone. One without it is of a video without layers that has no keyframe. sealed
+// is what the packet has of a frame, and starts says that a frame begins with it: the payload
+// descriptor (RFC 7741 section 4.2) is no part of the frame, and is not encrypted.
+func (s *Dependencies) Sealed(p *rtp.Packet, ext []byte) (d Descriptor, sealed []byte, starts bool) {
+	var of Descriptor
+	if end := of.vp8Descriptor(p.Payload); end > 0 {
+		sealed, starts = p.Payload[end:], of.Start
+	}
+	d, ok := s.Describe(ext)
+	if !ok || len(ext) == 0 {
+		d = Descriptor{End: p.Marker}
+	}
+	return d, sealed, starts
+}
+
 // read reads a structure (template_dependency_structure of A.4.1).
 func (s *Dependencies) read(r *reader) bool {
 	s.offset = uint8(r.bits(6))

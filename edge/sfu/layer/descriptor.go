@@ -113,42 +113,11 @@ func (d *Descriptor) Write(payload []byte, o rtp.Origin) []byte {
 // vp8 reads a payload descriptor and the beginning of a payload header (RFC 7741 sections 4.2
 // and 4.3).
 func (d *Descriptor) vp8(b []byte) bool {
-	if len(b) == 0 {
+	i := d.vp8Descriptor(b)
+	if i == 0 {
 		return false
 	}
-	d.Start = b[0]&0x17 == 0x10 // S, and partition 0
-	i := 1
-	if b[0]&0x80 != 0 { // X
-		if len(b) < 2 {
-			return false
-		}
-		x := b[1]
-		i = 2
-		if x&0x80 != 0 { // I
-			if i = d.picture(b, i); i == 0 {
-				return false
-			}
-		}
-		if x&0x40 != 0 { // L
-			if len(b) <= i {
-				return false
-			}
-			d.baseAt, d.Base = uint8(i), b[i]
-			i++
-		}
-		if x&0x30 != 0 { // T, K: one octet for both
-			if len(b) <= i {
-				return false
-			}
-			if x&0x20 != 0 {
-				d.Temporal, d.Sync = b[i]>>6, b[i]&0x20 != 0
-			}
-			i++
-		}
-	}
-	if b = b[i:]; len(b) == 0 {
-		return false
-	}
+	b = b[i:]
 	if d.Keyframe = d.Start && b[0]&0x01 == 0; !d.Keyframe { // P
 		return true
 	}
@@ -157,6 +126,48 @@ func (d *Descriptor) vp8(b []byte) bool {
 		d.Width, d.Height = binary.LittleEndian.Uint16(b[6:])&0x3fff, binary.LittleEndian.Uint16(b[8:])&0x3fff
 	}
 	return true
+}
+
+// vp8Descriptor reads a payload descriptor, and gives where it ends; 0 is cut short, or there is
+// nothing behind it.
+func (d *Descriptor) vp8Descriptor(b []byte) (end int) {
+	if len(b) == 0 {
+		return 0
+	}
+	d.Start = b[0]&0x17 == 0x10 // S, and partition 0
+	i := 1
+	if b[0]&0x80 != 0 { // X
+		if len(b) < 2 {
+			return 0
+		}
+		x := b[1]
+		i = 2
+		if x&0x80 != 0 { // I
+			if i = d.picture(b, i); i == 0 {
+				return 0
+			}
+		}
+		if x&0x40 != 0 { // L
+			if len(b) <= i {
+				return 0
+			}
+			d.baseAt, d.Base = uint8(i), b[i]
+			i++
+		}
+		if x&0x30 != 0 { // T, K: one octet for both
+			if len(b) <= i {
+				return 0
+			}
+			if x&0x20 != 0 {
+				d.Temporal, d.Sync = b[i]>>6, b[i]&0x20 != 0
+			}
+			i++
+		}
+	}
+	if len(b) <= i {
+		return 0
+	}
+	return i
 }
 
 // picture reads a picture ID at i, and gives where it ends; 0 is cut short.

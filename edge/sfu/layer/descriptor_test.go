@@ -119,7 +119,7 @@ func FuzzDescribe(f *testing.F) {
 			var p codecs.VP8Packet
 			if rest, err := p.Unmarshal(b); err == nil && len(rest) > 0 {
 				if d.Picture != p.PictureID&0x7fff || d.Base != p.TL0PICIDX || d.Temporal != p.TID || d.Sync != (p.Y == 1) ||
-					d.Start != (p.S == 1 && p.PID == 0) || d.Keyframe != rtp.VP8Keyframe(b) {
+					d.Start != (p.S == 1 && p.PID == 0) || d.Keyframe != (d.Start && rest[0]&1 == 0) {
 					t.Errorf("got %+v, pion has %+v", d, p)
 				}
 			}

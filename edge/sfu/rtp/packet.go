@@ -143,37 +143,6 @@ func (p *Packet) Extension(id uint8) []byte {
 	return nil
 }
 
-// VP8Keyframe tells whether a payload begins a VP8 keyframe (RFC 7741 section 4).
-func VP8Keyframe(b []byte) bool {
-	if len(b) == 0 || b[0]&0x10 == 0 || b[0]&0x07 != 0 { // S, PID: not the frame's first byte
-		return false
-	}
-	i := 1
-	if b[0]&0x80 != 0 { // X
-		if len(b) < 2 {
-			return false
-		}
-		x := b[1]
-		i = 2
-		if x&0x80 != 0 { // I
-			if len(b) <= i {
-				return false
-			}
-			if b[i]&0x80 != 0 { // M
-				i++
-			}
-			i++
-		}
-		if x&0x40 != 0 { // L
-			i++
-		}
-		if x&0x30 != 0 { // T, K
-			i++
-		}
-	}
-	return len(b) > i && b[i]&0x01 == 0
-}
-
 // H264Keyframe tells whether a payload (RFC 6184 sections 5.6 to 5.8) begins an H.264
 // keyframe: a sequence parameter set, which every WebRTC sender puts before each IDR
 // picture. An IDR slice without one cannot be decoded by somebody new.

@@ -65,7 +65,6 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := Parse(b)
 		p.Extension(2)
-		VP8Keyframe(p.Payload)
 		H264Keyframe(p.Payload)
 		var want rtp.Packet
 		if err != nil || want.Unmarshal(b) != nil {
@@ -88,14 +87,6 @@ func TestKeyframe(t *testing.T) {
 		in   []byte
 		want bool
 	}{
-		{"vp8 key", VP8Keyframe, []byte{0x10, 0x00}, true},
-		{"vp8 delta", VP8Keyframe, []byte{0x10, 0x01}, false},
-		{"vp8 key, later packet", VP8Keyframe, []byte{0x00, 0x00}, false},
-		{"vp8 key, later partition", VP8Keyframe, []byte{0x11, 0x00}, false},
-		{"vp8 key with 15-bit picture ID", VP8Keyframe, []byte{0x90, 0x80, 0x81, 0x01, 0x00}, true},
-		{"vp8 delta with everything", VP8Keyframe, []byte{0x90, 0xf0, 0x81, 0x01, 0x02, 0x03, 0x01}, false},
-		{"vp8 cut in the descriptor", VP8Keyframe, []byte{0x90, 0x80}, false},
-		{"vp8 empty", VP8Keyframe, nil, false},
 		{"h264 SPS", H264Keyframe, []byte{0x67, 1}, true},
 		{"h264 SPS in a STAP-A", H264Keyframe, []byte{0x78, 0, 1, 0x09, 0, 2, 0x67, 1}, true},
 		{"h264 STAP-A without one", H264Keyframe, []byte{0x78, 0, 1, 0x09}, false},

@@ -36,6 +36,9 @@ func NewReceiver(ssrc, rate uint32) Receiver { return Receiver{ssrc: ssrc, rate:
 // SSRC is the source.
 func (r *Receiver) SSRC() uint32 { return r.ssrc }
 
+// Started tells whether a packet came.
+func (r *Receiver) Started() bool { return r.started }
+
 // Receive counts one packet. fresh is false for a duplicate or one too old to be
 // told from a duplicate; anew is true when the source began again with other
 // sequence numbers.

@@ -299,6 +299,9 @@ func (r *Rewriter) Timestamp(source, ts uint32) (uint32, bool) {
 	return ts + r.tsDelta, r.bound && r.now.source == source
 }
 
+// Newest is the last number that was spent.
+func (r *Rewriter) Newest() uint16 { return r.top }
+
 // Sent returns the counts of a sender report (RFC 3550 section 6.4.1): packets and
 // payload bytes, without retransmissions.
 func (r *Rewriter) Sent() (packets, octets uint32) { return r.packets, r.octets }

@@ -1,0 +1,201 @@
+package sfu
+
+import (
+	"time"
+
+	"bailiwick/edge/sfu/allot"
+	"bailiwick/edge/sfu/ladder"
+	"bailiwick/edge/sfu/layer"
+	"bailiwick/edge/signal"
+)
+
+const (
+	// downlink is what a participant is thought able to receive who says nothing of what
+	// arrives, in bit/s; and the most that one video without simulcast is let take.
+	downlink = 2_500_000
+	// voice is kept for audio at least, in bit/s: silence costs little, and ends without notice.
+	voice = 60_000
+	// A video without simulcast is paused where not even the least is left for it, in bit/s: its
+	// sender is told what there is. With less than plain it shows.
+	leastVideo = 100_000
+	plainVideo = 300_000
+	// patient is how long a layer that is wanted may take to come before it is not counted on.
+	patient = 3 * time.Second
+	// screen is the width that all videos together are thought to have, in pixels.
+	screen = 1920
+)
+
+// roles are those of allot, by their names.
+var roles = map[string]allot.Role{"patient": allot.Patient, "clinician": allot.Clinician}
+
+// allocation divides what one connection carries among the videos that it shows. It is guarded by
+// room.mu.
+type allocation struct {
+	allot.Allocator
+	lines  []*line
+	videos []allot.Video
+	offers []choices
+	given  []int
+	to     []place
+}
+
+// allocateLocked sets which layers each line gets, of what the connection carries now; audio
+// gets what it needs first. It is called whenever that, the room or a publisher's layers may
+// have changed.
+func (x *Session) allocateLocked(now time.Time) {
+	if x.stopped || x.who.media != x {
+		return
+	}
+	a := &x.allocation
+	audio := a.listLocked(x, now)
+	target := int(x.rate.Load())
+	if target == 0 {
+		target = downlink
+	}
+	a.given = a.Allot(target, audio, a.videos, now, a.given[:0])
+	want := a.Want(audio, a.videos)
+	rest, plain := target-audio, 0
+	a.to = a.to[:0]
+	for i, l := range a.lines {
+		to := a.placeOf(i, x.room.step)
+		a.to = append(a.to, to)
+		switch {
+		case to.spatial < 0:
+		case !l.src.Load().layered.Load():
+			plain++
+		case a.given[i] >= 0:
+			rest -= a.videos[i].Layers[a.given[i]].Bitrate
+		}
+	}
+	for i, l := range a.lines {
+		t, to, share := l.src.Load(), a.to[i], 0
+		if to.spatial >= 0 && !t.layered.Load() {
+			share = min(max(rest/plain, leastVideo), ceilings[x.room.step])
+			if rate := t.rate(); rate > share/2 && share < ceilings[x.room.step] { // its sender is held back
+				want = max(want, target-rest/plain+min(2*share, downlink))
+			}
+		}
+		l.capLocked(share)
+		l.judgeLocked(a, i, to)
+		l.moveLocked(to, now)
+	}
+	x.want.Store(int64(want))
+}
+
+// placeOf is where line i goes. A video of which nothing comes stays as it was, for when something
+// does.
+func (a *allocation) placeOf(i int, step ladder.Step) place {
+	c, at := &a.offers[i], a.lines[i].at
+	switch given := a.given[i]; {
+	case given >= 0:
+		return c.at[given]
+	case len(c.layers) > 0 || step == ladder.Audio:
+		return nowhere
+	case at.spatial < 0:
+		return place{0, temporals - 1}
+	}
+	return at
+}
+
+// listLocked lists the videos that the session is to be shown and what there is of each, and
+// returns what audio needs, in bit/s.
+func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
+	a.lines, a.videos = a.lines[:0], a.videos[:0]
+	for _, l := range x.neg.lines {
+		switch t := l.src.Load(); {
+		case t == nil:
+		case !l.on:
+			l.share, l.quality = 0, quality{signal.VideoOff, signal.CauseChosen}
+		case l.kind == Audio:
+			audio += t.rate()
+		default:
+			a.lines = append(a.lines, l)
+		}
+	}
+	columns := 1
+	for columns*columns < len(a.lines) {
+		columns++
+	}
+	for len(a.offers) < len(a.lines) {
+		a.offers = append(a.offers, choices{})
+	}
+	for i, l := range a.lines {
+		c := &a.offers[i]
+		l.src.Load().offer(c, now)
+		capped(x.room.step, x.room.profile, c)
+		a.videos = append(a.videos, allot.Video{ID: l.who.id, Layers: c.layers, Wanted: screen / columns, Role: roles[l.who.role],
+			Profile: x.room.profile, Current: c.index(l.at)})
+	}
+	return max(audio, voice)
+}
+
+// rate is what comes of a track that has no layers, in bit/s.
+func (t *track) rate() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.layers[0]; e != nil {
+		return e.flow.rate[e.flow.top]
+	}
+	return 0
+}
+
+// moveLocked has the line carry up to that layer.
+func (l *line) moveLocked(to place, now time.Time) {
+	if to == l.at && !l.fresh {
+		return
+	}
+	was := l.at
+	if l.fresh {
+		was = nowhere
+	}
+	l.at, l.fresh = to, false
+	l.mu.Lock()
+	l.layers.Want(to.spatial, to.temporal)
+	l.mu.Unlock()
+	if to.spatial == was.spatial {
+		return
+	}
+	if was.spatial < 0 && to.spatial >= 0 {
+		l.src.Load().wantKeyframe(to.spatial)
+	}
+	l.who.media.demandLocked(now)
+}
+
+// capLocked sets what a video without simulcast may take on this line, in bit/s; 0 is that this
+// line has no say in it.
+func (l *line) capLocked(share int) {
+	was := l.share
+	l.share = share
+	if told := l.who.media.pub.ceiling.Load(); share != was && share > 0 && int64(share) < told*4/5 {
+		l.who.media.kick() // or else the next report is early enough
+	}
+}
+
+// ceilingLocked is what the session's video may take at most, in bit/s: what each of those can
+// receive who are shown it. Of one with layers everybody has their own.
+func (x *Session) ceilingLocked() int {
+	t := x.pub.tracks[Video]
+	if t.layered.Load() {
+		return 0
+	}
+	most := 0
+	for _, l := range t.fanout() {
+		if l.share > 0 && (most == 0 || l.share < most) {
+			most = l.share
+		}
+	}
+	if most == 0 {
+		if len(t.fanout()) > 0 {
+			return leastVideo // so that somebody can be shown it again
+		}
+		return downlink
+	}
+	return most
+}
+
+// mask is a set of simulcast layers.
+type mask uint8
+
+const every = mask(1<<layer.Layers - 1)
+
+func (m mask) has(of int) bool { return m>>of&1 != 0 }

@@ -1,0 +1,116 @@
+package sfu
+
+import (
+	"time"
+
+	"bailiwick/edge/sfu/layer"
+	"bailiwick/edge/sfu/rtp"
+)
+
+// encoding is what came of one simulcast layer of a track, or of all of one that has none. It is
+// guarded by track.mu.
+type encoding struct {
+	rx   rtp.Receiver
+	gaps rtp.Gaps
+	ring *rtp.Ring // video only
+	flow flow
+}
+
+func newEncoding(k Kind) *encoding {
+	e := &encoding{}
+	if k == Video {
+		e.ring = new(rtp.Ring)
+	}
+	return e
+}
+
+// codec is that of a payload type of ours.
+func codec(pt uint8) layer.Codec {
+	switch pt {
+	case ptVP8:
+		return layer.VP8
+	case ptH264:
+		return layer.H264
+	}
+	return layer.Unknown
+}
+
+// receive keeps the books of a packet d of a layer, and the packet, as n in the layer's ring; it
+// reports false for a duplicate. due is left with what to ask the publisher for.
+func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at time.Time) (n uint32, fresh bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.due = t.due[:0]
+	e := t.layers[of]
+	if e == nil {
+		e = newEncoding(t.kind)
+		t.layers[of] = e
+	}
+	if e.rx.SSRC() != p.SSRC || !e.rx.Started() {
+		e.rx, e.gaps = rtp.NewReceiver(p.SSRC, clockRate[t.kind]), rtp.Gaps{}
+		t.clocks.Forget(of)
+	}
+	fresh, anew := e.rx.Receive(p, at)
+	if fresh {
+		e.flow.add(d, p.Timestamp, len(b)+overhead, at)
+	}
+	if !fresh || t.kind == Audio { // Opus mends itself (in-band FEC); asking again would come too late
+		return 0, fresh
+	}
+	if anew {
+		e.gaps = rtp.Gaps{}
+	}
+	n = e.ring.Put(b, at)
+	if e.gaps.Seen(p.Seq, at) {
+		t.wantKeyframe(of)
+	}
+	rtt := time.Duration(t.publisher.rtt.Load())
+	if rtt == 0 {
+		rtt = firstRTT
+	}
+	t.due = e.gaps.Due(at, max(rtt, minRTT), t.due)
+	return n, fresh
+}
+
+// ssrc is that of a layer; ok is false for one that never came.
+func (t *track) ssrc(of int) (ssrc uint32, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.layers[of]; e != nil {
+		return e.rx.SSRC(), true
+	}
+	return 0, false
+}
+
+// copyOf appends the packet that is n in a layer's ring to dst.
+func (t *track) copyOf(of int, n uint32, dst []byte) ([]byte, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.layers[of]; e != nil && e.ring != nil {
+		return e.ring.Get(n, dst)
+	}
+	return dst, false
+}
+
+// senderReport takes one of the publisher's.
+func (t *track) senderReport(ssrc uint32, ntp uint64, ts uint32, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for of, e := range t.layers {
+		if e != nil && e.rx.SSRC() == ssrc {
+			e.rx.SenderReport(ntp, ts, at)
+			t.clocks.Report(of, ntp, ts)
+		}
+	}
+}
+
+// clock is a layer's (rtp.Receiver.Clock), and its source.
+func (t *track) clock(of int, now time.Time) (ssrc uint32, ntp uint64, ts uint32, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.layers[of]; e != nil {
+		ntp, ts, ok = e.rx.Clock(now)
+		ssrc = e.rx.SSRC()
+	}
+	return ssrc, ntp, ts, ok
+}

@@ -1,0 +1,77 @@
+package web_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"bailiwick/edge/signal"
+	"bailiwick/web/webtest"
+)
+
+// Why a picture is paused, in words, on the screen and for who hears the page; and what a user
+// turned off has the button that turns it on.
+func TestQuality(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	s := p.call(e, "quality")
+	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoReduced, Cause: signal.CauseEdge})
+	p.shows("reduced picture")
+	p.judge("quality-reduced")
+	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoOff, Cause: signal.CauseEdge})
+	p.shows("Video is paused because our service is busy. Your device is fine. Sound continues.")
+	p.says("say", "Video is paused because our service is busy. Your device is fine. Sound continues.")
+	p.hides("reduced picture")
+	webtest.Wait(t, p.ctx, `[...document.querySelectorAll(".tile video")].every((v) => v.hidden)`)
+	p.judge("quality-edge")
+
+	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoOff, Cause: signal.CausePeer})
+	p.shows("The clinician's video is paused because their connection is weak. Sound continues.")
+	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoOff, Cause: signal.CauseOwn})
+	p.shows("Video is paused because your connection is weak. Sound continues.")
+	if said := webtest.Eval[int](t, p.ctx, `spoken.filter((s) => s.includes("connection is weak")).length`); said != 0 {
+		t.Errorf("%d sentences of quality were read aloud within 30 s of the last", said)
+	}
+	p.click("#sound")
+	p.shows("You chose sound only.")
+	p.hides("connection is weak")
+	p.click(`.banner [data-do="sound"]`)
+	p.shows("Video is paused because your connection is weak. Sound continues.")
+	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoFull})
+	webtest.Wait(t, p.ctx, `!document.querySelector("main").innerText.includes("connection is weak")`)
+	webtest.Wait(t, p.ctx, `[...document.querySelectorAll(".tile video")].every((v) => !v.hidden)`)
+}
+
+// A clinician sets what the picture is looked at for, with the keyboard; everybody sees it.
+func TestPicture(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	patient := clinician
+	patient.Role = "patient"
+	s := p.callAs(e, "picture", "clinician", patient)
+	p.shows("Picture: Faces")
+	p.click("#more")
+	if got := p.tree(); !slices.ContainsFunc(got, func(line string) bool { return strings.HasPrefix(line, "combobox Picture set for") }) {
+		t.Errorf("tree: no choice of the picture in\n%s", strings.Join(got, "\n"))
+	}
+	p.judge("picture")
+	p.do(chromedp.Focus("#picture"), chromedp.KeyEvent("D"))
+	if got := s.profile(); got != "detail" {
+		t.Errorf("the page asked for %q", got)
+	}
+	s.send(signal.Profile{Type: signal.TypeProfile, Profile: "detail", By: "p1"})
+	p.shows("Picture: Detail, such as skin")
+	p.says("say", "The picture is now set for: Detail, such as skin.")
+
+	other := tab{t, webtest.Browser(t)}
+	s = other.call(e, "picture")
+	s.send(signal.Profile{Type: signal.TypeProfile, Profile: "sign", By: "p2"})
+	other.shows("Picture: Sign language")
+	other.says("say", "The picture is now set for: Sign language.")
+	other.click("#more")
+	if !webtest.Eval[bool](t, other.ctx, `document.getElementById("pictures").hidden`) {
+		t.Error("a patient is offered what is the clinician's to choose")
+	}
+}
