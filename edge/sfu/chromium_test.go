@@ -295,7 +295,11 @@ func TestChromiumLayers(t *testing.T) {
 	room := s.rooms["room"]
 	s.mu.Unlock()
 	room.mu.Lock()
-	track, to := room.seats[0].media.pub.tracks[Video], room.seats[1].media
+	from, to := room.seats[0].media, room.seats[1].media
+	if from.who.id != "a" { // either may have been first
+		from, to = to, from
+	}
+	track := from.pub.tracks[Video]
 	var line *line
 	for _, l := range to.neg.lines {
 		if l.kind == Video {
