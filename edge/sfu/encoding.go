@@ -54,19 +54,21 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	if fresh {
 		e.flow.add(d, p.Timestamp, len(b)+overhead, at)
 	}
-	if !fresh || t.kind == Audio { // Opus mends itself (in-band FEC); asking again would come too late
+	rtt := time.Duration(t.publisher.rtt.Load())
+	if rtt == 0 {
+		rtt = firstRTT
+	}
+	if !fresh || t.kind == Audio && rtt > soon { // Opus mends itself (in-band FEC); asking again would come too late
 		return 0, fresh
 	}
 	if anew {
 		e.gaps = rtp.Gaps{}
 	}
-	n = e.ring.Put(b, at)
-	if e.gaps.Seen(p.Seq, at) {
-		t.wantKeyframe(of)
+	if t.kind == Video {
+		n = e.ring.Put(b, at)
 	}
-	rtt := time.Duration(t.publisher.rtt.Load())
-	if rtt == 0 {
-		rtt = firstRTT
+	if e.gaps.Seen(p.Seq, at) && t.kind == Video {
+		t.wantKeyframe(of)
 	}
 	t.due = e.gaps.Due(at, max(rtt, minRTT), t.due)
 	return n, fresh

@@ -9,6 +9,7 @@ import (
 
 	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/sfu/layer"
+	"bailiwick/edge/sfu/red"
 	"bailiwick/edge/sfu/rtp"
 )
 
@@ -41,6 +42,8 @@ type line struct {
 	level      [1]byte      // its audio level extension
 	captured   [16]byte     // and its capture time
 	dependency [255]byte    // and its dependency descriptor
+	past       *red.History // audio only
+	depth      int          // of what goes once more with each packet
 	resent     int          // since the last report
 	repairs    uint16       // number of the next repair packet
 	buf        []byte       // scratch of what is had from a ring
@@ -56,6 +59,9 @@ func (l *line) init(out outlet, count *counters) {
 	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()), kept[l.kind])
 	l.layers = layer.NewSwitch(&l.rewrite)
 	l.repairs = uint16(random32()) & 0x7fff // as the Rewriter's first number
+	if l.kind == Audio {
+		l.past = new(red.History)
+	}
 }
 
 // begin starts or resumes the line with a track; the caller holds room.mu. Video that follows a pause is held back until a
@@ -87,7 +93,7 @@ func (l *line) hear(b *lane.Batch, p *rtp.Packet, at time.Time) (sent bool) {
 		l.header.DelExtension(extAudioLevel)
 	}
 	l.carryCaptured(p)
-	return l.rewrite.Forward(p, rtp.Origin{}, at, &l.header) && l.out.WriteRTP(b, &l.header, p.Payload, at) == nil
+	return l.rewrite.Forward(p, rtp.Origin{}, at, &l.header) && l.out.WriteRTP(b, &l.header, l.double(p.Payload), at) == nil
 }
 
 // show decides on one packet of video, and sends it and what became due by it. lacks is the

@@ -33,7 +33,7 @@ func TestOffer(t *testing.T) {
 		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 3, "useinbandfec=1": 1,
-		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
+		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 2, "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
 		"a=rid:l recv\r": 1, "a=rid:m recv\r": 1, "a=rid:h recv\r": 1, "a=simulcast:recv l;m;h\r": 1, "a=rid": 3, "a=simulcast": 1,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", extRID):                              1,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", extRepairedRID):             1,
@@ -233,6 +233,7 @@ type quietLine struct {
 }
 
 func (q *quietLine) SSRC() uint32           { return q.ssrc }
+func (q *quietLine) Doubles() bool          { return false }
 func (q *quietLine) Repair() (uint32, bool) { return q.ssrc + 100, true }
 func (q *quietLine) WriteRTP(_ *lane.Batch, h *pion.Header, payload []byte, _ time.Time) error {
 	if q.keeps {

@@ -24,6 +24,7 @@ type pionOutlet struct {
 	wide    [2]byte
 	mends   atomic.Bool                                       // the client takes repair
 	counts  atomic.Bool                                       // and says what arrives
+	doubles atomic.Bool                                       // and takes RED
 	read    func([]byte) (int, interceptor.Attributes, error) // of RTCP, by pion
 	peer    atomic.Pointer[lane.Peer]                         // nil: pion carries the media, or nothing is decided
 	sender  *lane.Sender                                      // of peer, from the first packet on
@@ -35,6 +36,8 @@ type pionOutlet struct {
 
 func (o *pionOutlet) SSRC() uint32           { return o.ssrc }
 func (o *pionOutlet) Repair() (uint32, bool) { return o.repair, o.repair != 0 && o.mends.Load() }
+
+func (o *pionOutlet) Doubles() bool { return o.doubles.Load() }
 
 func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at time.Time) (err error) {
 	peer, w := o.peer.Load(), o.writer.Load()
@@ -72,6 +75,7 @@ func (o *pionOutlet) Bind(c webrtc.TrackLocalContext) (webrtc.RTPCodecParameters
 	}
 	o.mends.Store(slices.ContainsFunc(codecs, func(c webrtc.RTPCodecParameters) bool { return c.MimeType == webrtc.MimeTypeRTX }))
 	o.counts.Store(slices.ContainsFunc(c.HeaderExtensions(), func(e webrtc.RTPHeaderExtensionParameter) bool { return e.URI == sdp.TransportCCURI }))
+	o.doubles.Store(o.numbers == nil && slices.ContainsFunc(codecs, func(c webrtc.RTPCodecParameters) bool { return c.MimeType == mimeRED }))
 	w := c.WriteStream()
 	o.writer.Store(&w)
 	return codecs[0], nil

@@ -56,12 +56,12 @@ func (p *path) number(ext *[2]byte, size int, at time.Time) {
 func isFeedback(packet []byte) bool { return packet[1] == 205 && packet[0]&0x1f == 15 }
 
 // feedback is the participant's on what was sent. It returns what the connection carries now,
-// in bit/s with all that is around RTP.
-func (p *path) feedback(report []byte, at time.Time) (rate int) {
+// in bit/s with all that is around RTP, and what share of what was sent lately is lost.
+func (p *path) feedback(report []byte, at time.Time) (rate int, loss float64) {
 	p.out.Lock()
 	defer p.out.Unlock()
 	p.rate.Feedback(report, at)
-	return p.rate.Target()
+	return p.rate.Target(), p.rate.Loss()
 }
 
 // padding is bwe.Estimator's.

@@ -32,12 +32,14 @@ const (
 // recording or a measure of delay relies.
 const captureTimeURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 
+const mimeRED = "audio/red"
+
 // dependencyURI is the dependency descriptor, which describes frames that cannot be read.
 const dependencyURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 
 // media registers what every offer says. Registration order gives extensions their
 // IDs: see extMID and those after it. What is sealed is VP8 alone: H.264 is cut into packets by what
-// is in a frame.
+// is in a frame, and what RED repeats is not taken apart before it is opened.
 func media(sealed bool) (*webrtc.MediaEngine, error) {
 	m := &webrtc.MediaEngine{}
 	wide := webrtc.RTCPFeedback{Type: "transport-cc"}
@@ -46,7 +48,7 @@ func media(sealed bool) (*webrtc.MediaEngine, error) {
 	err := errors.Join(
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptOpus, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeOpus, ClockRate: clockRate[Audio], Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;usedtx=1",
-			RTCPFeedback: []webrtc.RTCPFeedback{wide}}}, audio),
+			RTCPFeedback: []webrtc.RTCPFeedback{wide, {Type: "nack"}}}}, audio),
 		// VP8 first: everybody has it, and it has no profiles to disagree about.
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP8, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeVP8, ClockRate: clockRate[Video], RTCPFeedback: feedback}}, video),
@@ -65,6 +67,8 @@ func media(sealed bool) (*webrtc.MediaEngine, error) {
 		return m, errors.Join(err, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: dependencyURI}, video))
 	}
 	return m, errors.Join(err,
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptRED, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: mimeRED, ClockRate: clockRate[Audio], Channels: 2, SDPFmtpLine: fmt.Sprintf("%d/%[1]d", ptOpus)}}, audio),
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
 			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
@@ -320,7 +324,8 @@ func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at ti
 		compound = compound[n:]
 		if isFeedback(one) {
 			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
-				t.handler.carries(b, t.path.feedback(one, at), at)
+				rate, loss := t.path.feedback(one, at)
+				t.handler.carries(b, rate, loss, at)
 			}
 			continue
 		}

@@ -19,6 +19,9 @@ const (
 	// firstRTT stands in until a round trip to the publisher was measured.
 	firstRTT = 100 * time.Millisecond
 	minRTT   = 20 * time.Millisecond
+	// soon is the round trip within which a lost packet of a voice can be asked for: listeners wait
+	// about as long for it.
+	soon = 80 * time.Millisecond
 )
 
 var clockRate = [...]uint32{Audio: 48000, Video: 90000}
@@ -118,6 +121,10 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 	c := t.publisher.count
 	c.packetsIn.Add(1)
 	c.bytesIn.Add(uint64(len(p.Payload)))
+	if p.PayloadType == ptRED && !undouble(p) {
+		c.malformed.Add(1)
+		return
+	}
 	d, ok := t.describe(p, s.layer)
 	if !ok {
 		t.publisher.refuse()

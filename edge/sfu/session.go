@@ -42,6 +42,8 @@ type Session struct {
 
 	// Guarded by room.mu.
 	stopped bool
+	loss    float64 // of what was sent to the client lately, 0 to 1
+	depth   int     // of what goes to it once more of voices
 	up      bool
 	came    bool // was up once
 	told    bool
@@ -222,9 +224,10 @@ func (x *Session) stream(src source) inlet {
 }
 
 // carries is the transport's.
-func (x *Session) carries(b *lane.Batch, rate int, at time.Time) {
+func (x *Session) carries(b *lane.Batch, rate int, loss float64, at time.Time) {
 	x.rate.Store(int64(rate))
 	x.room.mu.Lock()
+	x.loss = loss
 	x.allocateLocked(at)
 	x.room.mu.Unlock()
 	if x.probe(b, at) {

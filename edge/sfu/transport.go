@@ -42,6 +42,7 @@ const (
 	ptVP8  = 96
 	ptH264 = 102
 	ptOpus = 111
+	ptRED  = 63 // Opus with what came before it once more (RFC 2198)
 
 	// What every offer calls the header extensions. RFC 6464's and the capture time pass as they
 	// are. MID and the layers' names are the publisher's alone, for they would point at the wrong
@@ -95,6 +96,8 @@ type outlet interface {
 	// Repair is the SSRC on which lost packets are sent again (RFC 4588); ok is false where
 	// the client takes none such.
 	Repair() (ssrc uint32, ok bool)
+	// Doubles says whether the client takes audio as RED (RFC 2198).
+	Doubles() bool
 	// WriteRTP encrypts and sends one packet with the batch, of the goroutine that calls; it
 	// keeps no argument, and may add to the header's extensions. Before the connection is up
 	// the packet is lost.
@@ -121,8 +124,9 @@ type handler interface {
 	data(l Label, message []byte)
 	// malformed is one packet that is none of these.
 	malformed()
-	// carries tells what the connection carries now towards the participant, in bit/s.
-	carries(b *lane.Batch, rate int, at time.Time)
+	// carries tells what the connection carries now towards the participant, in bit/s, and which
+	// share of what was sent lately did not come.
+	carries(b *lane.Batch, rate int, loss float64, at time.Time)
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
 }
@@ -136,7 +140,7 @@ type inlet interface {
 // carried tells what a payload type of ours is.
 func carried(pt uint8) (k Kind, repair, ok bool) {
 	switch pt {
-	case ptOpus:
+	case ptOpus, ptRED:
 		return Audio, false, true
 	case ptVP8, ptH264:
 		return Video, false, true

@@ -1,0 +1,63 @@
+package sfu
+
+import (
+	"bailiwick/edge/sfu/red"
+	"bailiwick/edge/sfu/rtp"
+)
+
+// What a path loses of its packets, from which on each packet of a voice brings the one before it
+// once more, and the two before it; and until when, 0 to 1.
+const (
+	losesSome, losesMuch, losesNone = 0.03, 0.10, 0.01
+)
+
+// doubleLocked has voices go more than once where the connection loses packets and carries that;
+// audio is what they take now, and target what there is, in bit/s. A loss that is the voice's own
+// fault, on a path with no room for it, would only grow.
+func (x *Session) doubleLocked(audio, target int) {
+	switch {
+	case x.loss >= losesMuch:
+		x.depth = red.Depth
+	case x.loss >= losesSome:
+		x.depth = max(x.depth, 1)
+	case x.loss < losesNone:
+		x.depth = 0
+	}
+	depth := x.depth
+	for depth > 0 && (1+depth)*audio > target {
+		depth--
+	}
+	for _, l := range x.neg.lines {
+		if l.kind == Audio && l.on {
+			l.mu.Lock()
+			l.depth = depth
+			l.mu.Unlock()
+		}
+	}
+}
+
+// double is the payload of a packet whose header is written, with what came before it where that
+// is to go once more.
+func (l *line) double(payload []byte) []byte {
+	h := &l.header
+	if !l.out.Doubles() {
+		return payload
+	}
+	all := payload
+	if l.depth > 0 {
+		l.again = l.past.Wrap(l.again[:0], l.depth, ptOpus, h.SequenceNumber, h.Timestamp, payload)
+		h.PayloadType, all = ptRED, l.again
+	}
+	l.past.Add(h.SequenceNumber, h.Timestamp, payload)
+	return all
+}
+
+// undouble leaves of RED what is new; ok is false for what is none.
+func undouble(p *rtp.Packet) (ok bool) {
+	at, pt, ok := red.Last(p.Payload)
+	if !ok || pt != ptOpus {
+		return false
+	}
+	p.Payload, p.PayloadType = p.Payload[at:], ptOpus
+	return true
+}

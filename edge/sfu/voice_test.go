@@ -1,0 +1,96 @@
+package sfu
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pion/rtcp"
+
+	"bailiwick/edge/sfu/red"
+	"bailiwick/edge/sfu/rtp"
+)
+
+// TestVoiceGoesOnceMore: where a path loses packets, each brings what came before it, if there is
+// room; and a client that sends so is understood by those who take none of it.
+func TestVoiceGoesOnceMore(t *testing.T) {
+	s := listen(t)
+	a, b := join(t, s, "a"), join(t, s, "b")
+	b.routed(a, Audio)
+	seq := uint16(0)
+	say := func(mark string, loss float64, rate int) (pt uint8, payload string) {
+		t.Helper()
+		b.x.carries(s.lane.Batch(), rate, loss, time.Now())
+		seq++
+		a.say(Audio, seq, []byte(mark))
+		b.hears("a", Audio, mark)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		all := b.got["a audio"]
+		last := all[len(all)-1]
+		return last.PayloadType, string(last.Payload)
+	}
+	for _, c := range []struct {
+		mark     string
+		loss     float64
+		rate     int
+		pt       uint8
+		contains int // bytes of payload
+	}{
+		{"one", 0, 1_000_000, ptOpus, 3},
+		{"two", 0.02, 1_000_000, ptOpus, 3},
+		{"six", 0.05, 1_000_000, ptRED, 4 + 1 + 3 + 3},
+		{"ten", 0.02, 1_000_000, ptRED, 4 + 1 + 3 + 3}, // it goes on until hardly any is lost
+		{"may", 0.15, 1_000_000, ptRED, 4 + 4 + 1 + 3 + 3 + 3},
+		{"yes", 0.15, 130_000, ptRED, 4 + 1 + 3 + 3}, // no room for more
+		{"not", 0.15, 70_000, ptOpus, 3},
+		{"end", 0, 1_000_000, ptOpus, 3},
+	} {
+		pt, payload := say(c.mark, c.loss, c.rate)
+		if pt != c.pt || len(payload) != c.contains {
+			t.Errorf("%s at %v of loss and %d bit/s: type %d, %q", c.mark, c.loss, c.rate, pt, payload)
+		}
+		if pt == ptRED {
+			p := rtp.Packet{PayloadType: ptRED, Payload: []byte(payload)}
+			if !undouble(&p) || p.PayloadType != ptOpus || string(p.Payload) != c.mark {
+				t.Errorf("%s: taken apart %+v", c.mark, p)
+			}
+		}
+	}
+	var h red.History
+	for _, broken := range [][]byte{{}, {0x80 | ptOpus}, h.Wrap(nil, 0, ptVP8, 1, 1, []byte("x"))} {
+		if p := (rtp.Packet{PayloadType: ptRED, Payload: broken}); undouble(&p) {
+			t.Errorf("%x is taken for RED with Opus", broken)
+		}
+	}
+}
+
+// TestVoiceIsAskedFor: what of a voice was lost on a short way is asked for, and sent on late; on a
+// long one it is not.
+func TestVoiceIsAskedFor(t *testing.T) {
+	s := listen(t)
+	a, b := join(t, s, "a"), join(t, s, "b")
+	b.routed(a, Audio)
+	say := func(seq uint16, mark string) {
+		t.Helper()
+		a.say(Audio, seq, []byte(mark))
+		b.hears("a", Audio, mark)
+	}
+	a.x.pub.rtt.Store(int64(soon + time.Millisecond))
+	say(1, "one")
+	say(3, "three")
+	a.x.pub.rtt.Store(int64(30 * time.Millisecond))
+	say(4, "four")
+	say(6, "six")
+	nack := a.awaitControl("NACK", func(p rtcp.Packet) bool { _, ok := p.(*rtcp.TransportLayerNack); return ok }).(*rtcp.TransportLayerNack)
+	if got := nack.Nacks[0].PacketList(); !slices.Equal(got, []uint16{5}) {
+		t.Errorf("asked for %v, want 5", got)
+	}
+	say(5, "five")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := b.got["a audio"]
+	if five, six := all[len(all)-1], all[len(all)-2]; five.SequenceNumber+1 != six.SequenceNumber || string(five.Payload) != "five" {
+		t.Errorf("five came as %d after six as %d", five.SequenceNumber, six.SequenceNumber)
+	}
+}
