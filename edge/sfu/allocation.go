@@ -52,6 +52,7 @@ func (x *Session) allocateLocked(now time.Time) {
 	if target == 0 {
 		target = downlink
 	}
+	x.slimLocked(target, now)
 	x.doubleLocked(audio, target)
 	a.given = a.Allot(target, audio, a.videos, now, a.given[:0])
 	want := a.Want(audio, a.videos)

@@ -82,6 +82,7 @@ type client struct {
 	peers   []signal.Peer
 	quality []string
 	ended   string
+	voices  []int                     // rates that it was told
 	got     map[string][]*pion.Packet // by "participant kind"
 	ssrc    map[string]uint32
 	control []rtcp.Packet // about what it sends
@@ -223,6 +224,8 @@ func (c *client) run(ctx context.Context) {
 				c.change(func() { c.peers = m.Peers })
 			case signal.Quality:
 				c.change(func() { c.quality = append(c.quality, fmt.Sprintf("%s %s %s", m.Participant, m.Video, m.Cause)) })
+			case signal.Voice:
+				c.change(func() { c.voices = append(c.voices, m.Rate) })
 			case signal.Ended:
 				c.change(func() { c.ended = m.Reason })
 			}

@@ -28,6 +28,7 @@ type line struct {
 	on      bool  // it is to carry something
 	fresh   bool  // and has just begun to
 	at      place // up to which layer of a video
+	thin    bool  // a voice that is too much for the connection
 	share   int   // what that may take where it has no layers, in bit/s; 0: this line has no say
 	quality       // what it shows
 

@@ -18,6 +18,7 @@ func (x *Session) report(now time.Time) {
 	x.room.mu.Lock()
 	x.allocateLocked(now)
 	x.demandLocked(now)
+	x.tellVoiceLocked()
 	if x.who.media == x {
 		x.who.session.tellQualityLocked(x.room.seats, now)
 	}

@@ -42,8 +42,11 @@ type Session struct {
 
 	// Guarded by room.mu.
 	stopped bool
-	loss    float64 // of what was sent to the client lately, 0 to 1
-	depth   int     // of what goes to it once more of voices
+	loss    float64   // of what was sent to the client lately, 0 to 1
+	depth   int       // of what goes to it once more of voices
+	thin    bool      // its connection is too poor for them as they come
+	slim    time.Time // when it last was nearly so
+	voice   int       // that the client was told, bit/s
 	up      bool
 	came    bool // was up once
 	told    bool

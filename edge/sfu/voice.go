@@ -1,8 +1,11 @@
 package sfu
 
 import (
+	"time"
+
 	"bailiwick/edge/sfu/red"
 	"bailiwick/edge/sfu/rtp"
+	"bailiwick/edge/signal"
 )
 
 // What a path loses of its packets, from which on each packet of a voice brings the one before it
@@ -10,6 +13,41 @@ import (
 const (
 	losesSome, losesMuch, losesNone = 0.03, 0.10, 0.01
 )
+
+const (
+	// A connection that carries less than thin does not carry a voice as it comes, of 32 kbit/s and as
+	// much in headers, and all that goes with it; from thick on it does, when it has for long.
+	thin, thick = 80_000, 130_000
+	long        = 10 * time.Second
+	// thinVoice is what such a voice is asked to take: Opus is wideband speech with it still.
+	thinVoice = 16_000
+)
+
+// slimLocked says of the voices that the session hears whether they are too much for its connection.
+func (x *Session) slimLocked(target int, now time.Time) {
+	if target < thick {
+		x.slim = now
+	}
+	x.thin = target < thin || x.thin && now.Sub(x.slim) < long
+	for _, l := range x.neg.lines {
+		l.thin = l.kind == Audio && l.on && x.thin
+	}
+}
+
+// tellVoiceLocked tells the client what its voice may take: what the poorest connection of those
+// who hear it does.
+func (x *Session) tellVoiceLocked() {
+	rate := 0
+	for _, l := range x.pub.tracks[Audio].fanout() {
+		if l.thin {
+			rate = thinVoice
+		}
+	}
+	if rate != x.voice && !x.stopped && x.who.media == x {
+		x.voice = rate
+		x.sink(signal.Voice{Type: signal.TypeVoice, Rate: rate})
+	}
+}
 
 // doubleLocked has voices go more than once where the connection loses packets and carries that;
 // audio is what they take now, and target what there is, in bit/s. A loss that is the voice's own
@@ -24,7 +62,7 @@ func (x *Session) doubleLocked(audio, target int) {
 		x.depth = 0
 	}
 	depth := x.depth
-	for depth > 0 && (1+depth)*audio > target {
+	for depth > 0 && audio+depth*audio*5/9 > target { // headers are not sent twice
 		depth--
 	}
 	for _, l := range x.neg.lines {

@@ -42,7 +42,7 @@ func TestVoiceGoesOnceMore(t *testing.T) {
 		{"six", 0.05, 1_000_000, ptRED, 4 + 1 + 3 + 3},
 		{"ten", 0.02, 1_000_000, ptRED, 4 + 1 + 3 + 3}, // it goes on until hardly any is lost
 		{"may", 0.15, 1_000_000, ptRED, 4 + 4 + 1 + 3 + 3 + 3},
-		{"yes", 0.15, 130_000, ptRED, 4 + 1 + 3 + 3}, // no room for more
+		{"yes", 0.15, 110_000, ptRED, 4 + 1 + 3 + 3}, // no room for more
 		{"not", 0.15, 70_000, ptOpus, 3},
 		{"end", 0, 1_000_000, ptOpus, 3},
 	} {
@@ -92,5 +92,31 @@ func TestVoiceIsAskedFor(t *testing.T) {
 	all := b.got["a audio"]
 	if five, six := all[len(all)-1], all[len(all)-2]; five.SequenceNumber+1 != six.SequenceNumber || string(five.Payload) != "five" {
 		t.Errorf("five came as %d after six as %d", five.SequenceNumber, six.SequenceNumber)
+	}
+}
+
+// TestThinVoice: who speaks to somebody on a poor connection is told to take less, until that is
+// better for a while.
+func TestThinVoice(t *testing.T) {
+	s := listen(t)
+	a, b := join(t, s, "a"), join(t, s, "b")
+	b.routed(a, Audio)
+	is := func(what string, want ...int) {
+		t.Helper()
+		a.await(what, func() bool { return slices.Equal(a.voices, want) })
+	}
+	b.x.carries(s.lane.Batch(), thin-1, 0, time.Now())
+	is("request for a thin voice", thinVoice)
+	b.x.carries(s.lane.Batch(), thick+1, 0, time.Now())
+	b.x.room.mu.Lock()
+	if !b.x.thin {
+		t.Error("it is well at once")
+	}
+	b.x.slim = b.x.slim.Add(-long)
+	b.x.room.mu.Unlock()
+	b.x.carries(s.lane.Batch(), thick+1, 0, time.Now())
+	is("word that it may take more", thinVoice, 0)
+	if len(b.voices) > 0 {
+		t.Errorf("who hears was told %v", b.voices)
 	}
 }

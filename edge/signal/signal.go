@@ -47,6 +47,7 @@ const (
 	TypeOffer      Type = "offer"
 	TypePeers      Type = "peers"
 	TypeLayers     Type = "layers"
+	TypeVoice      Type = "voice"
 	TypeMove       Type = "move"
 	TypeWithdrawal Type = "withdrawal"
 	TypeQuality    Type = "quality"
@@ -180,6 +181,12 @@ type Peers struct {
 type Layers struct {
 	Type  Type     `json:"type"`
 	Video []string `json:"video"`
+}
+
+// Voice says how much the client's voice is to take at most, in bit/s; 0 is as it likes.
+type Voice struct {
+	Type Type `json:"type"`
+	Rate int  `json:"rate,omitempty"`
 }
 
 // Move sends the client to another edge.

@@ -28,6 +28,13 @@ const LAYERS = {
   h: {smaller: 1, rate: 1_500_000},
 };
 
+/** What the own connection must carry, bit/s: with less than `thin` the voice takes less, until
+ * it is `thick`; with less than `film` for a while, ms, no video is sent, and it is tried again after
+ * another, longer each time that it does not last. */
+const UPLINK = {thin: 80_000, thick: 130_000, film: 100_000, patience: 3_000, pause: 5_000, longest: 15_000, lasting: 10_000};
+/** A voice that takes less, bit/s: wideband speech still. */
+const THIN_VOICE = 16_000;
+
 /**
  * @param {number} leg
  * @param {Address} address
@@ -55,6 +62,9 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
   let closed = false;
   let work = Promise.resolve();
   const pulse = counters();
+  const uplink = makeUplink();
+  /** What the edge asked the voice to take at most, bit/s; 0: as it likes. */
+  let asked = 0;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   let poll;
   /** @type {(remotes: Remote[]) => void} */
@@ -74,7 +84,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
   const look = async () => {
     clearTimeout(poll);
     if (closed || !pc) return;
-    const {grew, heard} = pulse(await pc.getStats(), remotes, performance.now());
+    const {grew, heard, sends} = pulse(await pc.getStats(), remotes, performance.now());
+    if (uplink.look(sends, performance.now())) work = work.then(shape).then(speak);
     const up = pc.connectionState === "connected";
     // What a leg receives before it is up are handshakes.
     const alive = current ? grew || (up && !expects) : up && (grew || !expects);
@@ -156,11 +167,21 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
     for (const encoding of parameters.encodings) {
       const layer = LAYERS[encoding.rid ?? ""];
       if (!layer) continue;
-      encoding.active = watched.includes(encoding.rid ?? "");
+      encoding.active = watched.includes(encoding.rid ?? "") && !uplink.held;
       encoding.scaleResolutionDownBy = layer.smaller;
       encoding.maxBitrate = layer.rate;
     }
     await senders.video?.setParameters(parameters).catch((err) => console.error("layers", err));
+  };
+
+  // How much the voice takes.
+  const speak = async () => {
+    const parameters = senders.audio?.getParameters();
+    if (closed || !parameters?.encodings?.length) return;
+    const rate = uplink.thin ? THIN_VOICE : asked;
+    if (rate > 0) parameters.encodings[0].maxBitrate = rate;
+    else delete parameters.encodings[0].maxBitrate;
+    await senders.audio?.setParameters(parameters).catch((err) => console.error("voice", err));
   };
 
   ws.onopen = () => {
@@ -184,6 +205,10 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
       case "layers":
         watched = m.video ?? [];
         work = work.then(shape);
+        return;
+      case "voice":
+        asked = m.rate ?? 0;
+        work = work.then(speak);
         return;
       case "peers":
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
@@ -235,6 +260,32 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
   };
 }
 
+/** Judges what the own connection carries, by what the browser estimates. */
+export function makeUplink() {
+  let low = 0, until = 0, tried = -Infinity, pause = UPLINK.pause;
+  return {
+    thin: false,
+    held: false,
+    /** Takes one estimate, bit/s, 0 where there is none; says whether something changed.
+     * @param {number} sends @param {number} now */
+    look(sends, now) {
+      const {thin, held} = this;
+      if (sends > 0) this.thin = sends < (thin ? UPLINK.thick : UPLINK.thin);
+      if (held) {
+        if (now >= until) [this.held, low, tried] = [false, 0, now];
+      } else if (sends <= 0 || sends >= UPLINK.film) {
+        low = 0;
+      } else if (low === 0) {
+        low = now;
+      } else if (now - low >= UPLINK.patience) {
+        pause = now - tried < UPLINK.lasting ? Math.min(2 * pause, UPLINK.longest) : UPLINK.pause;
+        [this.held, until] = [true, now + pause];
+      }
+      return thin !== this.thin || held !== this.held;
+    },
+  };
+}
+
 /** Watches growth between two looks at the counters. Any byte from the edge says
  * that the own connection lives: a peer that went silent is not our loss.
  * (WebRTC statistics: candidate-pair bytesReceived holds RTP and RTCP, not STUN.) */
@@ -243,9 +294,12 @@ export function counters() {
   /** @type {Map<string, {packets: number, at: number}>} */
   const voices = new Map();
   return (/** @type {Iterable<[string, any]>} */ stats, /** @type {Remote[]} */ remotes, /** @type {number} */ now) => {
-    let received = 0;
+    let received = 0, sends = 0;
     for (const [, s] of stats) {
-      if (s.type === "candidate-pair") received += s.bytesReceived ?? 0;
+      if (s.type === "candidate-pair") {
+        received += s.bytesReceived ?? 0;
+        if (s.nominated) sends = Math.max(sends, s.availableOutgoingBitrate ?? 0);
+      }
       if (s.type !== "inbound-rtp") continue;
       const of = remotes.find((r) => r.track.id === s.trackIdentifier)?.participant;
       if (!of) continue;
@@ -257,6 +311,6 @@ export function counters() {
     bytes = received;
     const heard = new Set();
     for (const [key, {at}] of voices) if (now - at < HEARD) heard.add(key.split(" ")[0]);
-    return {grew, heard: heard.size};
+    return {grew, heard: heard.size, sends};
   };
 }

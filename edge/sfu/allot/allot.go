@@ -76,8 +76,8 @@ type Allocator struct {
 
 type history struct {
 	id     string
-	seen   bool // in this call
-	up     time.Time
+	seen   bool      // in this call
+	up     time.Time // that it was upgraded; zero: it has fallen since
 	before time.Time // no upgrade before
 	wait   time.Duration
 }
@@ -246,12 +246,13 @@ func (a *Allocator) settle(i int, v *Video, now time.Time) int {
 	case is > was:
 		h.up = now
 	case is < was && lacks:
-		if h.wait == 0 || now.Sub(h.up) >= lasting {
+		switch {
+		case h.wait == 0 || !h.up.IsZero() && now.Sub(h.up) >= lasting:
 			h.wait = wait
-		} else {
+		case !h.up.IsZero():
 			h.wait = min(2*h.wait, waitMost)
-		}
-		h.before = now.Add(h.wait)
+		} // else it is the same fall, which goes on
+		h.up, h.before = time.Time{}, now.Add(h.wait)
 	}
 	return choice
 }

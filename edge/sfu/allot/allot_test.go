@@ -146,6 +146,25 @@ func TestUpgradesBackOff(t *testing.T) {
 	}
 }
 
+// An estimate that falls in steps is one fall: it is back as soon as after one step.
+func TestOneFall(t *testing.T) {
+	var a Allocator
+	videos := []Video{video("a", nil)}
+	step(&a, 2_000_000, videos, at(0))
+	for i, target := range []int{900_000, 500_000, 300_000, 200_000, 150_000, 100_000, 60_000} {
+		step(&a, target, videos, at(5+float64(i)/10))
+	}
+	if videos[0].Current != None {
+		t.Fatalf("layer %d", videos[0].Current)
+	}
+	if step(&a, 2_000_000, videos, at(7)); videos[0].Current != None {
+		t.Errorf("layer %d at once", videos[0].Current)
+	}
+	if step(&a, 2_000_000, videos, at(7.7)); videos[0].Current != 5 {
+		t.Errorf("layer %d after two seconds", videos[0].Current)
+	}
+}
+
 // Who was hidden, or smaller, is shown in full at once.
 func TestShownAgain(t *testing.T) {
 	var a Allocator
