@@ -53,7 +53,7 @@ func (x *Session) allocateLocked(now time.Time) {
 		target = downlink
 	}
 	x.slimLocked(target, now)
-	x.doubleLocked(audio, target)
+	x.doubleLocked(now)
 	a.given = a.Allot(target, audio, a.videos, now, a.given[:0])
 	want := a.Want(audio, a.videos)
 	rest, plain := target-audio, 0

@@ -177,7 +177,7 @@ func (f *film) tick() {
 	f.frame++
 	for i, x := range f.all[1:] {
 		if f.frame%3 == 0 && f.rates[i+1] > 0 {
-			x.carries(nil, f.rates[i+1], 0, time.Now())
+			x.carries(nil, carriage{rate: f.rates[i+1]}, time.Now())
 		}
 		q := x.media.(*quiet)
 		for _, p := range q.wrote[f.views[i+1].seen:] {
@@ -521,7 +521,7 @@ func TestSimulcast(t *testing.T) {
 	b.routed(a, Video)
 	out := encoders()
 	a.play(&out, "highest layer", func() bool { return b.newestLayer("a") == 2 })
-	b.x.carries(s.lane.Batch(), 900_000, 0, time.Now())
+	b.x.carries(s.lane.Batch(), carriage{rate: 900_000}, time.Now())
 	a.play(&out, "middle layer", func() bool { return b.newestLayer("a") == 1 })
 	a.mu.Lock()
 	for i, offer := range a.offers {

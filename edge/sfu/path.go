@@ -55,13 +55,12 @@ func (p *path) number(ext *[2]byte, size int, at time.Time) {
 // isFeedback tells whether an RTCP packet is for feedback.
 func isFeedback(packet []byte) bool { return packet[1] == 205 && packet[0]&0x1f == 15 }
 
-// feedback is the participant's on what was sent. It returns what the connection carries now,
-// in bit/s with all that is around RTP, and what share of what was sent lately is lost.
-func (p *path) feedback(report []byte, at time.Time) (rate int, loss float64) {
+// feedback is the participant's on what was sent. It returns what the connection carries now.
+func (p *path) feedback(report []byte, at time.Time) carriage {
 	p.out.Lock()
 	defer p.out.Unlock()
 	p.rate.Feedback(report, at)
-	return p.rate.Target(), p.rate.Loss()
+	return carriage{p.rate.Target(), p.rate.Inherent(), p.rate.Queue()}
 }
 
 // padding is bwe.Estimator's.

@@ -324,8 +324,7 @@ func (t *pionTransport) hear(b *lane.Batch, compound []byte, about uint32, at ti
 		compound = compound[n:]
 		if isFeedback(one) {
 			if about == 0 || n >= 12 && binary.BigEndian.Uint32(one[8:]) == about {
-				rate, loss := t.path.feedback(one, at)
-				t.handler.carries(b, rate, loss, at)
+				t.handler.carries(b, t.path.feedback(one, at), at)
 			}
 			continue
 		}

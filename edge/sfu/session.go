@@ -42,7 +42,8 @@ type Session struct {
 
 	// Guarded by room.mu.
 	stopped bool
-	loss    float64   // of what was sent to the client lately, 0 to 1
+	loss    float64   // of what is sent to the client, whatever its rate, 0 to 1
+	crowded time.Time // when a queue last stood before it
 	depth   int       // of what goes to it once more of voices
 	thin    bool      // its connection is too poor for them as they come
 	slim    time.Time // when it last was nearly so
@@ -227,10 +228,13 @@ func (x *Session) stream(src source) inlet {
 }
 
 // carries is the transport's.
-func (x *Session) carries(b *lane.Batch, rate int, loss float64, at time.Time) {
-	x.rate.Store(int64(rate))
+func (x *Session) carries(b *lane.Batch, c carriage, at time.Time) {
+	x.rate.Store(int64(c.rate))
 	x.room.mu.Lock()
-	x.loss = loss
+	x.loss = c.loss
+	if c.queue > stands {
+		x.crowded = at
+	}
 	x.allocateLocked(at)
 	x.room.mu.Unlock()
 	if x.probe(b, at) {

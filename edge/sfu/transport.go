@@ -113,6 +113,13 @@ type source struct {
 	Repair bool // of what was lost (RFC 4588)
 }
 
+// carriage is what a connection carries, as far as it has shown.
+type carriage struct {
+	rate  int           // bit/s, with all that is around RTP
+	loss  float64       // share of what is sent that never comes, whatever the rate
+	queue time.Duration // that stands before it
+}
+
 // handler takes what one participant's transport receives.
 type handler interface {
 	// stream is asked once for each SSRC that media come with; nil wants none of it.
@@ -124,9 +131,8 @@ type handler interface {
 	data(l Label, message []byte)
 	// malformed is one packet that is none of these.
 	malformed()
-	// carries tells what the connection carries now towards the participant, in bit/s, and which
-	// share of what was sent lately did not come.
-	carries(b *lane.Batch, rate int, loss float64, at time.Time)
+	// carries tells what the connection carries now towards the participant.
+	carries(b *lane.Batch, c carriage, at time.Time)
 	// connected tells that media can pass now, or cannot for the time being.
 	connected(bool)
 }

@@ -19,6 +19,8 @@ const (
 	// much in headers, and all that goes with it; from thick on it does, when it has for long.
 	thin, thick = 80_000, 130_000
 	long        = 10 * time.Second
+	// stands is how long packets wait in a queue that what is sent makes.
+	stands = 100 * time.Millisecond
 	// thinVoice is what such a voice is asked to take: Opus is wideband speech with it still.
 	thinVoice = 16_000
 )
@@ -49,26 +51,21 @@ func (x *Session) tellVoiceLocked() {
 	}
 }
 
-// doubleLocked has voices go more than once where the connection loses packets and carries that;
-// audio is what they take now, and target what there is, in bit/s. A loss that is the voice's own
-// fault, on a path with no room for it, would only grow.
-func (x *Session) doubleLocked(audio, target int) {
+// doubleLocked has voices go more than once where the connection loses packets whatever is sent:
+// not where a queue has stood lately, for then they are lost by what is sent.
+func (x *Session) doubleLocked(now time.Time) {
 	switch {
+	case x.loss < losesNone || now.Sub(x.crowded) < long:
+		x.depth = 0
 	case x.loss >= losesMuch:
 		x.depth = red.Depth
 	case x.loss >= losesSome:
 		x.depth = max(x.depth, 1)
-	case x.loss < losesNone:
-		x.depth = 0
-	}
-	depth := x.depth
-	for depth > 0 && audio+depth*audio*5/9 > target { // headers are not sent twice
-		depth--
 	}
 	for _, l := range x.neg.lines {
 		if l.kind == Audio && l.on {
 			l.mu.Lock()
-			l.depth = depth
+			l.depth = x.depth
 			l.mu.Unlock()
 		}
 	}

@@ -11,16 +11,16 @@ import (
 	"bailiwick/edge/sfu/rtp"
 )
 
-// TestVoiceGoesOnceMore: where a path loses packets, each brings what came before it, if there is
-// room; and a client that sends so is understood by those who take none of it.
+// TestVoiceGoesOnceMore: where a path loses packets, each brings what came before it, unless a queue
+// stands; and a client that sends so is understood by those who take none of it.
 func TestVoiceGoesOnceMore(t *testing.T) {
 	s := listen(t)
 	a, b := join(t, s, "a"), join(t, s, "b")
 	b.routed(a, Audio)
 	seq := uint16(0)
-	say := func(mark string, loss float64, rate int) (pt uint8, payload string) {
+	say := func(mark string, loss float64, queue time.Duration) (pt uint8, payload string) {
 		t.Helper()
-		b.x.carries(s.lane.Batch(), rate, loss, time.Now())
+		b.x.carries(s.lane.Batch(), carriage{1_000_000, loss, queue}, time.Now())
 		seq++
 		a.say(Audio, seq, []byte(mark))
 		b.hears("a", Audio, mark)
@@ -33,22 +33,22 @@ func TestVoiceGoesOnceMore(t *testing.T) {
 	for _, c := range []struct {
 		mark     string
 		loss     float64
-		rate     int
+		queue    time.Duration
 		pt       uint8
 		contains int // bytes of payload
 	}{
-		{"one", 0, 1_000_000, ptOpus, 3},
-		{"two", 0.02, 1_000_000, ptOpus, 3},
-		{"six", 0.05, 1_000_000, ptRED, 4 + 1 + 3 + 3},
-		{"ten", 0.02, 1_000_000, ptRED, 4 + 1 + 3 + 3}, // it goes on until hardly any is lost
-		{"may", 0.15, 1_000_000, ptRED, 4 + 4 + 1 + 3 + 3 + 3},
-		{"yes", 0.15, 110_000, ptRED, 4 + 1 + 3 + 3}, // no room for more
-		{"not", 0.15, 70_000, ptOpus, 3},
-		{"end", 0, 1_000_000, ptOpus, 3},
+		{"one", 0, 0, ptOpus, 3},
+		{"two", 0.02, 0, ptOpus, 3},
+		{"six", 0.05, 0, ptRED, 4 + 1 + 3 + 3},
+		{"ten", 0.02, 0, ptRED, 4 + 1 + 3 + 3}, // it goes on until hardly any is lost
+		{"may", 0.15, 0, ptRED, 4 + 4 + 1 + 3 + 3 + 3},
+		{"not", 0.15, stands + 1, ptOpus, 3}, // it may be what is sent
+		{"nor", 0.15, 0, ptOpus, 3},          // nor soon after,
+		{"end", 0, 0, ptOpus, 3},
 	} {
-		pt, payload := say(c.mark, c.loss, c.rate)
+		pt, payload := say(c.mark, c.loss, c.queue)
 		if pt != c.pt || len(payload) != c.contains {
-			t.Errorf("%s at %v of loss and %d bit/s: type %d, %q", c.mark, c.loss, c.rate, pt, payload)
+			t.Errorf("%s at %v of loss, %s of queue: type %d, %q", c.mark, c.loss, c.queue, pt, payload)
 		}
 		if pt == ptRED {
 			p := rtp.Packet{PayloadType: ptRED, Payload: []byte(payload)}
@@ -105,16 +105,16 @@ func TestThinVoice(t *testing.T) {
 		t.Helper()
 		a.await(what, func() bool { return slices.Equal(a.voices, want) })
 	}
-	b.x.carries(s.lane.Batch(), thin-1, 0, time.Now())
+	b.x.carries(s.lane.Batch(), carriage{rate: thin - 1}, time.Now())
 	is("request for a thin voice", thinVoice)
-	b.x.carries(s.lane.Batch(), thick+1, 0, time.Now())
+	b.x.carries(s.lane.Batch(), carriage{rate: thick + 1}, time.Now())
 	b.x.room.mu.Lock()
 	if !b.x.thin {
 		t.Error("it is well at once")
 	}
 	b.x.slim = b.x.slim.Add(-long)
 	b.x.room.mu.Unlock()
-	b.x.carries(s.lane.Batch(), thick+1, 0, time.Now())
+	b.x.carries(s.lane.Batch(), carriage{rate: thick + 1}, time.Now())
 	is("word that it may take more", thinVoice, 0)
 	if len(b.voices) > 0 {
 		t.Errorf("who hears was told %v", b.voices)

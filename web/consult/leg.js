@@ -29,9 +29,9 @@ const LAYERS = {
 };
 
 /** What the own connection must carry, bit/s: with less than `thin` the voice takes less, until
- * it is `thick`; with less than `film` for a while, ms, no video is sent, and it is tried again after
- * another, longer each time that it does not last. */
-const UPLINK = {thin: 80_000, thick: 130_000, film: 100_000, patience: 3_000, pause: 5_000, longest: 15_000, lasting: 10_000};
+ * it is `thick`; with less than `film` for a while, ms, a `little` one with less than `thin`, no video is
+ * sent, and it is tried again after another, longer each time that it does not last. */
+const UPLINK = {thin: 80_000, thick: 130_000, film: 100_000, patience: 3_000, little: 1_500, pause: 5_000, longest: 15_000, lasting: 10_000};
 /** A voice that takes less, bit/s: wideband speech still. */
 const THIN_VOICE = 16_000;
 
@@ -277,7 +277,7 @@ export function makeUplink() {
         low = 0;
       } else if (low === 0) {
         low = now;
-      } else if (now - low >= UPLINK.patience) {
+      } else if (now - low >= (sends < UPLINK.thin ? UPLINK.little : UPLINK.patience)) {
         pause = now - tried < UPLINK.lasting ? Math.min(2 * pause, UPLINK.longest) : UPLINK.pause;
         [this.held, until] = [true, now + pause];
       }

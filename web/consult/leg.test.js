@@ -41,6 +41,7 @@ test("a poor connection thins the voice at once, and holds video back after thre
     [13_000, 90_000, true, "full held"], [22_900, 90_000, false, "full held"], [23_000, 90_000, true, "full sent"], // it did not last: ten
     [30_000, 90_000, false, "full sent"], [31_000, 200_000, false, "full sent"], [40_000, 90_000, false, "full sent"],
     [43_000, 90_000, true, "full held"], [48_000, 90_000, true, "full sent"], // that lasted: five again
+    [60_000, 200_000, false, "full sent"], [61_000, 50_000, true, "thin sent"], [62_500, 50_000, true, "thin held"], // so little waits for less
   ]) {
     assert.equal(uplink.look(Number(sends), Number(at)), changed, `at ${at}`);
     assert.equal(is(), want, `at ${at}`);

@@ -107,6 +107,9 @@ func (e *Estimator) Target() int { return int(e.target) }
 // Loss is the part of what was sent lately that did not arrive, 0 to 1.
 func (e *Estimator) Loss() float64 { return e.losses.recent }
 
+// Inherent is the part of what is sent that the path loses whatever the rate, 0 to 1.
+func (e *Estimator) Inherent() float64 { return e.losses.inherent }
+
 // Queue is how long packets stand in the path's queue now, as far as it is known.
 func (e *Estimator) Queue() time.Duration { return max(0, e.delay.queue) }
 

@@ -1,6 +1,9 @@
 package bwe
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	probeFor     = 100 * time.Millisecond
@@ -108,7 +111,9 @@ func (p *probe) result(inherent float64) (rate float64, fits, ok bool) {
 	if slower < probeSaturated {
 		return probeSafe * min(came, sent), false, true
 	}
-	if arrived := float64(p.all.cameBytes) / float64(p.all.bytes) / (1 - min(inherent, 0.5)); arrived < probeArrived {
+	inherent = min(inherent, 0.5)
+	chance := 2 * math.Sqrt(inherent*(1-inherent)/float64(p.all.n)) // what a loss by chance varies by
+	if arrived := float64(p.all.cameBytes) / float64(p.all.bytes) / (1 - inherent); arrived < probeArrived-chance {
 		return probeSafe * arrived * sent, false, true
 	}
 	return min(p.rate, sent/probeSent), true, true
