@@ -79,7 +79,12 @@ func TestPath(t *testing.T) {
 		t.Errorf("%d of 100 came through 100 kbit/s, want those that 300 ms have room for", n)
 	}
 	p.Set(Shape{Loss: 0.3})
-	if n, _ := ask(1000, 20, 2*time.Second); n < 350 || n > 650 { // 0.7 × 0.7
-		t.Errorf("%d of 1000 came through 30 %% of loss each way", n)
+	came := 0
+	for range 25 { // a few at a time: no buffer on the way may be what loses them
+		n, _ := ask(20, 20, 200*time.Millisecond)
+		came += n
+	}
+	if came < 150 || came > 350 { // 0.7 × 0.7
+		t.Errorf("%d of 500 came through 30 %% of loss each way", came)
 	}
 }
