@@ -118,6 +118,11 @@ func TestPressure(t *testing.T) {
 		if got.Profile != "face" || got.Video == "" || n < 3 && len(got.Events) == 0 {
 			t.Errorf("%s: %+v", r.priority, got)
 		}
+		for _, p := range got.Participants {
+			if p.Network == nil { // of which these callers report nothing
+				t.Errorf("%s: nothing of the way of %s", r.priority, p.ID)
+			}
+		}
 		t.Log(r.priority, got.Video, got.Events)
 	}
 

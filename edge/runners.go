@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -261,12 +262,20 @@ func (r *runners) live(id consult.ID) *router.Live {
 	if rm == nil || !rm.counted.Load() {
 		return nil
 	}
-	l := &router.Live{Video: r.edge.pressure.step(id), Events: rm.lines()}
+	l := &router.Live{Video: r.edge.pressure.step(id), Events: rm.lines(), Networks: map[consult.ParticipantID]router.Network{}}
+	for _, n := range r.edge.sfu.Networks(string(id)) {
+		l.Networks[consult.ParticipantID(n.Participant)] = router.Network{RTT: int(n.RTT.Milliseconds()), Down: n.Rate / 1000,
+			Lost: percent(n.Down.Lost), Jitter: int(n.Down.Jitter.Milliseconds()), UpLost: percent(n.Up.Lost), UpJit: int(n.Up.Jitter.Milliseconds()),
+			MOS: percent(n.MOS)}
+	}
 	if p := rm.present.Load(); p != nil {
 		l.Profile = *p
 	}
 	return l
 }
+
+// percent leaves two digits after the point.
+func percent(v float64) float64 { return math.Round(100*v) / 100 }
 
 // hear hands on what somebody else did to a consult.
 func (r *runners) hear(n consult.Notice) {

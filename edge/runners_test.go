@@ -90,7 +90,7 @@ func TestRoomNobodyCameTo(t *testing.T) {
 	e := f.edges["de-ber"]
 	for range 20 { // the room may have heard of the client before
 		if _, ok := e.rooms.join(ctx, &joining{seat: failover.Seat(seats.Add(1)), token: consult.Token{Terms: consult.Terms{Consult: "c", Jurisdictions: []residency.Jurisdiction{"DE"}, Edge: "de-ber-1", Epoch: 1},
-			Participant: "p"}, hello: &signal.Hello{}, out: newOutbox(nil, func() {}), answer: make(chan answer, 1)}); ok {
+			Participant: "p"}, hello: &signal.Hello{}, out: newOutbox(nil, func() {}), answer: make(chan answer, 1), take: e.sfu.Join}); ok {
 			t.Fatal("a client that is gone has a seat")
 		}
 	}

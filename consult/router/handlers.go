@@ -37,6 +37,8 @@ type Live struct {
 	Profile consult.Profile // in force now
 	Video   string          // what is left of its video: a step of the ladder
 	Events  []Line          // oldest first
+	// Networks of those who have media.
+	Networks map[consult.ParticipantID]Network
 }
 
 // Line is one event of a consult's timeline.
@@ -61,6 +63,19 @@ type Seat struct {
 	Role  consult.Role          `json:"role"`
 	URL   string                `json:"url,omitempty"`
 	Token string                `json:"token,omitempty"`
+	// Of one who has media on the edge that answers.
+	Network *Network `json:"network,omitempty"`
+}
+
+// Network is how a participant's connection does, as the edge sees it.
+type Network struct {
+	RTT    int     `json:"rtt_ms"`
+	Down   int     `json:"down_kbps"` // that is carried towards it
+	Lost   float64 `json:"down_lost"` // share of a voice's packets, before it is mended
+	Jitter int     `json:"down_jitter_ms"`
+	UpLost float64 `json:"up_lost"`
+	UpJit  int     `json:"up_jitter_ms"`
+	MOS    float64 `json:"mos,omitempty"` // of what it hears by this way alone, ITU-T G.107
 }
 
 func replyOf(p *consult.Placement, recorded bool) Reply {
@@ -187,6 +202,11 @@ func (r *Router) get(w http.ResponseWriter, q *http.Request, by access.Principal
 	if r.Live != nil {
 		if live := r.Live(p.Consult); live != nil {
 			out.Profile, out.Video, out.Events = live.Profile.Name(), live.Video, live.Events
+			for i := range out.Participants {
+				if n, ok := live.Networks[out.Participants[i].ID]; ok {
+					out.Participants[i].Network = &n
+				}
+			}
 		}
 	}
 	writeJSON(w, http.StatusOK, out)

@@ -33,6 +33,7 @@ func (x *Session) report(now time.Time) {
 	}
 	x.room.mu.Unlock()
 	var reports []rtcp.ReceptionReport
+	var heard Way
 	for _, t := range x.pub.tracks {
 		t.mu.Lock()
 		for _, e := range t.layers {
@@ -41,10 +42,16 @@ func (x *Session) report(now time.Time) {
 			}
 			if r, ok := e.rx.Report(now); ok {
 				reports = append(reports, r)
+				if t.kind == Audio {
+					heard = wayOf(&r)
+				}
 			}
 		}
 		t.mu.Unlock()
 	}
+	x.room.mu.Lock()
+	x.heard = heard
+	x.room.mu.Unlock()
 	if len(reports) > 0 {
 		packets = append(packets, &rtcp.ReceiverReport{SSRC: x.pub.ssrc, Reports: reports})
 		names.Chunks = append(names.Chunks, cname(x.pub.ssrc, "edge"))
@@ -161,6 +168,11 @@ func (x *Session) received(reports []rtcp.ReceptionReport, at time.Time) {
 		l := x.lineOf(r.SSRC)
 		if l == nil || r.LastSenderReport == 0 {
 			continue
+		}
+		if l.kind == Audio {
+			x.room.mu.Lock()
+			x.hears = wayOf(&r)
+			x.room.mu.Unlock()
 		}
 		l.mu.Lock()
 		known, sent := r.LastSenderReport == l.reportID, l.reported

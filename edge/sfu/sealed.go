@@ -10,7 +10,7 @@ import (
 
 // sealed is what is known of a track that is encrypted end to end. Of its payload nothing is read
 // but what SFrame and VP8 put before the frame, and media that are not encrypted go no further
-// (ADR 23).
+// (ADR 21).
 type sealed struct {
 	guards [layer.Layers]sframe.Guard // the worker's
 	layers [layer.Layers]dependencies // guarded by track.mu

@@ -42,18 +42,13 @@ type Session struct {
 
 	// Guarded by room.mu.
 	stopped bool
-	loss    float64   // of what is sent to the client, whatever its rate, 0 to 1
-	crowded time.Time // when a queue last stood before it
-	depth   int       // of what goes to it once more of voices
-	thin    bool      // its connection is too poor for them as they come
-	slim    time.Time // when it last was nearly so
-	voice   int       // that the client was told, bit/s
 	up      bool
 	came    bool // was up once
 	told    bool
 	peers   []signal.Peer         // last told
 	videos  map[*participant]told // of the others
 	allocation
+	voices
 }
 
 func random32() uint32 {

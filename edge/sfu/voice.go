@@ -25,6 +25,18 @@ const (
 	thinVoice = 16_000
 )
 
+// voices are what is done for the voices that one connection carries. They are guarded by room.mu.
+type voices struct {
+	loss    float64   // of what is sent to the client, whatever its rate, 0 to 1
+	crowded time.Time // when a queue last stood before it
+	depth   int       // of what goes to it once more
+	thin    bool      // its connection is too poor for them as they come
+	slim    time.Time // when it last was nearly so
+	voice   int       // that the client was told to stay within, bit/s
+
+	hears, heard Way // by the last reports
+}
+
 // slimLocked says of the voices that the session hears whether they are too much for its connection.
 func (x *Session) slimLocked(target int, now time.Time) {
 	if target < thick {
