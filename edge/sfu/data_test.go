@@ -157,7 +157,7 @@ func TestDataWaitsForWhoIsSlow(t *testing.T) {
 	// The sender's own buffer is where they wait.
 	eventually(t, "standstill", func() bool {
 		before := a[Reliable].BufferedAmount()
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // that nothing moves is no event
 		return a[Reliable].BufferedAmount() == before
 	})
 	if waits := a[Reliable].BufferedAmount(); waits < parts*uint64(len(part))/2 {

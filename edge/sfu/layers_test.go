@@ -148,7 +148,7 @@ func (f *film) run(d time.Duration) {
 // tick is one frame of each layer.
 func (f *film) tick() {
 	f.t.Helper()
-	time.Sleep(time.Second / 30)
+	time.Sleep(time.Second / 30) // of synctest's clock: a frame
 	synctest.Wait()
 	pub := f.all[0].media.(*quiet)
 	was := pub.was(f.sent)

@@ -3,14 +3,15 @@
 // It knows rooms, participants and tracks. It does not know tokens, placements or
 // the law, and it opens no socket but its UDP mux's: whoever calls Join has
 // judged that this participant may be here. Media is decrypted hop by hop and never
-// decoded.
+// decoded; what the participants encrypt end to end stays so, and is all that passes there. Their
+// data are handed on as they are.
 //
 // A [Session] is who is there and over what; its publisher is what it sends, and its
 // negotiator what it receives. A room's mutex guards who is in it and how they are;
 // refreshLocked derives from that who hears whom, and allocateLocked which layers of video. Each
 // session is one goroutine that negotiates and reports. The packet path takes neither: a lane's
-// worker walks an immutable list of lines, each with a short mutex of its own. Lock order: SFU.mu, negotiator.mu,
-// room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
+// worker walks an immutable list of lines, each with a short mutex of its own. Lock order: SFU.mu,
+// negotiator.mu, room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
 // the negotiator's, which is there for that.
 //
 // The connection itself is behind [transport]; pion.go is the only implementation, and
