@@ -98,6 +98,7 @@ func (c *caller) answer(ctx context.Context, o *signal.Offer) error {
 	fresh := c.tracks[0] == nil
 	c.mu.Unlock()
 	if fresh {
+		var tracks [2]*webrtc.TrackLocalStaticRTP
 		for i, mime := range []string{webrtc.MimeTypeOpus, webrtc.MimeTypeVP8} {
 			track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, mime, c.name)
 			if err != nil {
@@ -106,10 +107,11 @@ func (c *caller) answer(ctx context.Context, o *signal.Offer) error {
 			if _, err := c.pc.AddTrack(track); err != nil {
 				return err
 			}
-			c.mu.Lock()
-			c.tracks[i] = track
-			c.mu.Unlock()
+			tracks[i] = track
 		}
+		c.mu.Lock()
+		c.tracks = tracks
+		c.mu.Unlock()
 	}
 	a, err := c.pc.CreateAnswer(nil)
 	if err != nil {

@@ -108,8 +108,9 @@ type pionTransport struct {
 	readers sync.WaitGroup
 	gone    chan struct{} // closed with closed
 
-	telling sync.Mutex     // the handler whether media pass
-	placed  netip.AddrPort // where the lane was told that the participant is
+	telling  sync.Mutex     // the handler whether media pass
+	placed   netip.AddrPort // where the lane was told that the participant is
+	doubting bool           // doubt runs
 
 	plain sync.Mutex  // pion's readers, one at a time
 	batch *lane.Batch // theirs; nil before the first
@@ -242,8 +243,30 @@ func (t *pionTransport) tell() {
 		t.placed = at
 		peer.Move(conn, at)
 	}
-	up := t.pc.ConnectionState() == webrtc.PeerConnectionStateConnected
+	state := t.pc.ConnectionState()
+	up := state == webrtc.PeerConnectionStateConnected
+	// Of what comes pion sees the checks alone, and a path that loses some media loses two of
+	// those on end: nobody is gone whose packets come.
+	if peer != nil && state == webrtc.PeerConnectionStateDisconnected {
+		up = time.Since(peer.Heard()) < lostAfter
+		if !t.doubting {
+			t.doubting = true
+			t.spawn(t.doubt)
+		}
+	}
 	t.handler.connected(up && decided && (peer == nil || t.placed.IsValid()))
+}
+
+// doubt looks again at a participant of whom pion hears nothing.
+func (t *pionTransport) doubt() {
+	select {
+	case <-time.After(lostAfter):
+		t.telling.Lock()
+		t.doubting = false
+		t.telling.Unlock()
+		t.tell()
+	case <-t.gone:
+	}
 }
 
 // RTP is the lane's.

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/signal"
 )
@@ -125,6 +127,42 @@ func TestParked(t *testing.T) {
 	if n := s.Stats().Offers; n != offers {
 		t.Errorf("%d offers to unpark, want none", n-offers)
 	}
+}
+
+// TestWithoutChecks: whose checks are lost and whose media come is there; who sends neither is not.
+func TestWithoutChecks(t *testing.T) {
+	s := listen(t)
+	a := dial(t, s, Seat{Participant: "a"}, "", func(s *setup) { s.SetICETimeouts(0, 0, 0) })
+	b := join(t, s, "b")
+	a.await("connection", func() bool { return a.up })
+	a.routed(b, Audio)
+	b.routed(a, Audio)
+	there := func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.peers) == 1 && b.peers[0].Connected
+	}
+	pion := a.x.media.(*pionTransport).pc
+	seq, missed := uint16(1), time.Time{}
+	for end := time.Now().Add(patience); missed.IsZero() || time.Since(missed) < lostAfter*3/2; seq++ {
+		if time.Now().After(end) {
+			t.Fatal("pion never missed the checks")
+		}
+		a.say(Audio, seq, []byte("here"))
+		b.say(Audio, seq, []byte("there"))
+		time.Sleep(20 * time.Millisecond) // as voices do
+		if missed.IsZero() && pion.ConnectionState() == webrtc.PeerConnectionStateDisconnected {
+			missed = time.Now()
+		}
+		if seq > 50 && !there() {
+			t.Fatalf("a is gone after %d packets", seq)
+		}
+	}
+	a.say(Audio, seq, []byte("still"))
+	b.say(Audio, seq, []byte("still"))
+	a.hears("b", Audio, "still")
+	b.hears("a", Audio, "still")
+	b.await("a's silence", func() bool { return len(b.peers) == 1 && !b.peers[0].Connected })
 }
 
 // TestViewer hears and is not heard, and nobody gets m-lines for it.

@@ -42,7 +42,8 @@ type Peer struct {
 	keys Keys
 
 	to     atomic.Pointer[destination]
-	closed bool // under Lane.mu
+	heard  atomic.Int64 // when, Unix ns
+	closed bool         // under Lane.mu
 
 	mu      sync.Mutex // the workers: two of them while the address changes
 	in      *srtp.Context
@@ -127,6 +128,9 @@ func (p *Peer) Close() {
 	p.mu.Unlock()
 }
 
+// Heard is when the last authentic packet came. Before the first it is long ago.
+func (p *Peer) Heard() time.Time { return time.Unix(0, p.heard.Load()) }
+
 // receive takes one packet, and overwrites it.
 func (p *Peer) receive(b *Batch, packet []byte, at time.Time) {
 	p.mu.Lock()
@@ -141,6 +145,7 @@ func (p *Peer) receive(b *Batch, packet []byte, at time.Time) {
 			p.lane.failed.Add(1)
 			return
 		}
+		p.heard.Store(at.UnixNano())
 		p.rx.RTCP(b, plain, at)
 		return
 	}
@@ -162,6 +167,7 @@ func (p *Peer) receive(b *Batch, packet []byte, at time.Time) {
 	if !known {
 		p.sources[ssrc] = struct{}{}
 	}
+	p.heard.Store(at.UnixNano())
 	p.rx.RTP(b, plain, at)
 }
 
