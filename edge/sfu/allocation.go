@@ -21,6 +21,8 @@ const (
 	plainVideo = 300_000
 	// patient is how long a layer that is wanted may take to come before it is not counted on.
 	patient = 3 * time.Second
+	// A connection that carries so much less than it is sent does not wait for a keyframe of less.
+	floodOver, floodUnder = 3, 2 // 1.5
 	// screen is the width that all videos together are thought to have, in pixels.
 	screen = 1920
 )
@@ -58,7 +60,11 @@ func (x *Session) allocateLocked(now time.Time) {
 	want := a.Want(audio, a.videos)
 	rest, plain := target-audio, 0
 	a.to = a.to[:0]
+	sends := audio
 	for i, l := range a.lines {
+		if v := &a.videos[i]; v.Current != allot.None {
+			sends += v.Layers[v.Current].Bitrate
+		}
 		to := a.placeOf(i, x.room.step)
 		a.to = append(a.to, to)
 		switch {
@@ -79,7 +85,7 @@ func (x *Session) allocateLocked(now time.Time) {
 		}
 		l.capLocked(share)
 		l.judgeLocked(a, i, to)
-		l.moveLocked(to, now)
+		l.moveLocked(to, sends*floodUnder > target*floodOver, now)
 	}
 	x.want.Store(int64(want))
 }
@@ -141,8 +147,8 @@ func (t *track) rate() int {
 	return 0
 }
 
-// moveLocked has the line carry up to that layer.
-func (l *line) moveLocked(to place, now time.Time) {
+// moveLocked has the line carry up to that layer: at once what is less, if it must be.
+func (l *line) moveLocked(to place, hurry bool, now time.Time) {
 	if to == l.at && !l.fresh {
 		return
 	}
@@ -153,11 +159,14 @@ func (l *line) moveLocked(to place, now time.Time) {
 	l.at, l.fresh = to, false
 	l.mu.Lock()
 	l.layers.Want(to.spatial, to.temporal)
+	if hurry {
+		l.layers.Hurry()
+	}
 	l.mu.Unlock()
 	if to.spatial == was.spatial {
 		return
 	}
-	if was.spatial < 0 && to.spatial >= 0 {
+	if to.spatial >= 0 && (was.spatial < 0 || hurry) {
 		l.src.Load().wantKeyframe(to.spatial)
 	}
 	l.who.media.demandLocked(now)

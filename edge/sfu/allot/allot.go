@@ -65,6 +65,9 @@ const (
 	wait     = 2 * time.Second
 	waitMost = 64 * time.Second
 	lasting  = 10 * time.Second
+
+	// With so much more bitrate than its last upgrade had a video does not wait: the path is another.
+	otherOver, otherUnder = 3, 2 // 1.5
 )
 
 // Allocator remembers how one subscriber's upgrades went. Its zero value is ready.
@@ -78,8 +81,14 @@ type history struct {
 	id     string
 	seen   bool      // in this call
 	up     time.Time // that it was upgraded; zero: it has fallen since
-	before time.Time // no upgrade before
+	with   int       // the target of then
+	before time.Time // no upgrade before, unless there is far more than that
 	wait   time.Duration
+}
+
+// waits says whether the video must not be upgraded yet.
+func (h *history) waits(target int, now time.Time) bool {
+	return now.Before(h.before) && (h.with == 0 || target*otherUnder < h.with*otherOver)
 }
 
 // plan is what one video may receive, and what it is given.
@@ -103,7 +112,7 @@ func (a *Allocator) Allot(target, audio int, videos []Video, now time.Time, dst 
 		if p.given > 0 {
 			cost -= v.Layers[p.ladder[p.given-1]].Bitrate
 		}
-		if p.stuck = cost > rest || !kept && !fresh && (cost > reserve || now.Before(a.recall(i, v.ID).before)); p.stuck {
+		if p.stuck = cost > rest || !kept && !fresh && (cost > reserve || a.recall(i, v.ID).waits(target, now)); p.stuck {
 			return false
 		}
 		p.given++
@@ -121,7 +130,7 @@ func (a *Allocator) Allot(target, audio int, videos []Video, now time.Time, dst 
 		take(i)
 	}
 	for i := range videos {
-		dst = append(dst, a.settle(i, &videos[i], now))
+		dst = append(dst, a.settle(i, &videos[i], target, now))
 	}
 	a.history = slices.DeleteFunc(a.history, func(h history) bool { return !h.seen })
 	for i := range a.history {
@@ -232,7 +241,7 @@ func (a *Allocator) hunger(videos []Video, i int) float64 {
 }
 
 // settle is the choice for one video, and remembers what it says about upgrades.
-func (a *Allocator) settle(i int, v *Video, now time.Time) int {
+func (a *Allocator) settle(i int, v *Video, target int, now time.Time) int {
 	h, p := a.recall(i, v.ID), &a.plans[i]
 	h.seen = true
 	was, is := bitrate(v, v.Current), 0
@@ -244,7 +253,7 @@ func (a *Allocator) settle(i int, v *Video, now time.Time) int {
 	lacks := p.given < len(p.ladder) // for the bitrate's sake
 	switch {
 	case is > was:
-		h.up = now
+		h.up, h.with = now, target
 	case is < was && lacks:
 		switch {
 		case h.wait == 0 || !h.up.IsZero() && now.Sub(h.up) >= lasting:

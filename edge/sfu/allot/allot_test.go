@@ -165,6 +165,25 @@ func TestOneFall(t *testing.T) {
 	}
 }
 
+// A path that carries far more than when its last upgrades failed is another: what was learnt of the
+// poor one does not hold it back.
+func TestAnotherPath(t *testing.T) {
+	var a Allocator
+	videos := []Video{video("a", nil)}
+	now := 0.0
+	for range 5 { // upgrades that do not last
+		step(&a, 190_000, videos, at(now))
+		step(&a, 60_000, videos, at(now+1))
+		now += 70
+	}
+	if step(&a, 270_000, videos, at(now-68)); videos[0].Current != None {
+		t.Errorf("layer %d at not quite half more", videos[0].Current)
+	}
+	if step(&a, 900_000, videos, at(now-68)); videos[0].Current < 3 {
+		t.Errorf("layer %d of the better path", videos[0].Current)
+	}
+}
+
 // Who was hidden, or smaller, is shown in full at once.
 func TestShownAgain(t *testing.T) {
 	var a Allocator

@@ -28,6 +28,11 @@ const (
 	drained   = 25 * time.Millisecond
 	drainLong = 5 * time.Second // then it is no queue, but a path that has become longer
 
+	// floodLeast packets were sent within a brief time where a path can be flooded.
+	floodLeast = 6
+	// unmoved is the part of what was sent then that comes at once where the path only stood still.
+	unmoved = 0.75
+
 	// limited is the part of the target below which a sender says nothing about the path by
 	// what it sends.
 	limited = 0.7
@@ -65,6 +70,9 @@ type Estimator struct {
 	cutAt     time.Duration
 	fresh     bool // something that was sent after the last cut came
 	draining  bool
+	flooded   bool    // by the last report
+	stalled   float64 // target before the last flood
+	offered   float64 // what was sent then, 0: it was none
 	restore   float64
 	grewAt    time.Duration
 	hold      bool          // losses are more than few
@@ -75,6 +83,7 @@ type Estimator struct {
 	waits    bool // for feedback on what was sent at waitsAt
 	waitsAt  time.Duration
 	response time.Duration // from sending to its feedback
+	quickest extreme       // of that, negated
 }
 
 type packet struct {
@@ -220,6 +229,10 @@ func (e *Estimator) Feedback(report []byte, now time.Time) {
 			e.heard, e.probe.next = true, at+firstProbe
 		}
 		e.waits = false
+		e.quickest.add(at, -e.response.Seconds())
+		if e.flooded = e.floods(); e.flooded {
+			e.delay.usage = overuse
+		}
 		e.update(at)
 	}
 }
@@ -345,6 +358,22 @@ func (r *reading) received() {
 	}
 }
 
+// floods says whether far less arrives than is sent, and what does waited long: a path that has
+// become much slower. The filter looks at delays, of which a queue says nothing before it is
+// passed; a voice loses most packets of half a second meanwhile.
+func (e *Estimator) floods() bool {
+	stands := e.response + time.Duration(e.quickest.value()*float64(time.Second))
+	sent, n := e.sent.rate(brief)
+	came, _ := e.acked.rate(brief)
+	if e.draining || stands < queueLong || n < floodLeast || came > sent/2 {
+		return false
+	}
+	e.delay.queue = max(e.delay.queue, stands)
+	e.stalled = e.target
+	e.offered, _ = e.sent.rate(long)
+	return true
+}
+
 func (r *reading) lost() {
 	p := &r.e.history[r.seq%remembered]
 	if p.seq != r.seq || p.state != flying {
@@ -388,6 +417,12 @@ func (e *Estimator) measured(at time.Duration) {
 func (e *Estimator) update(at time.Duration) {
 	rate, _ := e.acked.rate(long)
 	e.shown.add(at, rate)
+	if came, _ := e.acked.rate(brief); e.draining && e.offered > 0 && came >= unmoved*e.offered {
+		// All of it came at once: the path had only stood still.
+		e.draining, e.offered, e.capacity = false, 0, 0
+		e.delay.forget()
+		e.set(max(e.target, e.stalled))
+	}
 	if e.draining && (e.delay.queue < drained || at-e.cutAt > drainLong) {
 		e.draining = false
 		e.set(max(e.target, beta*e.restore))
@@ -432,12 +467,16 @@ func (e *Estimator) cut(at time.Duration) {
 	steady, _ := e.acked.rate(long)
 	rate, part := min(e.acked.recent(), steady), lossBeta
 	if e.delay.usage == overuse {
-		rate, part = e.acked.recent()/(1-min(e.losses.inherent, 0.5)), beta // so much must be sent for it
+		rate, part = e.acked.recent(), beta
+		if e.flooded {
+			rate, _ = e.acked.rate(brief)
+		}
+		rate /= 1 - min(e.losses.inherent, 0.5) // so much must be sent for it
 	}
 	if q := e.delay.queue; q > drained {
 		part = min(part, max(drainMost, 1-q.Seconds()/drain.Seconds()))
 	}
-	if sent, _ := e.sent.rate(long); sent < limited*e.target {
+	if sent, _ := e.sent.rate(long); sent < limited*e.target && !e.flooded {
 		// What arrives is what was sent, not what the path carries: find it step by step, each
 		// with a look at what follows.
 		if !e.fresh {
@@ -450,6 +489,9 @@ func (e *Estimator) cut(at time.Duration) {
 		return
 	}
 	e.cutAt, e.fresh = at, false
+	if !e.flooded && !e.draining {
+		e.offered = 0
+	}
 	e.restore, e.draining = rate, e.delay.queue > drained
 	e.losses.restart(at)
 	e.shown = extreme{}

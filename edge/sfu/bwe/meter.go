@@ -8,6 +8,7 @@ const (
 
 	long  = 500 * time.Millisecond // a rate to grow by
 	short = 200 * time.Millisecond // a rate to fall by, which must not remember what was before
+	brief = 100 * time.Millisecond // the same, where it is flooded
 )
 
 // meter measures a rate over the last half second of one clock.

@@ -20,6 +20,9 @@ var (
 	camera     = []allot.Layer{{Bitrate: 80e3, Width: 320, Height: 180, FPS: 30}, {Bitrate: 250e3, Width: 640, Height: 360, FPS: 30}, {Bitrate: 700e3, Width: 1280, Height: 720, FPS: 30}}
 )
 
+// rich is what a camera of 540 lines gives.
+var rich = []allot.Layer{{Bitrate: 140e3, Width: 240, Height: 135, FPS: 15}, {Bitrate: 450e3, Width: 480, Height: 270, FPS: 15}, {Bitrate: 1400e3, Width: 960, Height: 540, FPS: 15}}
+
 var scenarios = []scenario{
 	{name: "60 kbps", link: link{rate: constant(60e3), limit: 15_000}, check: within(0.7, 1.1, 300)},
 	{name: "60 kbps, 15 % lost", link: link{rate: constant(60e3), limit: 15_000, loss: 0.15}, check: within(0.7, 1.3, 500)},
@@ -42,7 +45,9 @@ var scenarios = []scenario{
 	{name: "audio only", link: link{rate: constant(1e6), limit: 60_000, jitter: 2 * time.Millisecond}, video: -1, bare: true, check: still},
 	{name: "audio only on 60 kbps", link: link{rate: constant(60e3), limit: 15_000, jitter: 2 * time.Millisecond}, video: -1, bare: true, check: still},
 	{name: "path becomes longer", link: link{rate: steps(1e6, 30, 60e3, 30.3, 1e6), limit: 60_000, longer: 30 * time.Second}, length: secs(40), check: reaches(800_000)},
-	{name: "a tenth used, one stall", link: link{rate: steps(20e6, 30, 20e3, 30.3, 20e6), limit: 200_000}, video: 200_000, start: 2e6, bare: true, check: stays(400_000)},
+	{name: "a tenth used, one stall", link: link{rate: steps(20e6, 30, 20e3, 30.3, 20e6), limit: 200_000}, video: 200_000, start: 2e6, bare: true, check: resumes(350_000)},
+	{name: "20 M-300 k, 0.3 s of queue", link: link{rate: steps(20e6, 20, 300e3), limit: 11_250}, camera: rich, length: secs(40), check: falls(300_000, 300*time.Millisecond)},
+	{name: "1 M-150 k, 0.3 s of queue", link: link{rate: steps(1e6, 20, 150e3), limit: 5_625}, camera: rich, length: secs(40), check: falls(150_000, 500*time.Millisecond)},
 	{name: "Wi-Fi", link: link{rate: constant(20e6), limit: 200_000, jitter: 30 * time.Millisecond}, check: stays(1_500_000)},
 	{name: "a tenth used, Wi-Fi", link: link{rate: constant(20e6), limit: 200_000, jitter: 30 * time.Millisecond}, video: 200_000, start: 2e6, bare: true, check: stays(600_000)},
 }
@@ -119,6 +124,30 @@ func stays(least int) func(*testing.T, *scenario, *result) {
 		}
 		if v := r.least(sc.length/2, sc.length); v < least {
 			t.Errorf("target fell to %d", v)
+		}
+	}
+}
+
+// resumes checks what stays does from a second after the link stood still.
+func resumes(least int) func(*testing.T, *scenario, *result) {
+	return func(t *testing.T, sc *scenario, r *result) {
+		if v := r.mean(secs(31), sc.length); v < 3*least/2 {
+			t.Errorf("mean target %d", v)
+		}
+		if v := r.least(secs(31), sc.length); v < least {
+			t.Errorf("target still %d", v)
+		}
+	}
+}
+
+// falls checks that the fallen link is seen before its queue is passed, and that the queue is gone soon.
+func falls(to int, within time.Duration) func(*testing.T, *scenario, *result) {
+	return func(t *testing.T, sc *scenario, r *result) {
+		if d := r.until(fall, func(s sample) bool { return s.target < to }); d < 0 || d > within+2*sc.link.delay {
+			t.Errorf("below the fallen link after %v", d)
+		}
+		if d := r.delay(fall+1300*time.Millisecond+2*sc.link.delay, fall+2*time.Second); d > 200*time.Millisecond {
+			t.Errorf("audio was still delayed by %v", d)
 		}
 	}
 }

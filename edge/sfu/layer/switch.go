@@ -50,6 +50,7 @@ type Switch struct {
 	out      *rtp.Rewriter
 	spatial  int // wanted; negative: nothing is
 	temporal int
+	hurried  bool // what is above that does not go on until then
 
 	layers  [Layers]source
 	current int     // layer; -1: none, until a keyframe begins
@@ -166,7 +167,13 @@ func (s *Switch) Want(spatial, temporal int) {
 		spatial = -1
 	}
 	s.spatial, s.temporal = min(spatial, Layers-1), temporal
+	s.hurried = s.hurried && s.current > s.spatial
 }
+
+// Hurry has a layer above the wanted one end with the frame that was begun, and nothing go on until
+// a keyframe of what is wanted: the picture stands meanwhile, and the path is not given what it
+// loses already.
+func (s *Switch) Hurry() { s.hurried = true }
 
 // Current is the layer that goes on now; -1 is none.
 func (s *Switch) Current() int { return s.current }
@@ -441,7 +448,7 @@ func (s *Switch) turn(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (
 // open begins a frame of the current layer with its first packet that came. It reports false
 // where the layer does not go on.
 func (s *Switch) open(p *Packet) bool {
-	if s.complete(); s.due.turn || s.spatial < 0 {
+	if s.complete(); s.due.turn || s.spatial < 0 || s.hurried && s.current > s.spatial {
 		s.push(frame{layer: int8(s.current), ts: p.RTP.Timestamp})
 		s.seq = p.RTP.Seq // what was lost before it is of what was begun
 		if !s.due.turn {

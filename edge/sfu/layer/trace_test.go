@@ -475,6 +475,9 @@ func (x *trace) run(length int) {
 		if x.rnd.IntN(40) == 0 || x.now == 0 {
 			x.wants, x.since = x.rnd.IntN(max(x.layers, x.height)+1)-1, x.now
 			x.sw.Want(x.wants, x.rnd.IntN(3))
+			if x.rnd.IntN(4) == 0 {
+				x.sw.Hurry()
+			}
 		}
 		x.send()
 		for _, s := range x.arrives[x.now] {
