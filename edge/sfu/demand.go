@@ -12,7 +12,7 @@ const unwatched = 5 * time.Second
 
 // demandLocked tells the client which layers of its video somebody watches: one that is watched
 // again at once, and one that is not any more after a while. With any goes the lowest, which is
-// there as soon as another fails.
+// there as soon as another fails; but where its path carries no video, none is.
 func (x *Session) demandLocked(now time.Time) {
 	t := x.pub.tracks[Video]
 	if x.stopped || !x.obeys || x.who.media != x || !t.layered.Load() {
@@ -25,9 +25,8 @@ func (x *Session) demandLocked(now time.Time) {
 		}
 	}
 	t.mu.Lock()
-	was := t.asks
 	for of := range layer.Layers {
-		if watched.has(of) && !was.has(of) {
+		if watched.has(of) && !t.asks.has(of) {
 			t.since[of] = now
 		}
 	}
@@ -40,11 +39,12 @@ func (x *Session) demandLocked(now time.Time) {
 	case now.Sub(t.idle) >= unwatched:
 		t.asks, t.idle = watched, time.Time{}
 	}
-	is := t.asks
+	is := t.asks & x.lets(now)
 	t.mu.Unlock()
-	if is == was {
+	if is == x.asks {
 		return
 	}
+	x.asks = is
 	m := signal.Layers{Type: signal.TypeLayers, Video: []string{}}
 	for of, rid := range rids {
 		if is.has(of) {

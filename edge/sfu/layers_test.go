@@ -28,7 +28,10 @@ type film struct {
 	frame  int
 	voice  uint16
 	out    [layer.Layers]encoder
-	single bool // without names: layer 1 alone
+	single bool   // without names: layer 1 alone
+	wide   uint16 // number of the next packet of the voice; 0: none has one
+	late   uint32 // by how many frames it comes
+	lost   uint16 // how many packets of all are before each
 	rates  []int
 	sent   int // of what the publisher was sent, seen
 	views  []view
@@ -171,7 +174,12 @@ func (f *film) tick() {
 			f.send(of, i == len(packets)-1, rid, b)
 		}
 	}
-	raw, _ := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: f.voice, Timestamp: 960 * uint32(f.voice)}, Payload: make([]byte, 80)}).Marshal()
+	spoken := pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: f.voice, Timestamp: 48000 / 30 * (uint32(f.voice) - f.late)}
+	if f.wide > 0 {
+		spoken.SetExtension(extWide, binary.BigEndian.AppendUint16(nil, f.wide))
+		f.wide += 1 + f.lost
+	}
+	raw, _ := (&pion.Packet{Header: spoken, Payload: make([]byte, 80)}).Marshal()
 	f.from.RTP(nil, raw, time.Now())
 	f.voice++
 	f.frame++
@@ -380,6 +388,62 @@ func TestUnwatchedLayersPause(t *testing.T) {
 		}
 		if told := f.layersTold(); len(told) > 12 {
 			t.Errorf("told %d times: %v", len(told), told)
+		}
+	})
+}
+
+// TestFloodedPublisher: whose path is found to be flooded is told to send less, and no video where it
+// does not carry any; that is tried again, and who sees it hears why.
+func TestFloodedPublisher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFilm(t, 1)
+		defer f.s.Close()
+		f.wide = 65_000
+		last := func() string {
+			if told := f.layersTold(); len(told) > 0 {
+				return fmt.Sprint(told[len(told)-1].Video)
+			}
+			return "nothing"
+		}
+		// bound is what the publisher was told last to stay within, in kbit/s.
+		bound := func() (kbps int) {
+			for _, p := range f.all[0].media.(*quiet).was(0) {
+				if m, ok := p.(*rtcp.ReceiverEstimatedMaximumBitrate); ok {
+					kbps = int(m.Bitrate) / 1000
+				}
+			}
+			return kbps
+		}
+		f.run(4 * time.Second)
+		f.late, f.lost = 6, 4
+		f.run(300 * time.Millisecond)
+		for i := range f.out { // nothing but the voice comes through
+			f.out[i].off = true
+		}
+		if last() != "[]" {
+			t.Fatalf("told %s, want no video", last())
+		}
+		if b := bound(); b < 20 || b > 60 {
+			t.Errorf("told to stay within %d kbit/s", b)
+		}
+		f.late, f.lost = 0, 0
+		f.run(6 * time.Second)
+		if v, cause := f.quality(1); last() != "[]" || v != signal.VideoOff || cause != signal.CausePeer {
+			t.Errorf("told %s, and who sees it %s by %s", last(), v, cause)
+		}
+		if b := bound(); b != mostRate/1000 {
+			t.Errorf("still told to stay within %d kbit/s", b)
+		}
+		f.run(3 * time.Second)
+		if last() != "[l]" {
+			t.Errorf("told %s, want the lowest to be tried", last())
+		}
+		for i := range f.out {
+			f.out[i] = encoder{of: i, key: true, seq: f.out[i].seq, picture: f.out[i].picture, tl0: f.out[i].tl0}
+		}
+		f.run(4 * time.Second)
+		if v := &f.views[1]; last() == "[l]" || v.current() != 2 {
+			t.Errorf("told %s, on layer %d", last(), v.current())
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,8 @@ type publisher struct {
 	tracks [2]*track
 
 	ceiling atomic.Int64 // bit/s that its video was last told to stay within; 0: none
+	uplink  uplink       // the worker's
+	flooded atomic.Int64 // what its path carries that it floods, bit/s; 0: it does not
 
 	// Where it is to be encrypted end to end.
 	kid     atomic.Uint32 // that its KIDs begin with
@@ -121,6 +124,7 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 	c := t.publisher.count
 	c.packetsIn.Add(1)
 	c.bytesIn.Add(uint64(len(p.Payload)))
+	t.publisher.arrived(t.kind, p, len(raw), at)
 	if p.PayloadType == ptRED && !undouble(p) {
 		c.malformed.Add(1)
 		return
@@ -162,6 +166,20 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 		t.publisher.sent.add(packets, bytes)
 		c.packetsOut.Add(packets)
 		c.bytesOut.Add(bytes)
+	}
+}
+
+// arrived watches the path by what comes.
+func (p *publisher) arrived(k Kind, packet *rtp.Packet, bytes int, at time.Time) {
+	if ext := packet.Extension(extWide); len(ext) == 2 {
+		p.uplink.arrived(binary.BigEndian.Uint16(ext), bytes)
+	}
+	if k != Audio {
+		return
+	}
+	if rate := p.uplink.hear(packet.SSRC, packet.Seq, packet.Timestamp, at); rate > 0 {
+		p.flooded.Store(int64(rate))
+		p.wake()
 	}
 }
 

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -17,8 +18,9 @@ func (x *Session) report(now time.Time) {
 	var names rtcp.SourceDescription
 	x.room.mu.Lock()
 	x.allocateLocked(now)
+	x.pass(now)
 	x.demandLocked(now)
-	x.tellVoiceLocked()
+	x.tellVoiceLocked(now)
 	if x.who.media == x {
 		x.who.session.tellQualityLocked(x.room.seats, now)
 	}
@@ -69,18 +71,24 @@ func cname(ssrc uint32, name string) rtcp.SourceDescriptionChunk {
 	return rtcp.SourceDescriptionChunk{Source: ssrc, Items: []rtcp.SourceDescriptionItem{{Type: rtcp.SDESCNAME, Text: name}}}
 }
 
-// bound tells the publisher of a video without simulcast how much to send at most, in bit/s
-// (draft-alvestrand-rmcat-remb-03): each time, or where it has become less. What its own path
-// carries it finds out by itself, from what path tells it.
+// bound tells the publisher how much to send at most, in bit/s (draft-alvestrand-rmcat-remb-03): of
+// a video without simulcast what who receive it can take, and of any what a flooded path carries.
+// Each time, or where it has become less. What its path carries otherwise it finds out by itself, from what
+// path tells it.
 func (x *Session) bound(each bool) {
 	x.room.mu.Lock()
 	most := x.ceilingLocked()
+	if x.brake.rate > 0 {
+		most = min(cmp.Or(most, x.brake.rate), x.brake.rate)
+	}
 	x.room.mu.Unlock()
 	ssrc, live := x.pub.tracks[Video].ssrc(0)
-	if most == 0 || !live || !each && int64(most) >= x.pub.ceiling.Load() {
+	was := x.pub.ceiling.Load()
+	if most == 0 && was == 0 || !live || !each && (most == 0 || was > 0 && int64(most) >= was) {
 		return
 	}
 	x.pub.ceiling.Store(int64(most))
+	most = cmp.Or(most, mostRate) // or the last word would hold
 	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(most), SSRCs: []uint32{ssrc}}})
 }
 

@@ -47,8 +47,10 @@ type Session struct {
 	told    bool
 	peers   []signal.Peer         // last told
 	videos  map[*participant]told // of the others
+	asks    mask                  // the layers that the client was last told to send
 	allocation
 	voices
+	brake
 }
 
 func random32() uint32 {
@@ -168,6 +170,7 @@ func (x *Session) run() {
 		case <-x.done:
 			return
 		case <-x.dirty:
+			x.slow(time.Now())
 			x.bound(false)
 			if err := x.offer(); err != nil {
 				// The client sees nothing new; what it has goes on.

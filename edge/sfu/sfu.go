@@ -152,7 +152,7 @@ func (s *SFU) Sockets() []Socket { return s.cfg.Sockets }
 // anything else takes over at once and the holder is told "replaced". The caller
 // closes every Session, also after Ended.
 func (s *SFU) Join(roomID string, seat Seat, session string, sink Sink) (*Session, error) {
-	x := &Session{sfu: s, id: rand.Text(), sink: sink,
+	x := &Session{sfu: s, id: rand.Text(), sink: sink, asks: every,
 		done: make(chan struct{}), closed: make(chan struct{}), dirty: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
 	x.pub = newPublisher(x.kick, &s.count)
 	if seat.Sealed {

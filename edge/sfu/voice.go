@@ -48,10 +48,13 @@ func (x *Session) slimLocked(target int, now time.Time) {
 	}
 }
 
-// tellVoiceLocked tells the client what its voice may take: what the poorest connection of those
-// who hear it does.
-func (x *Session) tellVoiceLocked() {
+// tellVoiceLocked tells the client what its voice may take: what its own connection does, and the
+// poorest of those who hear it.
+func (x *Session) tellVoiceLocked(now time.Time) {
 	rate := 0
+	if x.poor(now) {
+		rate = thinVoice
+	}
 	for _, l := range x.pub.tracks[Audio].fanout() {
 		if l.thin {
 			rate = thinVoice
