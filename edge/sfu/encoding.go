@@ -61,7 +61,7 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	if !fresh || t.kind == Audio && rtt > soon { // Opus mends itself (in-band FEC); asking again would come too late
 		return 0, fresh
 	}
-	if anew {
+	if anew || t.rests {
 		e.gaps = rtp.Gaps{}
 	}
 	if t.kind == Video {
@@ -70,8 +70,23 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	if e.gaps.Seen(p.Seq, at) && t.kind == Video {
 		t.wantKeyframe(of)
 	}
+	if t.rests { // what was lost of it floods a path that has no room for it
+		return n, fresh
+	}
 	t.due = e.gaps.Due(at, max(rtt, minRTT), t.due)
 	return n, fresh
+}
+
+// forgive has nothing asked for that was lost so far, and while it rests nothing at all.
+func (t *track) forgive(rests bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rests = rests
+	for _, e := range t.layers {
+		if e != nil {
+			e.gaps = rtp.Gaps{}
+		}
+	}
 }
 
 // ssrc is that of a layer; ok is false for one that never came.

@@ -427,7 +427,14 @@ func TestFloodedPublisher(t *testing.T) {
 			t.Errorf("told to stay within %d kbit/s", b)
 		}
 		f.late, f.lost = 0, 0
-		f.run(6 * time.Second)
+		nacks := f.s.Stats().NACKsOut
+		f.out[0].off, f.out[0].seq = false, f.out[0].seq+5
+		f.run(500 * time.Millisecond)
+		if n := f.s.Stats().NACKsOut; n != nacks {
+			t.Errorf("%d packets were asked for again, for which there is no room", n-nacks)
+		}
+		f.out[0].off = true
+		f.run(5500 * time.Millisecond)
 		if v, cause := f.quality(1); last() != "[]" || v != signal.VideoOff || cause != signal.CausePeer {
 			t.Errorf("told %s, and who sees it %s by %s", last(), v, cause)
 		}

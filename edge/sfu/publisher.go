@@ -91,6 +91,7 @@ type track struct {
 	asks   mask                    // the layers that its sender is not told to pause
 	since  [layer.Layers]time.Time // when each was last asked for again
 	idle   time.Time               // since when some of them are not watched
+	rests  bool                    // its path has no room for it
 }
 
 // stream is the inlet of one layer of a track.

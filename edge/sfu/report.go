@@ -18,7 +18,9 @@ func (x *Session) report(now time.Time) {
 	var names rtcp.SourceDescription
 	x.room.mu.Lock()
 	x.allocateLocked(now)
-	x.pass(now)
+	if x.pass(now) {
+		x.pub.tracks[Video].forgive(false)
+	}
 	x.demandLocked(now)
 	x.tellVoiceLocked(now)
 	if x.who.media == x {

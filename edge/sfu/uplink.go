@@ -141,14 +141,15 @@ func (b *brake) flood(rate int, now time.Time) {
 	b.rests, b.next = true, now.Add(b.rest)
 }
 
-// pass lets go what has been held long enough.
-func (b *brake) pass(now time.Time) {
+// pass lets go what has been held long enough, and says whether video was.
+func (b *brake) pass(now time.Time) (again bool) {
 	if b.rate > 0 && !now.Before(b.until) {
 		b.rate = 0
 	}
 	if b.rests && !now.Before(b.next) {
-		b.rests, b.tried = false, now
+		b.rests, b.tried, again = false, now, true
 	}
+	return again
 }
 
 // lets is which layers of the video may be sent.
@@ -176,6 +177,7 @@ func (x *Session) slow(now time.Time) {
 	x.room.mu.Lock()
 	defer x.room.mu.Unlock()
 	x.flood(int(rate), now)
+	x.pub.tracks[Video].forgive(x.rests)
 	x.demandLocked(now)
 	x.tellVoiceLocked(now)
 }
