@@ -416,7 +416,7 @@ func TestFloodedPublisher(t *testing.T) {
 		}
 		f.run(4 * time.Second)
 		f.late, f.lost = 6, 4
-		f.run(300 * time.Millisecond)
+		f.run(400 * time.Millisecond)
 		for i := range f.out { // nothing but the voice comes through
 			f.out[i].off = true
 		}

@@ -37,7 +37,7 @@ type uplink struct {
 
 	grew  time.Time // when a queue began to stand; zero: none does
 	since time.Time // from when on is counted, of everything:
-	bytes int       // on the wire
+	bytes int       // on the wire, since it stands
 	got   int       // packets
 	span  int       // of their numbers
 	wide  uint16    // the newest of those
@@ -82,7 +82,7 @@ func (u *uplink) hear(ssrc uint32, seq uint16, ts uint32, at time.Time) (rate in
 		return 0
 	}
 	if u.grew.IsZero() {
-		u.grew = at
+		u.grew, u.bytes = at, 0
 		u.count(at)
 		return 0
 	}
@@ -94,7 +94,7 @@ func (u *uplink) hear(ssrc uint32, seq uint16, ts uint32, at time.Time) (rate in
 		u.begin(ssrc, seq, ts, at)
 		return 0
 	case lost >= lostLeast && float64(lost) >= lostPart*float64(u.span):
-		rate = max(1, int(float64(8*u.bytes)/over.Seconds()))
+		rate = max(1, int(float64(8*u.bytes)/at.Sub(u.grew).Seconds()))
 	}
 	u.count(at)
 	return rate
@@ -104,7 +104,7 @@ func (u *uplink) begin(ssrc uint32, seq uint16, ts uint32, at time.Time) {
 	*u = uplink{ssrc: ssrc, seq: seq, ts: ts, first: at, came: at, began: at}
 }
 
-func (u *uplink) count(at time.Time) { u.since, u.got, u.span, u.bytes = at, 0, 0, 0 }
+func (u *uplink) count(at time.Time) { u.since, u.got, u.span = at, 0, 0 }
 
 const (
 	// A publisher whose path is flooded is told to stay within so much of what that carries, for so long.
@@ -112,7 +112,7 @@ const (
 	brakeFor = 2 * time.Second
 	// filmed is what a path must carry for video beside a voice, in bit/s. With less it rests, until
 	// it is tried again, with its lowest layer first: longer each time that this did not last.
-	filmed             = 100_000
+	filmed             = 90_000
 	restFor, restMost  = 8 * time.Second, 32 * time.Second
 	trialFor, provenIn = 3 * time.Second, 10 * time.Second
 )
@@ -129,8 +129,9 @@ type brake struct {
 
 // flood takes that the path carries rate, in bit/s.
 func (b *brake) flood(rate int, now time.Time) {
+	again := b.rate > 0
 	b.rate, b.until = max(int(braked*float64(rate)), leastRate), now.Add(brakeFor)
-	if rate >= filmed || b.rests {
+	if rate >= filmed || b.rests || !again { // the first is of a few packets
 		return
 	}
 	if now.Sub(b.tried) < provenIn {
