@@ -13,15 +13,14 @@ import (
 	"github.com/coder/websocket/wsjson"
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
-	"golang.org/x/net/ipv4"
-)
 
-const batch = 64 // datagrams in a call
+	"bailiwick/datagram"
+)
 
 // leg is one participant of the floor.
 type leg struct {
 	room    string
-	addr    *net.UDPAddr
+	addr    netip.AddrPort
 	in, out *srtp.Context
 	others  []*leg
 }
@@ -41,21 +40,21 @@ func key(name, direction string) (*srtp.Context, error) {
 }
 
 func serveFloor(at netip.AddrPort) error {
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), 0)))
+	sockets, err := datagram.ListenPolled(netip.AddrPortFrom(at.Addr(), 0), 1)
 	if err != nil {
 		return err
 	}
-	conn.SetReadBuffer(4 << 20)
-	conn.SetWriteBuffer(4 << 20)
+	s := sockets[0]
+	s.SetBuffers(4 << 20)
 	f := &floor{}
 	f.legs.Store(&map[netip.AddrPort]*leg{})
-	go func() { panic(f.forward(ipv4.NewPacketConn(conn))) }()
+	go func() { panic(f.forward(s)) }()
 	return serve(at, func(ws *websocket.Conn, r *http.Request) error {
 		from, err := netip.ParseAddrPort(r.FormValue("addr"))
 		if err != nil {
 			return err
 		}
-		l := &leg{room: r.FormValue("room"), addr: net.UDPAddrFromAddrPort(from)}
+		l := &leg{room: r.FormValue("room"), addr: from}
 		if l.in, err = key(r.FormValue("name"), "in"); err != nil {
 			return err
 		}
@@ -64,7 +63,7 @@ func serveFloor(at netip.AddrPort) error {
 		}
 		f.set(from, l)
 		defer f.set(from, nil)
-		if err := wsjson.Write(r.Context(), ws, conn.LocalAddr().String()); err != nil {
+		if err := wsjson.Write(r.Context(), ws, s.LocalAddr().String()); err != nil {
 			return err
 		}
 		ws.Read(r.Context()) // until it leaves
@@ -93,60 +92,36 @@ func (f *floor) set(at netip.AddrPort, l *leg) {
 	f.legs.Store(&next)
 }
 
-func (f *floor) forward(conn *ipv4.PacketConn) error {
-	in, out := messages(), messages()
-	var plain []byte
+func (f *floor) forward(s *datagram.Socket) error {
+	r, w := s.Reader(), s.Writer()
+	defer r.Close()
 	var header rtp.Header
 	for {
-		n, err := conn.ReadBatch(in, 0)
+		burst, err := r.Read()
 		if err != nil {
 			return err
 		}
-		legs, waiting := *f.legs.Load(), 0
-		flush := func() error {
-			for sent := 0; sent < waiting; {
-				n, err := conn.WriteBatch(out[sent:waiting], 0)
-				if err != nil {
-					return err
-				}
-				sent += n
-			}
-			waiting = 0
-			return nil
-		}
-		for _, m := range in[:n] {
-			from := legs[m.Addr.(*net.UDPAddr).AddrPort()]
+		legs := *f.legs.Load()
+		for i := range burst {
+			d := &burst[i]
+			from := legs[d.From]
 			if from == nil {
 				continue
 			}
-			if plain, err = from.in.DecryptRTP(plain[:0], m.Buffers[0][:m.N], &header); err != nil {
+			plain, err := from.in.DecryptRTP(d.In, d.In, &header)
+			if err != nil {
 				return err
 			}
 			for _, to := range from.others {
-				o := &out[waiting]
-				if o.Buffers[0], err = to.out.EncryptRTP(o.Buffers[0][:0], plain, &header); err != nil {
+				b, err := to.out.EncryptRTP(w.Next(), plain, &header)
+				if err != nil {
 					return err
 				}
-				o.Addr = to.addr
-				if waiting++; waiting == len(out) {
-					if err := flush(); err != nil {
-						return err
-					}
-				}
+				w.Append(b, to.addr)
 			}
 		}
-		if err := flush(); err != nil {
-			return err
-		}
+		w.Flush()
 	}
-}
-
-func messages() []ipv4.Message {
-	list := make([]ipv4.Message, batch)
-	for i := range list {
-		list[i].Buffers = [][]byte{make([]byte, 1500)}
-	}
-	return list
 }
 
 // joinFloor needs no connection but a socket: the keys are known.
