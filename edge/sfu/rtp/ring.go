@@ -6,7 +6,8 @@ const (
 	// ringTime is how long a packet is kept: what a NACK asks for later comes too late to be
 	// shown, over the longest path that a conversation bears.
 	ringTime = 500 * time.Millisecond
-	// A Ring begins with so many bytes, and doubles up to so many: 8 Mbit/s for ringTime.
+	// A Ring begins with so many bytes, and grows by a quarter and so many at least, up to so many: 8
+	// Mbit/s for ringTime. Doubling left a third of it unused.
 	ringLeast, ringMost = 16 << 10, 512 << 10
 	ringPackets         = 512
 )
@@ -77,9 +78,9 @@ func (r *Ring) drop(from, to int, now time.Duration) bool {
 	return true
 }
 
-// grow doubles the arena, and begins it with what is kept.
+// grow makes the arena larger, and begins it with what is kept.
 func (r *Ring) grow() {
-	next := make([]byte, max(2*len(r.arena), ringLeast))
+	next := make([]byte, min(len(r.arena)+max(len(r.arena)/4, ringLeast), ringMost))
 	head := 0
 	for n := r.oldest; n <= r.newest; n++ {
 		s := r.slot(n)
