@@ -399,6 +399,7 @@ func TestFloodedPublisher(t *testing.T) {
 		f := newFilm(t, 1)
 		defer f.s.Close()
 		f.wide = 65_000
+		f.all[0].State(signal.State{Mic: true, Camera: true, ReceiveVideo: true})
 		last := func() string {
 			if told := f.layersTold(); len(told) > 0 {
 				return fmt.Sprint(told[len(told)-1].Video)
@@ -423,6 +424,9 @@ func TestFloodedPublisher(t *testing.T) {
 		if last() != "[]" {
 			t.Fatalf("told %s, want no video", last())
 		}
+		if q := f.all[0].videos[f.all[0].who]; q.is != (quality{signal.VideoOff, signal.CauseOwn}) {
+			t.Errorf("told of its own video %+v", q.is)
+		}
 		if b := bound(); b < 20 || b > 60 {
 			t.Errorf("told to stay within %d kbit/s", b)
 		}
@@ -442,6 +446,9 @@ func TestFloodedPublisher(t *testing.T) {
 			t.Errorf("still told to stay within %d kbit/s", b)
 		}
 		f.run(3 * time.Second)
+		if q := f.all[0].videos[f.all[0].who]; q.is != (quality{}) {
+			t.Errorf("still told of its own video %+v", q.is)
+		}
 		if last() != "[l]" {
 			t.Errorf("told %s, want the lowest to be tried", last())
 		}

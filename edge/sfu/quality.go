@@ -55,9 +55,13 @@ func (l *line) judgeLocked(a *allocation, i int, to place) {
 	}
 }
 
-// qualityLocked is that of p's video as q receives it.
+// qualityLocked is that of p's video as q receives it; to itself it is as it is sent.
 func (r *room) qualityLocked(p, q *participant) quality {
 	switch l := lineTo(q.media.neg.lines, p, Video); {
+	case p == q && p.media.rests && p.media.obeys && p.state.Camera:
+		return quality{signal.VideoOff, signal.CauseOwn}
+	case p == q:
+		return quality{}
 	case !q.state.ReceiveVideo, p.stated && !p.state.Camera:
 		return quality{signal.VideoOff, signal.CauseChosen}
 	case r.step == ladder.Audio:
@@ -70,13 +74,14 @@ func (r *room) qualityLocked(p, q *participant) quality {
 	return quality{}
 }
 
-// tellQualityLocked tells the client what has changed of the others' video since it was last told.
+// tellQualityLocked tells the client what has changed of the others' video since it was last told, and
+// whether its own rests by its own connection.
 func (x *Session) tellQualityLocked(seats []*participant, now time.Time) {
 	if x.who.parked {
 		return
 	}
 	for _, p := range seats {
-		if p == x.who || p.viewer || p.parked {
+		if p.viewer || p.parked {
 			continue
 		}
 		t := x.videos[p]

@@ -181,4 +181,7 @@ func (x *Session) slow(now time.Time) {
 	x.pub.tracks[Video].forgive(x.rests)
 	x.demandLocked(now)
 	x.tellVoiceLocked(now)
+	if x.who.media == x {
+		x.who.session.tellQualityLocked(x.room.seats, now)
+	}
 }
