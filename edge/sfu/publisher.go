@@ -125,6 +125,11 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 		c.malformed.Add(1)
 		return
 	}
+	// An SSRC is what its first packet was, and nothing else comes with it.
+	if k, repair, ok := carried(p.PayloadType); !ok || repair || (k == Audio) != (t.kind == Audio) {
+		c.malformed.Add(1)
+		return
+	}
 	d, ok := t.describe(p, s.layer)
 	if !ok {
 		t.publisher.refuse()
@@ -174,6 +179,12 @@ type repairs struct {
 
 // packet takes one as the packet that was lost. Empty ones are there to fill a path.
 func (r *repairs) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
+	if _, repair, _ := carried(p.PayloadType); !repair {
+		c := r.track.publisher.count
+		c.packetsIn.Add(1)
+		c.malformed.Add(1)
+		return
+	}
 	ssrc, live := r.track.ssrc(r.layer)
 	if raw = rtp.Restore(p, raw, ssrc, p.PayloadType-1, r.raw[:0]); raw == nil || !live {
 		return
