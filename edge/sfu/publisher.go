@@ -88,6 +88,8 @@ type track struct {
 	asks   mask                    // the layers that its sender is not told to pause
 	since  [layer.Layers]time.Time // when each was last asked for again
 	idle   time.Time               // since when some of them are not watched
+	deaf   bool                    // it is told what to stay within, and does not
+	over   time.Time               // since when it has not
 }
 
 // stream is the inlet of one layer of a track.

@@ -50,6 +50,7 @@ type Switch struct {
 	out      *rtp.Rewriter
 	spatial  int // wanted; negative: nothing is
 	temporal int
+	barred   uint8 // a bit for each layer that is not to be had meanwhile
 
 	layers  [Layers]source
 	current int     // layer; -1: none, until a keyframe begins
@@ -168,6 +169,12 @@ func (s *Switch) Want(spatial, temporal int) {
 	s.spatial, s.temporal = min(spatial, Layers-1), temporal
 }
 
+// Bar sets the simulcast layers, a bit for each, that the subscriber is not to have instead of the
+// one that is wanted: a lower one may be the larger. If it is on one it is left at the next frame.
+func (s *Switch) Bar(layers uint8) { s.barred = layers }
+
+func (s *Switch) bars(layer int) bool { return s.barred>>layer&1 != 0 }
+
 // Current is the layer that goes on now; -1 is none.
 func (s *Switch) Current() int { return s.current }
 
@@ -183,7 +190,7 @@ func (s *Switch) Needs() (layer int, ok bool) {
 // target is the layer to be on: the highest wanted of those that come.
 func (s *Switch) target() int {
 	for t := s.spatial; t >= 0; t-- {
-		if s.alive(t) {
+		if s.alive(t) && !s.bars(t) {
 			return t
 		}
 	}
@@ -205,7 +212,7 @@ func (s *Switch) alive(layer int) bool {
 
 // takes tells whether a keyframe of that layer is turned to.
 func (s *Switch) takes(layer int) bool {
-	if layer == s.current || layer > s.spatial {
+	if layer == s.current || layer > s.spatial || s.bars(layer) {
 		return false
 	}
 	return layer == s.target() || s.current < 0 || !s.alive(s.current)
@@ -441,7 +448,7 @@ func (s *Switch) turn(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (
 // open begins a frame of the current layer with its first packet that came. It reports false
 // where the layer does not go on.
 func (s *Switch) open(p *Packet) bool {
-	if s.complete(); s.due.turn || s.spatial < 0 {
+	if s.complete(); s.due.turn || s.spatial < 0 || s.bars(s.current) {
 		s.push(frame{layer: int8(s.current), ts: p.RTP.Timestamp})
 		s.seq = p.RTP.Seq // what was lost before it is of what was begun
 		if !s.due.turn {
