@@ -28,7 +28,9 @@ type lies struct {
 	keys  map[uint32]bool // asked for
 	bound int             // bit/s that it is told to stay within; 0: none
 	seen  int
-	n     int // frame
+	n     int    // frame
+	ts    uint32 // that its timestamps are ahead
+	voice uint16 // and the numbers of its voice
 
 	took   []int // bytes on the wire that the poor one got, each second
 	frames int   // of video that began there
@@ -70,7 +72,7 @@ func (f *lies) send(ssrc uint32, rid string, temporal uint8, size int, key bool)
 		}
 		n := min(size, 1150)
 		size -= n
-		h := pion.Header{Version: 2, Marker: size == 0, PayloadType: ptVP8, SSRC: ssrc, SequenceNumber: f.seqs[ssrc], Timestamp: 3000 * uint32(f.n)}
+		h := pion.Header{Version: 2, Marker: size == 0, PayloadType: ptVP8, SSRC: ssrc, SequenceNumber: f.seqs[ssrc], Timestamp: f.ts + 3000*uint32(f.n)}
 		f.seqs[ssrc]++
 		if rid != "" {
 			h.SetExtension(extRID, []byte(rid))
@@ -103,7 +105,7 @@ func (f *lies) run(seconds, poor int, tick func()) {
 			}
 		}
 		tick()
-		f.packet(pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: uint16(f.n), Timestamp: 1600 * uint32(f.n)}, make([]byte, 80))
+		f.packet(pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: f.voice + uint16(f.n), Timestamp: f.ts + 1600*uint32(f.n)}, make([]byte, 80))
 		f.n++
 		if f.n%3 == 0 {
 			f.rich.carries(nil, carriage{rate: 10_000_000}, time.Now())

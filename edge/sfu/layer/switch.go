@@ -247,7 +247,7 @@ func (s *Switch) Packet(p *Packet, clocks *Clocks, at time.Time, h *pion.Header)
 	switch {
 	case p.Layer == s.current && int16(p.RTP.Seq-s.first) >= 0:
 		if ahead = int16(p.RTP.Seq-s.seq) > 0; ahead {
-			if newer(p.RTP.Timestamp, s.ts) && !s.open(p) {
+			if newer(p.RTP.Timestamp, s.ts, true) && !s.open(p) {
 				return s.leave(p, h)
 			}
 			s.seq = p.RTP.Seq
@@ -335,13 +335,14 @@ func (s *Switch) hear(p *Packet) {
 			s.pending = key{}
 		}
 	}
-	if int16(p.RTP.Seq-l.seq) > 0 {
+	ahead := int16(p.RTP.Seq-l.seq) > 0
+	if ahead {
 		l.seq = p.RTP.Seq
 	}
 	if int32(p.N-l.newest) > 0 {
 		l.newest = p.N
 	}
-	if newer(p.RTP.Timestamp, l.ts) {
+	if newer(p.RTP.Timestamp, l.ts, ahead) {
 		l.ts = p.RTP.Timestamp
 		l.began++
 		l.firsts[l.next] = beginning{l.ts, p.N, true}
@@ -355,11 +356,11 @@ func (s *Switch) hear(p *Packet) {
 	}
 }
 
-// newer tells whether a timestamp is of a later frame. One that is ten seconds before is of a
-// clock that began anew.
-func newer(ts, than uint32) bool {
+// newer tells whether a timestamp is of a later frame. One that is ten seconds before, or with a
+// number ahead one second, is of a clock that began anew.
+func newer(ts, than uint32, ahead bool) bool {
 	d := int32(ts - than)
-	return d > 0 || d < -900_000
+	return d > 0 || d < -900_000 || ahead && d < -90_000
 }
 
 func (l *source) has(ts uint32) bool {
