@@ -79,7 +79,7 @@ func TestVanishesMidHandshake(t *testing.T) {
 					c, f := vanishing(t, s, v.name, v.handshakes, v.whole)
 					eventually(t, v.name+": silence", func() bool { return f.swallowed.Load() > 0 })
 					talk()
-					if c.x.Up() || c.up {
+					if c.x.Up() || c.within(0, func() bool { return c.up }) {
 						t.Errorf("%s: counts as connected", v.name)
 					}
 				}
