@@ -58,7 +58,7 @@ func (x *Session) allocateLocked(now time.Time) {
 	x.doubleLocked(now)
 	a.given = a.Allot(target, audio, a.videos, now, a.given[:0])
 	want := a.Want(audio, a.videos)
-	rest, plain := target-audio, 0
+	rest, spare, plain := target-audio, target-audio, 0
 	a.to = a.to[:0]
 	sends := audio
 	for i, l := range a.lines {
@@ -67,9 +67,12 @@ func (x *Session) allocateLocked(now time.Time) {
 		}
 		to := a.placeOf(i, x.room.step)
 		a.to = append(a.to, to)
+		if a.given[i] >= 0 {
+			spare -= a.videos[i].Layers[a.given[i]].Bitrate
+		}
 		switch {
 		case to.spatial < 0:
-		case !l.src.Load().layered.Load():
+		case l.src.Load().bends():
 			plain++
 		case a.given[i] >= 0:
 			rest -= a.videos[i].Layers[a.given[i]].Bitrate
@@ -77,7 +80,7 @@ func (x *Session) allocateLocked(now time.Time) {
 	}
 	for i, l := range a.lines {
 		t, to, share := l.src.Load(), a.to[i], 0
-		if to.spatial >= 0 && !t.layered.Load() {
+		if to.spatial >= 0 && t.bends() {
 			share = min(max(rest/plain, leastVideo), ceilings[x.room.step])
 			if rate := t.rate(); rate > share/2 && share < ceilings[x.room.step] { // its sender is held back
 				want = max(want, target-rest/plain+min(2*share, downlink))
@@ -85,13 +88,15 @@ func (x *Session) allocateLocked(now time.Time) {
 		}
 		l.capLocked(share)
 		l.judgeLocked(a, i, to)
-		l.moveLocked(to, sends*floodUnder > target*floodOver, now)
+		hurry := sends*floodUnder > target*floodOver
+		l.moveLocked(to, hurry, now)
+		l.barLocked(to, spare, hurry, now)
 	}
 	x.want.Store(int64(want))
 }
 
 // placeOf is where line i goes. A video of which nothing comes stays as it was, for when something
-// does.
+// does; one of which nothing ever came is shown until it is known how much that is.
 func (a *allocation) placeOf(i int, step ladder.Step) place {
 	c, at := &a.offers[i], a.lines[i].at
 	switch given := a.given[i]; {
@@ -99,7 +104,7 @@ func (a *allocation) placeOf(i int, step ladder.Step) place {
 		return c.at[given]
 	case len(c.layers) > 0 || step == ladder.Audio:
 		return nowhere
-	case at.spatial < 0:
+	case at.spatial < 0 && c.top == nowhere:
 		return place{0, temporals - 1}
 	}
 	return at
@@ -147,7 +152,75 @@ func (t *track) rate() int {
 	return 0
 }
 
-// moveLocked has the line carry up to that layer: at once what is less, if it must be.
+// bends tells whether the track's sender sends as much as it is told: it has no layers, and has not
+// shown otherwise.
+func (t *track) bends() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bendsLocked()
+}
+
+func (t *track) bendsLocked() bool { return !t.deaf && !t.layered.Load() }
+
+// obey notes whether the sender of a video without layers stays within what it was told, in bit/s:
+// some do not listen, and what they send counts as it is.
+func (t *track) obey(told int, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.layers[0]
+	switch {
+	case told == 0 || e == nil || t.layered.Load():
+	case !e.flow.comes(now) || e.flow.latest <= told*3/2:
+		t.over = time.Time{}
+		t.deaf = t.deaf && told > leastVideo
+	case t.over.IsZero():
+		t.over = now
+	case now.Sub(t.over) >= patient:
+		t.deaf = true
+	}
+}
+
+// barLocked keeps the line from layers that would take more than the one it is to carry, and more
+// than is spare, in bit/s: by their names they are the lower ones, but it is what comes that counts. The one
+// that it carries may stay until the other should have begun, unless the path loses it already: the
+// picture stands then until the other's keyframe.
+func (l *line) barLocked(to place, spare int, hurry bool, now time.Time) {
+	t := l.src.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	current, large := l.layers.Current(), t.above(to, max(spare, 0))
+	switch {
+	case !large.has(current):
+		l.over = time.Time{}
+	case hurry:
+		l.over = now.Add(-patient)
+	case l.over.IsZero():
+		l.over = now
+	}
+	if current >= 0 && now.Sub(l.over) < patient {
+		large &^= 1 << current
+	}
+	l.layers.Bar(uint8(large))
+}
+
+// above are the layers of which up to the same temporal layer takes more than that place and so
+// much more.
+func (t *track) above(to place, spare int) (large mask) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if to.spatial < 0 || t.layers[to.spatial] == nil || !t.layers[to.spatial].flow.known() {
+		return 0
+	}
+	most := t.layers[to.spatial].flow.upTo(to.temporal)*5/4 + spare
+	for of, e := range t.layers {
+		if of != to.spatial && e != nil && e.flow.upTo(to.temporal) > most {
+			large |= 1 << of
+		}
+	}
+	return large
+}
+
+// moveLocked has the line carry up to that layer: in a hurry it is asked for at once.
 func (l *line) moveLocked(to place, hurry bool, now time.Time) {
 	if to == l.at && !l.fresh {
 		return
@@ -159,9 +232,6 @@ func (l *line) moveLocked(to place, hurry bool, now time.Time) {
 	l.at, l.fresh = to, false
 	l.mu.Lock()
 	l.layers.Want(to.spatial, to.temporal)
-	if hurry {
-		l.layers.Hurry()
-	}
 	l.mu.Unlock()
 	if to.spatial == was.spatial {
 		return
@@ -209,4 +279,4 @@ type mask uint8
 
 const every = mask(1<<layer.Layers - 1)
 
-func (m mask) has(of int) bool { return m>>of&1 != 0 }
+func (m mask) has(of int) bool { return of >= 0 && m>>of&1 != 0 }

@@ -55,7 +55,7 @@ func (t *track) offer(c *choices, now time.Time) {
 		}
 	}
 	for of, e := range t.layers {
-		if e == nil || e.flow.rate[0] == 0 {
+		if e == nil || !e.flow.known() {
 			continue
 		}
 		c.top = place{of, max(c.top.temporal, e.flow.top)}
@@ -70,7 +70,7 @@ func (t *track) offer(c *choices, now time.Time) {
 		}
 		for temporal := range f.top + 1 {
 			l.Bitrate, l.FPS = f.rate[temporal], float64(fps)/float64(int(1)<<(f.top-temporal))
-			if !t.layered.Load() { // its sender can send less of all
+			if t.bendsLocked() { // its sender can send less of all
 				l.Bitrate = min(l.Bitrate, leastVideo)
 			}
 			c.add(l, place{of, temporal})

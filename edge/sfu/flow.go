@@ -27,7 +27,8 @@ type flow struct {
 	frames int
 
 	top    int            // temporal layer
-	rate   [temporals]int // of it and those below, bit/s on the wire, smoothed; 0: not known yet
+	rate   [temporals]int // of it and those below, bit/s on the wire, smoothed; 0: none, or not known yet
+	latest int            // of all, over the last second that was counted
 	fps    int            // of all; in fives, as cameras have it
 	width  int            // of its keyframes, in pixels; 0: not known
 	height int
@@ -38,6 +39,8 @@ func (f *flow) add(d *layer.Descriptor, ts uint32, size int, at time.Time) {
 	if passed := at.Sub(f.began); passed >= flowEvery {
 		if passed < dry {
 			f.measure(passed)
+		} else {
+			f.burst()
 		}
 		f.began, f.bytes, f.frames = at, [temporals]int{}, 0
 	}
@@ -64,11 +67,27 @@ func (f *flow) measure(over time.Duration) {
 		}
 		f.rate[i] = rate
 	}
+	f.latest = int(float64(8*sum) / over.Seconds())
 	for f.top > 0 && f.bytes[f.top] == 0 {
 		f.top--
 	}
 	f.fps = max(5, 5*int(math.Round(float64(f.frames)/over.Seconds()/5)))
 }
+
+// burst takes what came before a silence: of how much less than usual it was that tells nothing.
+func (f *flow) burst() {
+	sum := 0
+	for i, n := range f.bytes {
+		sum += n
+		f.rate[i] = max(f.rate[i], int(float64(8*sum)/flowEvery.Seconds()))
+	}
+}
+
+// known tells whether it has been measured.
+func (f *flow) known() bool { return f.rate[f.top] > 0 }
+
+// upTo is the rate of a temporal layer and those below.
+func (f *flow) upTo(temporal int) int { return f.rate[min(temporal, f.top)] }
 
 // comes tells whether there is something of it now.
 func (f *flow) comes(now time.Time) bool { return now.Sub(f.newest) < dry }

@@ -24,13 +24,14 @@ type line struct {
 	who  *participant // whom it carries
 
 	// Guarded by room.mu.
-	ready   bool  // answered
-	on      bool  // it is to carry something
-	fresh   bool  // and has just begun to
-	at      place // up to which layer of a video
-	thin    bool  // a voice that is too much for the connection
-	share   int   // what that may take where it has no layers, in bit/s; 0: this line has no say
-	quality       // what it shows
+	ready   bool      // answered
+	on      bool      // it is to carry something
+	fresh   bool      // and has just begun to
+	at      place     // up to which layer of a video
+	thin    bool      // a voice that is too much for the connection
+	over    time.Time // since when it carries a layer larger than the one that it is to
+	share   int       // what that may take where it has no layers, in bit/s; 0: this line has no say
+	quality           // what it shows
 
 	out   outlet
 	count *counters

@@ -45,7 +45,11 @@ func (o *pionOutlet) WriteRTP(b *lane.Batch, h *pion.Header, payload []byte, at 
 	case peer == nil && (w == nil || !o.plain.Load()):
 		return net.ErrClosed
 	case peer != nil && o.sender == nil:
-		if o.sender, err = peer.Sender(); err != nil {
+		ssrcs := []uint32{o.ssrc}
+		if o.repair != 0 {
+			ssrcs = append(ssrcs, o.repair)
+		}
+		if o.sender, err = peer.Sender(ssrcs...); err != nil {
 			return err
 		}
 	}

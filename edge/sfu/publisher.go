@@ -92,6 +92,8 @@ type track struct {
 	since  [layer.Layers]time.Time // when each was last asked for again
 	idle   time.Time               // since when some of them are not watched
 	rests  bool                    // its path has no room for it
+	deaf   bool                    // it is told what to stay within, and does not
+	over   time.Time               // since when it has not
 }
 
 // stream is the inlet of one layer of a track.
@@ -127,6 +129,11 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 	c.bytesIn.Add(uint64(len(p.Payload)))
 	t.publisher.arrived(t.kind, p, len(raw), at)
 	if p.PayloadType == ptRED && !undouble(p) {
+		c.malformed.Add(1)
+		return
+	}
+	// An SSRC is what its first packet was, and nothing else comes with it.
+	if k, repair, ok := carried(p.PayloadType); !ok || repair || (k == Audio) != (t.kind == Audio) {
 		c.malformed.Add(1)
 		return
 	}
@@ -193,6 +200,12 @@ type repairs struct {
 
 // packet takes one as the packet that was lost. Empty ones are there to fill a path.
 func (r *repairs) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) {
+	if _, repair, _ := carried(p.PayloadType); !repair {
+		c := r.track.publisher.count
+		c.packetsIn.Add(1)
+		c.malformed.Add(1)
+		return
+	}
 	ssrc, live := r.track.ssrc(r.layer)
 	if raw = rtp.Restore(p, raw, ssrc, p.PayloadType-1, r.raw[:0]); raw == nil || !live {
 		return

@@ -63,6 +63,7 @@ func (x *Session) report(now time.Time) {
 	if len(packets) == 0 {
 		return
 	}
+	x.pub.tracks[Video].obey(int(x.pub.ceiling.Load()), now)
 	defer x.bound(true)
 	if x.media.WriteRTCP(append(packets, &names)) == nil {
 		x.sfu.count.reportsOut.Add(1)

@@ -311,3 +311,60 @@ func BenchmarkEstimator(b *testing.B) {
 		}
 	}
 }
+
+// TestReceiversClockJumps: the clock by which a peer says when packets came is set, either way and
+// by any amount. What the path carries is the same as before within two seconds; a small step ahead
+// is what a queue looks like, until that is the least delay for as long as is remembered.
+func TestReceiversClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{50 * time.Millisecond, -50 * time.Millisecond, time.Second, -time.Second, 4 * time.Second, -4 * time.Second,
+		time.Hour, -time.Hour, 17 * 24 * time.Hour, -17 * 24 * time.Hour} {
+		t.Run(jump.String(), func(t *testing.T) {
+			e := NewEstimator(800_000, floor, 2_000_000)
+			var seq uint16
+			var ref, set int64 // of a report, and the receiver's clock, in ticks
+			now := epoch
+			second := func() {
+				for range 10 {
+					var body []byte
+					first := seq
+					ref = int64(now.Sub(epoch)/tick) + set
+					was := ref >> 8 << 8
+					for i := range int64(10) {
+						at := now.Add(time.Duration(i) * 10 * time.Millisecond)
+						e.Sent(seq, 1000, at)
+						seq++
+						came := int64(at.Add(20*time.Millisecond).Sub(epoch)/tick) + set
+						body = binary.BigEndian.AppendUint16(body, uint16(came-was))
+						was = came
+					}
+					r := make([]byte, 20, 64)
+					r[0], r[1] = 0x8f, 205
+					binary.BigEndian.PutUint16(r[12:], first)
+					binary.BigEndian.PutUint16(r[14:], 10)
+					r[16], r[17], r[18] = byte(ref>>24), byte(ref>>16), byte(ref>>8)
+					r = binary.BigEndian.AppendUint16(r, 2<<13|10) // ten that came, with two octets each
+					now = now.Add(100 * time.Millisecond)
+					e.Feedback(append(r, body...), now.Add(20*time.Millisecond))
+				}
+			}
+			for range 10 {
+				second()
+			}
+			before := e.Target()
+			if before < 700_000 {
+				t.Fatalf("%d bit/s before the jump: not what this is about", before)
+			}
+			set += int64(jump / tick)
+			within := 2
+			if jump > 0 && jump <= 3*time.Second {
+				within = 20
+			}
+			for i := range within + 3 {
+				second()
+				if got := e.Target(); i >= within && got < before*3/4 || got < floor || got > 2_000_000 {
+					t.Errorf("%d bit/s %d s after the jump, %d before", got, i+1, before)
+				}
+			}
+		})
+	}
+}

@@ -43,6 +43,7 @@ const (
 
 // Lane is safe for concurrent use.
 type Lane struct {
+	began   time.Time
 	conns   []*Conn
 	places  atomic.Uint64 // destinations made so far
 	blocked atomic.Uint64
@@ -59,7 +60,7 @@ type Lane struct {
 // Listen opens the addresses, each of one interface, never unspecified, and starts to work.
 // Port 0 picks one.
 func Listen(at []netip.AddrPort) (*Lane, error) {
-	l := &Lane{}
+	l := &Lane{began: time.Now()}
 	l.peers.Store(&map[netip.AddrPort]*Peer{})
 	for _, a := range at {
 		c, err := l.open(a)

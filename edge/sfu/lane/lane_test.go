@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,7 +136,7 @@ func TestThereAndBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := peer.Sender()
+	out, err := peer.Sender(7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,6 +284,80 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestSharesNoNonce: no two senders of a peer have one SSRC, and none writes with another's.
+func TestSharesNoNonce(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	k := keys(1)
+	peer, err := l.Peer(k, hear())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer.Move(0, meet(t, k).at())
+	first, err := peer.Sender(7, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ssrcs := range [][]uint32{{7}, {8}, {9, 8}, {9, 9}} {
+		if _, err := peer.Sender(ssrcs...); !errors.Is(err, ErrShared) {
+			t.Errorf("%d: %v, want %v", ssrcs, err, ErrShared)
+		}
+	}
+	second, err := peer.Sender(9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := l.Batch()
+	for _, w := range []struct {
+		by   *Sender
+		ssrc uint32
+		want error
+	}{{first, 7, nil}, {first, 8, nil}, {second, 9, nil}, {first, 9, ErrShared}, {second, 7, ErrShared}, {second, 10, ErrShared}} {
+		if err := w.by.Write(b, &rtp.Header{Version: 2, SSRC: w.ssrc, SequenceNumber: 1}, []byte("x")); !errors.Is(err, w.want) {
+			t.Errorf("%d by the sender of %d: %v, want %v", w.ssrc, w.by.ssrcs, err, w.want)
+		}
+	}
+	b.Flush()
+}
+
+// TestReportersAreBounded: who reports as ever another source is not remembered for ever.
+func TestReportersAreBounded(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	k := keys(1)
+	a, h := meet(t, k), hear()
+	peer, err := l.Peer(k, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxReporters + 36 {
+		packet, err := a.out.EncryptRTCP(nil, []byte{0x80, 201, 0, 1, 0, 0, 1, byte(i)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer.receive(l.Batch(), packet, time.Now())
+	}
+	if len(h.rtcp) != maxReporters || l.Failed() != 36 || len(peer.reporters) != maxReporters {
+		t.Errorf("%d of %d reporters are heard, %d failed, %d are remembered; want %d, 36", len(h.rtcp), maxReporters+36, l.Failed(), len(peer.reporters), maxReporters)
+	}
+}
+
+// TestHeardWhateverTheClock: when a peer was heard is on the clock that nobody sets.
+func TestHeardWhateverTheClock(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	k := keys(1)
+	peer, err := l.Peer(k, hear())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !peer.Heard().IsZero() {
+		t.Errorf("heard at %v, and nothing came", peer.Heard())
+	}
+	before := time.Now()
+	peer.receive(l.Batch(), meet(t, k).packet(5, 1, "x"), before)
+	if at := peer.Heard(); !at.Equal(before) || !strings.Contains(at.String(), " m=") {
+		t.Errorf("heard at %v, want %v of the monotonic clock", at, before)
+	}
+}
+
 // TestAllocatesNothing: in, and out to forty.
 func TestAllocatesNothing(t *testing.T) {
 	l := listen(t, "127.0.0.1:0")
@@ -295,7 +370,7 @@ func TestAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Move(0, a.at())
-		s, err := p.Sender()
+		s, err := p.Sender(9)
 		if err != nil {
 			t.Fatal(err)
 		}

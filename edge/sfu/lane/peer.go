@@ -2,8 +2,11 @@ package lane
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +24,8 @@ const (
 	// maxSources bounds the streams of one peer: each has a window of its own. The most that
 	// is negotiated is two videos of three layers with repair, and audio.
 	maxSources = 32
+	// maxReporters bounds the sources of its RTCP, which have windows too.
+	maxReporters = 64
 	// tag is what SRTCP adds at most: index and authentication, by any profile.
 	tag = 32
 )
@@ -42,16 +47,18 @@ type Peer struct {
 	keys Keys
 
 	to     atomic.Pointer[destination]
-	heard  atomic.Int64 // when, Unix ns
+	heard  atomic.Int64 // when, in ns since the lane began, for clocks are set; 0: never
 	closed bool         // under Lane.mu
 
-	mu      sync.Mutex // the workers: two of them while the address changes
-	in      *srtp.Context
-	sources map[uint32]struct{}
-	header  rtp.Header // scratch
+	mu        sync.Mutex // the workers: two of them while the address changes
+	in        *srtp.Context
+	sources   map[uint32]struct{}
+	reporters map[uint32]struct{}
+	header    rtp.Header // scratch
 
 	outMu sync.Mutex
-	out   *srtp.Context // of RTCP alone
+	out   *srtp.Context       // of RTCP alone
+	taken map[uint32]struct{} // by senders, for good
 }
 
 // destination is where a peer is, and by which of the lane's addresses.
@@ -78,7 +85,8 @@ func (l *Lane) Peer(k Keys, rx Receiver) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Peer{lane: l, rx: rx, keys: k, in: in, out: out, sources: map[uint32]struct{}{}}, nil
+	return &Peer{lane: l, rx: rx, keys: k, in: in, out: out,
+		sources: map[uint32]struct{}{}, reporters: map[uint32]struct{}{}, taken: map[uint32]struct{}{}}, nil
 }
 
 // Move says where the peer is now, and by which of the lane's addresses it is reached.
@@ -129,7 +137,13 @@ func (p *Peer) Close() {
 }
 
 // Heard is when the last authentic packet came. Before the first it is long ago.
-func (p *Peer) Heard() time.Time { return time.Unix(0, p.heard.Load()) }
+func (p *Peer) Heard() time.Time {
+	since := p.heard.Load()
+	if since == 0 {
+		return time.Time{}
+	}
+	return p.lane.began.Add(time.Duration(since))
+}
 
 // receive takes one packet, and overwrites it.
 func (p *Peer) receive(b *Batch, packet []byte, at time.Time) {
@@ -139,36 +153,41 @@ func (p *Peer) receive(b *Batch, packet []byte, at time.Time) {
 		return
 	}
 	// RFC 5761 section 4: these payload types are RTCP's.
-	if len(packet) > 1 && packet[1] >= 192 && packet[1] < 224 {
-		plain, err := p.in.DecryptRTCP(packet, packet, nil)
-		if err != nil {
-			p.lane.failed.Add(1)
-			return
-		}
-		p.heard.Store(at.UnixNano())
-		p.rx.RTCP(b, plain, at)
-		return
+	control := len(packet) > 1 && packet[1] >= 192 && packet[1] < 224
+	of, most, least, place := p.sources, maxSources, 12, 8
+	if control {
+		of, most, least, place = p.reporters, maxReporters, 8, 4
 	}
-	if len(packet) < 12 {
+	if len(packet) < least {
 		p.lane.failed.Add(1)
 		return
 	}
-	ssrc := binary.BigEndian.Uint32(packet[8:])
-	_, known := p.sources[ssrc]
-	if !known && len(p.sources) == maxSources {
+	ssrc := binary.BigEndian.Uint32(packet[place:])
+	_, known := of[ssrc]
+	if !known && len(of) == most {
 		p.lane.failed.Add(1)
 		return
 	}
-	plain, err := p.in.DecryptRTP(packet, packet, &p.header)
+	var plain []byte
+	var err error
+	if control {
+		plain, err = p.in.DecryptRTCP(packet, packet, nil)
+	} else {
+		plain, err = p.in.DecryptRTP(packet, packet, &p.header)
+	}
 	if err != nil {
 		p.lane.failed.Add(1)
 		return
 	}
 	if !known {
-		p.sources[ssrc] = struct{}{}
+		of[ssrc] = struct{}{}
 	}
-	p.heard.Store(at.UnixNano())
-	p.rx.RTP(b, plain, at)
+	p.heard.Store(max(1, int64(at.Sub(p.lane.began))))
+	if control {
+		p.rx.RTCP(b, plain, at)
+	} else {
+		p.rx.RTP(b, plain, at)
+	}
 }
 
 // WriteRTCP encrypts and sends one compound packet; where the peer is nowhere it is lost.
@@ -188,22 +207,35 @@ func (p *Peer) WriteRTCP(plain []byte) error {
 	return err
 }
 
-// Sender is one stream towards a peer: the only one of its SSRC. It is for one goroutine at
-// a time.
+// Sender is one stream towards a peer and its repair stream: the only one of their SSRCs. It is
+// for one goroutine at a time.
 type Sender struct {
 	peer   *Peer
 	out    *srtp.Context
+	ssrcs  []uint32
 	header rtp.Header // scratch
 }
 
-// Sender begins a stream. There must be no other of that SSRC in the peer's life: its
-// numbers are the nonces.
-func (p *Peer) Sender() (*Sender, error) {
+// ErrShared is that a stream has the SSRC of another: its numbers would be the other's nonces.
+var ErrShared = errors.New("ssrc: another stream of the peer has or had it")
+
+// Sender begins a stream with these SSRCs; no other of the peer's, ever, may have one of them.
+func (p *Peer) Sender(ssrcs ...uint32) (*Sender, error) {
+	p.outMu.Lock()
+	defer p.outMu.Unlock()
+	for i, ssrc := range ssrcs {
+		if _, taken := p.taken[ssrc]; taken || slices.Contains(ssrcs[:i], ssrc) {
+			return nil, fmt.Errorf("%d: %w", ssrc, ErrShared)
+		}
+	}
 	out, err := srtp.CreateContext(p.keys.Local, p.keys.LocalSalt, p.keys.Profile)
 	if err != nil {
 		return nil, err
 	}
-	return &Sender{peer: p, out: out}, nil
+	for _, ssrc := range ssrcs {
+		p.taken[ssrc] = struct{}{}
+	}
+	return &Sender{peer: p, out: out, ssrcs: ssrcs}, nil
 }
 
 // Write encrypts one packet into the batch; it keeps neither argument. Where the peer is nowhere
@@ -212,6 +244,9 @@ func (s *Sender) Write(b *Batch, h *rtp.Header, payload []byte) error {
 	d := s.peer.to.Load()
 	if d == nil {
 		return net.ErrClosed
+	}
+	if !slices.Contains(s.ssrcs, h.SSRC) {
+		return fmt.Errorf("%d: %w", h.SSRC, ErrShared)
 	}
 	buf := b.next()
 	n := h.MarshalSize()

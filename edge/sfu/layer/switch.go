@@ -50,7 +50,7 @@ type Switch struct {
 	out      *rtp.Rewriter
 	spatial  int // wanted; negative: nothing is
 	temporal int
-	hurried  bool // what is above that does not go on until then
+	barred   uint8 // a bit for each layer that is not to be had meanwhile
 
 	layers  [Layers]source
 	current int     // layer; -1: none, until a keyframe begins
@@ -167,13 +167,13 @@ func (s *Switch) Want(spatial, temporal int) {
 		spatial = -1
 	}
 	s.spatial, s.temporal = min(spatial, Layers-1), temporal
-	s.hurried = s.hurried && s.current > s.spatial
 }
 
-// Hurry has a layer above the wanted one end with the frame that was begun, and nothing go on until
-// a keyframe of what is wanted: the picture stands meanwhile, and the path is not given what it
-// loses already.
-func (s *Switch) Hurry() { s.hurried = true }
+// Bar sets the simulcast layers, a bit for each, that the subscriber is not to have instead of the
+// one that is wanted: a lower one may be the larger. If it is on one it is left at the next frame.
+func (s *Switch) Bar(layers uint8) { s.barred = layers }
+
+func (s *Switch) bars(layer int) bool { return s.barred>>layer&1 != 0 }
 
 // Current is the layer that goes on now; -1 is none.
 func (s *Switch) Current() int { return s.current }
@@ -190,7 +190,7 @@ func (s *Switch) Needs() (layer int, ok bool) {
 // target is the layer to be on: the highest wanted of those that come.
 func (s *Switch) target() int {
 	for t := s.spatial; t >= 0; t-- {
-		if s.alive(t) {
+		if s.alive(t) && !s.bars(t) {
 			return t
 		}
 	}
@@ -212,7 +212,7 @@ func (s *Switch) alive(layer int) bool {
 
 // takes tells whether a keyframe of that layer is turned to.
 func (s *Switch) takes(layer int) bool {
-	if layer == s.current || layer > s.spatial {
+	if layer == s.current || layer > s.spatial || s.bars(layer) {
 		return false
 	}
 	return layer == s.target() || s.current < 0 || !s.alive(s.current)
@@ -247,7 +247,7 @@ func (s *Switch) Packet(p *Packet, clocks *Clocks, at time.Time, h *pion.Header)
 	switch {
 	case p.Layer == s.current && int16(p.RTP.Seq-s.first) >= 0:
 		if ahead = int16(p.RTP.Seq-s.seq) > 0; ahead {
-			if newer(p.RTP.Timestamp, s.ts) && !s.open(p) {
+			if newer(p.RTP.Timestamp, s.ts, true) && !s.open(p) {
 				return s.leave(p, h)
 			}
 			s.seq = p.RTP.Seq
@@ -335,13 +335,14 @@ func (s *Switch) hear(p *Packet) {
 			s.pending = key{}
 		}
 	}
-	if int16(p.RTP.Seq-l.seq) > 0 {
+	ahead := int16(p.RTP.Seq-l.seq) > 0
+	if ahead {
 		l.seq = p.RTP.Seq
 	}
 	if int32(p.N-l.newest) > 0 {
 		l.newest = p.N
 	}
-	if newer(p.RTP.Timestamp, l.ts) {
+	if newer(p.RTP.Timestamp, l.ts, ahead) {
 		l.ts = p.RTP.Timestamp
 		l.began++
 		l.firsts[l.next] = beginning{l.ts, p.N, true}
@@ -355,11 +356,11 @@ func (s *Switch) hear(p *Packet) {
 	}
 }
 
-// newer tells whether a timestamp is of a later frame. One that is ten seconds before is of a
-// clock that began anew.
-func newer(ts, than uint32) bool {
+// newer tells whether a timestamp is of a later frame. One that is ten seconds before, or with a
+// number ahead one second, is of a clock that began anew.
+func newer(ts, than uint32, ahead bool) bool {
 	d := int32(ts - than)
-	return d > 0 || d < -900_000
+	return d > 0 || d < -900_000 || ahead && d < -90_000
 }
 
 func (l *source) has(ts uint32) bool {
@@ -448,7 +449,7 @@ func (s *Switch) turn(p *Packet, clocks *Clocks, at time.Time, h *pion.Header) (
 // open begins a frame of the current layer with its first packet that came. It reports false
 // where the layer does not go on.
 func (s *Switch) open(p *Packet) bool {
-	if s.complete(); s.due.turn || s.spatial < 0 || s.hurried && s.current > s.spatial {
+	if s.complete(); s.due.turn || s.spatial < 0 || s.bars(s.current) {
 		s.push(frame{layer: int8(s.current), ts: p.RTP.Timestamp})
 		s.seq = p.RTP.Seq // what was lost before it is of what was begun
 		if !s.due.turn {

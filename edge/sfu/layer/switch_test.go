@@ -117,25 +117,21 @@ func TestSwitch(t *testing.T) {
 	}
 }
 
-// TestSwitchHurries: what a path loses already does not go on until the keyframe of less.
-func TestSwitchHurries(t *testing.T) {
+// TestSwitchBars: what a path loses already does not go on until the keyframe of less.
+func TestSwitchBars(t *testing.T) {
 	d := newDesk(t)
 	d.sw.Want(2, 2)
 	d.expect("the keyframe of more", d.frames(keyframe, 2), 2)
-	d.sw.Want(2, 1)
-	d.sw.Hurry()
-	d.expect("nothing above", d.frames(t0, 0, 1, 2), 2)
-	d.sw.Want(1, 2)
-	d.sw.Hurry()
 	d.sw.Want(0, 2)
-	d.expect("hurried", d.frames(t0, 0, 1, 2))
-	d.needs("hurried", 0)
-	d.expect("a higher keyframe", d.frames(keyframe, 1, 2))
+	d.expect("not barred", d.frames(t0, 0, 1, 2), 2)
+	d.sw.Bar(1<<1 | 1<<2)
+	d.expect("barred", d.frames(t0, 0, 1, 2))
+	d.needs("barred", 0)
+	d.expect("other keyframes", d.frames(keyframe, 1, 2))
 	d.expect("the keyframe", d.frames(keyframe, 0), 0)
+	d.sw.Bar(0)
 	d.sw.Want(2, 2)
 	d.expect("up", d.frames(keyframe, 2), 2)
-	d.sw.Want(0, 2)
-	d.expect("not hurried any more", d.frames(t0, 0, 1, 2), 2)
 }
 
 func TestSwitchTemporal(t *testing.T) {

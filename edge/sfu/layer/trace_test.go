@@ -475,8 +475,9 @@ func (x *trace) run(length int) {
 		if x.rnd.IntN(40) == 0 || x.now == 0 {
 			x.wants, x.since = x.rnd.IntN(max(x.layers, x.height)+1)-1, x.now
 			x.sw.Want(x.wants, x.rnd.IntN(3))
-			if x.rnd.IntN(4) == 0 {
-				x.sw.Hurry()
+			x.sw.Bar(0)
+			if l := min(x.wants, x.layers-1); l >= 0 && x.rnd.IntN(4) == 0 {
+				x.sw.Bar(uint8(x.rnd.IntN(1<<Layers)) &^ (1 << l))
 			}
 		}
 		x.send()
