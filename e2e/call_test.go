@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -105,6 +106,8 @@ func TestConsultBetweenTwoBrowsers(t *testing.T) {
 		t.Errorf("flow %+v goes through the relay though nothing asked for it", f)
 	}
 	webtest.Axe(t, c.patient)
+	c.photo(t)
+	c.measured(t, d.api())
 	if code := call(t, "DELETE", d.api()+"/v1/consults/"+c.ID, "", nil); code != http.StatusNoContent {
 		t.Errorf("DELETE: %d", code)
 	}
@@ -116,6 +119,107 @@ func TestConsultBetweenTwoBrowsers(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// photo has the clinician ask the patient for one: a question that is taken back goes, who says no
+// sends none, and who says yes sends the whole picture, which is shown and then forgotten.
+func (c *twoPages) photo(t *testing.T) {
+	t.Helper()
+	ask := func() {
+		t.Helper()
+		webtest.Eval[any](t, c.clinician, `document.querySelector("#photo-asks button").click(), 0`)
+		webtest.Wait(t, c.patient, `document.querySelector('[data-key="photo.asked"]')?.innerText.includes("The clinician asks for a photo from your camera")`)
+	}
+	ask()
+	webtest.Click(t, c.clinician, `[data-photo="photo-stop"]`)
+	webtest.Wait(t, c.patient, `document.getElementById("photos").children.length === 0`)
+	ask()
+	webtest.Axe(t, c.patient)
+	webtest.Click(t, c.patient, `[data-photo="photo-no"]`)
+	webtest.Wait(t, c.clinician, `document.querySelector("#photos")?.innerText.includes("The patient sent no photo.")`)
+	ask()
+	// The other keeps what the camera gave, to compare.
+	webtest.Eval[any](t, c.patient, `(() => {
+	  const draw = CanvasRenderingContext2D.prototype.drawImage;
+	  CanvasRenderingContext2D.prototype.drawImage = function (picture, ...at) { globalThis.took = [picture.width, picture.height]; return draw.call(this, picture, ...at); };
+	})(), 0`)
+	webtest.Click(t, c.patient, `[data-photo="photo-send"]`)
+	webtest.Wait(t, c.clinician, `document.querySelector('[data-key="photo.here"]')`)
+	webtest.Wait(t, c.patient, `document.querySelector("#photos").innerText.includes("Your photo was sent.")`)
+	webtest.Eval[any](t, c.clinician, `(() => { const make = URL.createObjectURL; URL.createObjectURL = (b) => make.call(URL, globalThis.photo = b); })(), 0`)
+	webtest.Click(t, c.clinician, `[data-photo="photo-show"]`)
+	webtest.Wait(t, c.clinician, `document.getElementById("photo").open && document.getElementById("photo-image").naturalWidth > 0`)
+	webtest.Axe(t, c.clinician)
+	took := webtest.Eval[[]int](t, c.patient, `took`)
+	shown := webtest.Eval[[]int](t, c.clinician, `[document.getElementById("photo-image").naturalWidth, document.getElementById("photo-image").naturalHeight]`)
+	camera := webtest.Eval[[]int](t, c.patient, `(() => { const {width, height} = document.getElementById("self-video").srcObject.getVideoTracks()[0].getCapabilities(); return [width.max, height.max]; })()`)
+	if !slices.Equal(took, camera) || !slices.Equal(shown, camera) {
+		t.Errorf("the camera has %v, the photo %v, %v are shown", camera, took, shown)
+	}
+	webtest.Wait(t, c.patient, `document.getElementById("self-video").srcObject.getVideoTracks()[0].getSettings().width === 1280`) // the video is as before
+	if alt := webtest.Eval[string](t, c.clinician, `document.getElementById("photo-image").alt`); alt != "The patient's photo" {
+		t.Errorf("the photo is described as %q", alt)
+	}
+	// JFIF and the colours' profile: no other segment of an application, Exif's say.
+	if fault := webtest.Eval[string](t, c.clinician, `photo.arrayBuffer().then((b) => {
+	  const all = new Uint8Array(b);
+	  if (all[0] !== 0xff || all[1] !== 0xd8) return "no JPEG";
+	  for (let at = 2; all[at] === 0xff && all[at + 1] !== 0xda; at += 2 + 256 * all[at + 2] + all[at + 3]) {
+	    if (all[at + 1] > 0xe0 && all[at + 1] < 0xf0 && all[at + 1] !== 0xe2) return "segment " + all[at + 1];
+	  }
+	  return "";
+	})`); fault != "" {
+		t.Errorf("the photo: %s", fault)
+	}
+	url := webtest.Eval[string](t, c.clinician, `document.getElementById("photo-save").href`)
+	webtest.Click(t, c.clinician, "#photo-close")
+	webtest.Wait(t, c.clinician, fmt.Sprintf(`!document.getElementById("photo").open && !document.getElementById("photo-image").hasAttribute("src") && new Promise((done) => { const i = new Image(); i.onload = () => done(false); i.onerror = () => done(true); i.src = %q; })`, url))
+	webtest.Click(t, c.clinician, `[data-photo="photo-close"]`)
+	webtest.Wait(t, c.clinician, `document.getElementById("photos").children.length === 0`)
+}
+
+// measured waits until the pages say how the connections do, and the edge has heard how each
+// plays the other. On a machine that is busy they do not do well.
+func (c *twoPages) measured(t *testing.T, api string) {
+	t.Helper()
+	for _, page := range []context.Context{c.patient, c.clinician} {
+		webtest.Click(t, page, "#net summary")
+		webtest.Wait(t, page, `/^(C|Your c|The (patient|clinician)'s c)onnection: (good|weak|poor)$/.test(document.getElementById("net-word").innerText)`)
+		webtest.Wait(t, page, `/Round trip \d+ ms[^]*Sound: replaced [\d.]+ %[^]*Picture: \d+ lines/.test(document.getElementById("net-numbers").innerText)`)
+		t.Log(webtest.Eval[string](t, page, `document.getElementById("net").innerText`))
+		webtest.Axe(t, page)
+	}
+	edge, _, _ := strings.Cut(c.Participants[0].URL, "/c/")
+	eventually(t, "the edge knows how each plays the other", func() error {
+		var r struct {
+			Participants []struct {
+				ID      string
+				Network struct {
+					Plays []struct {
+						Participant              string
+						Height                   int
+						Frozen_s, Concealed, MOS float64
+					}
+				}
+			}
+		}
+		if code := call(t, "GET", edge+"/v1/consults/"+c.ID, "", &r); code != http.StatusOK {
+			return fmt.Errorf("GET: %d", code)
+		}
+		for i, p := range r.Participants {
+			plays, other := p.Network.Plays, r.Participants[1-i].ID
+			if len(plays) != 1 || plays[0].Participant != other || plays[0].Height == 0 || plays[0].MOS < 1 || plays[0].Concealed > 1 {
+				return fmt.Errorf("%s plays %+v, want %s", p.ID, plays, other)
+			}
+		}
+		t.Logf("%+v", r.Participants)
+		return nil
+	})
+	for _, name := range []string{"bailiwick_client_mos_count", "bailiwick_client_concealed_ratio_count"} {
+		if n := metric(t, api, name)[c.Placement.Edge]; n == 0 {
+			t.Errorf("%s: nothing", name)
+		}
+	}
 }
 
 // Point 3: the same through the edge's own TURN relay.

@@ -61,6 +61,7 @@ func TestEndToEndEncrypted(t *testing.T) {
 		webtest.Wait(t, ctx, `!document.getElementById("e2ee").hidden && document.getElementById("e2ee").innerText === "End-to-end encrypted."`)
 	}
 	webtest.Axe(t, patient)
+	(&twoPages{consultReply: c, patient: patient, clinician: clinician}).photo(t)
 
 	// Who has a token and no key is handed what the edge has.
 	tap := openTap(t, c.Participants[2].URL, nil)
@@ -545,4 +546,12 @@ func TestEndToEndEncryptedWithFirefox(t *testing.T) {
 		}
 		return nil
 	})
+	// Without ImageCapture a photo is a frame.
+	webtest.Eval[any](t, clinician, `document.querySelector("#photo-asks button").click(), 0`)
+	fox.Wait(`document.querySelector('[data-photo="photo-send"]')`)
+	fox.Eval(`(document.querySelector('[data-photo="photo-send"]').click(), 0)`, new(int))
+	webtest.Wait(t, clinician, `document.querySelector('[data-photo="photo-show"]')`)
+	webtest.Click(t, clinician, `[data-photo="photo-show"]`)
+	webtest.Wait(t, clinician, `document.getElementById("photo-image").naturalWidth > 0`)
+	t.Logf("Firefox's photo has %v", webtest.Eval[[]int](t, clinician, `[document.getElementById("photo-image").naturalWidth, document.getElementById("photo-image").naturalHeight]`))
 }

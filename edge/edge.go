@@ -103,6 +103,7 @@ type Edge struct {
 	hosts    *hosts
 
 	refusals *refusals
+	clients  *clients
 }
 
 // relay is the TURN server of one family, and where clients reach it.
@@ -125,7 +126,7 @@ func New(cfg Config) (*Edge, error) {
 		cfg.Record = func(consult.Evidence) {}
 	}
 	cfg.Log = cfg.Log.With("edge", cfg.ID)
-	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}, hosts: &hosts{byID: map[string]*resource{}}}
+	e := &Edge{cfg: cfg, secret: make([]byte, 32), crowd: crowd.New(maxConns), refusals: &refusals{}, clients: newClients(cfg.ID, cfg.Region), hosts: &hosts{byID: map[string]*resource{}}}
 	rand.Read(e.secret)
 	if err := e.listen(); err != nil {
 		e.close()

@@ -31,6 +31,8 @@ const (
 	// outboxSize is how many messages a slow client may be behind before it is
 	// closed; it then reconnects and gets the whole state anew.
 	outboxSize = 64
+	// statsPause is the least between two of a client's reports; one that comes sooner is not read.
+	statsPause = 5 * time.Second
 )
 
 // join serves one participant's WebSocket from hello to leave.
@@ -185,6 +187,7 @@ func (e *Edge) welcome(w *steer.World, t *consult.Terms, who *consult.Token, ses
 // protocol; only the last is a problem. Who was told to move and closes the socket has
 // left: the media are there. A socket that was cut says nothing.
 func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j *joining, s *sfu.Session) (left bool, bad *problem.Document) {
+	var counted time.Time
 	for {
 		_, frame, err := conn.Read(ctx)
 		if err != nil {
@@ -203,6 +206,11 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j
 			s.State(*m.State)
 		case signal.TypeProfile:
 			rm.put(choice{j.seat, consult.Profile(m.Profile.Profile)})
+		case signal.TypeStats:
+			if now := time.Now(); now.Sub(counted) >= statsPause {
+				counted = now
+				e.clients.add(s.Played(m.Stats.Participants))
+			}
 		case signal.TypeUnpark:
 			s.Unpark()
 			rm.put(failover.Unparked{Seat: j.seat})

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bailiwick/edge/sfu/ladder"
+	"bailiwick/edge/signal"
+	"bailiwick/region"
 	"bailiwick/turn"
 	"bailiwick/webhook"
 )
@@ -97,6 +99,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	for t, n := range ever {
 		count(ladderSteps, n, t.Reason.String(), t.Step.String(), t.Priority.String())
 	}
+	c.clients.mos.Collect(to)
+	c.clients.concealed.Collect(to)
+	c.clients.frozen.Collect(to)
 	for code, n := range c.refusals.counts() {
 		count(joinRefusals, n, code)
 	}
@@ -146,4 +151,35 @@ func (r *refusals) counts() map[string]uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.n)
+}
+
+// clients is what the clients say of what they hear and see, all of them together.
+type clients struct {
+	mos, concealed prometheus.Histogram
+	frozen         prometheus.Counter
+}
+
+func newClients(id region.EdgeID, in region.ID) *clients {
+	labels := prometheus.Labels{"edge": string(id), "region": string(in)}
+	return &clients{
+		mos: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bailiwick_client_mos", ConstLabels: labels,
+			Help:    "Opinion of the sound of one participant at another (ITU-T G.107), by the other's client, one a report.",
+			Buckets: []float64{1.5, 2, 2.58, 3.1, 3.6, 4.03, 4.34}}),
+		concealed: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bailiwick_client_concealed_ratio", ConstLabels: labels,
+			Help:    "Share of that sound that was made up, one a report.",
+			Buckets: []float64{0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5}}),
+		frozen: prometheus.NewCounter(prometheus.CounterOpts{Name: "bailiwick_client_freeze_seconds_total", ConstLabels: labels,
+			Help: "Seconds that pictures stood, by the clients that show them."}),
+	}
+}
+
+// add takes one client's report. Of sound that did not come there is no opinion.
+func (c *clients) add(played []signal.Played) {
+	for _, p := range played {
+		if p.MOS > 0 {
+			c.mos.Observe(p.MOS)
+			c.concealed.Observe(p.Concealed)
+		}
+		c.frozen.Add(p.Frozen)
+	}
 }

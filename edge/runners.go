@@ -264,9 +264,14 @@ func (r *runners) live(id consult.ID) *router.Live {
 	}
 	l := &router.Live{Video: r.edge.pressure.step(id), Events: rm.lines(), Networks: map[consult.ParticipantID]router.Network{}}
 	for _, n := range r.edge.sfu.Networks(string(id)) {
-		l.Networks[consult.ParticipantID(n.Participant)] = router.Network{RTT: int(n.RTT.Milliseconds()), Down: n.Rate / 1000,
+		net := router.Network{RTT: int(n.RTT.Milliseconds()), Down: n.Rate / 1000,
 			Lost: percent(n.Down.Lost), Jitter: int(n.Down.Jitter.Milliseconds()), UpLost: percent(n.Up.Lost), UpJit: int(n.Up.Jitter.Milliseconds()),
 			MOS: percent(n.MOS)}
+		for _, p := range n.Played {
+			net.Plays = append(net.Plays, router.Played{Participant: consult.ParticipantID(p.Participant), Height: p.Height,
+				Frozen: percent(p.Frozen), Concealed: percent(p.Concealed), MOS: percent(p.MOS)})
+		}
+		l.Networks[consult.ParticipantID(n.Participant)] = net
 	}
 	if p := rm.present.Load(); p != nil {
 		l.Profile = *p

@@ -28,7 +28,7 @@ import (
 //go:embed consult/view.js consult/page.js consult/tiles.js consult/toolbar.js
 //go:embed consult/devices.js consult/media.js consult/leg.js consult/legs.js consult/link.js consult/data.js
 //go:embed consult/e2ee/call.js consult/e2ee/exchange.js consult/e2ee/keys.js consult/e2ee/sframe.js consult/e2ee/worker.js
-//go:embed consult/quality.js
+//go:embed consult/quality.js consult/meter.js consult/connection.js consult/photo.js consult/transfer.js
 //go:embed home/index.html home/missing.html
 //go:embed console/index.html console/console.css console/main.js console/status.js
 var Files embed.FS
@@ -48,7 +48,7 @@ var types = map[string]string{
 // https://*.edge.ZONE and wss://*.edge.ZONE, on one machine the origins of its edges.
 func Headers(connect []string) http.Header {
 	csp := "default-src 'none'; script-src 'self'; style-src 'self'; worker-src 'self'; " +
-		"img-src 'self'; media-src 'self' blob:; connect-src " +
+		"img-src 'self' blob:; media-src 'self' blob:; connect-src " +
 		strings.Join(append([]string{"'self'"}, connect...), " ") +
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 	return http.Header{

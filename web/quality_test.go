@@ -17,11 +17,17 @@ func TestQuality(t *testing.T) {
 	e := newEdge(t)
 	p := tab{t, webtest.Browser(t)}
 	s := p.call(e, "quality")
+	p.shows("Connection: good")
+	p.click("#net summary")
+	p.shows("Round trip")
+	p.judge("net-numbers")
+	p.click("#net summary")
 	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoReduced, Cause: signal.CauseEdge})
 	p.shows("reduced picture")
 	p.judge("quality-reduced")
 	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoOff, Cause: signal.CauseEdge})
 	p.shows("Video is paused because our service is busy. Your device is fine. Sound continues.")
+	p.shows("Connection: good")
 	p.says("say", "Video is paused because our service is busy. Your device is fine. Sound continues.")
 	p.hides("reduced picture")
 	webtest.Wait(t, p.ctx, `[...document.querySelectorAll(".tile video")].every((v) => v.hidden)`)
@@ -29,8 +35,11 @@ func TestQuality(t *testing.T) {
 
 	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoOff, Cause: signal.CausePeer})
 	p.shows("The clinician's video is paused because their connection is weak. Sound continues.")
+	p.shows("The clinician's connection: poor")
+	p.judge("quality-peer")
 	s.send(signal.Quality{Type: signal.TypeQuality, Participant: "p2", Video: signal.VideoOff, Cause: signal.CauseOwn})
 	p.shows("Video is paused because your connection is weak. Sound continues.")
+	p.shows("Your connection: poor")
 	if said := webtest.Eval[int](t, p.ctx, `spoken.filter((s) => s.includes("connection is weak")).length`); said != 0 {
 		t.Errorf("%d sentences of quality were read aloud within 30 s of the last", said)
 	}
@@ -57,6 +66,13 @@ func TestPicture(t *testing.T) {
 		t.Errorf("tree: no choice of the picture in\n%s", strings.Join(got, "\n"))
 	}
 	p.judge("picture")
+	// The words of a photo that is asked for; how one comes is e2e's.
+	p.click("#photo-asks button")
+	p.shows("You asked for a photo. The patient decides whether to send one.")
+	p.says("say", "You asked for a photo.")
+	p.judge("photo-asked")
+	p.click(`[data-photo="photo-stop"]`)
+	webtest.Wait(t, p.ctx, `document.getElementById("photos").children.length === 0 && document.activeElement.id === "call-title"`)
 	p.do(chromedp.Focus("#picture"), chromedp.KeyEvent("D"))
 	if got := s.profile(); got != "detail" {
 		t.Errorf("the page asked for %q", got)
@@ -73,5 +89,8 @@ func TestPicture(t *testing.T) {
 	other.click("#more")
 	if !webtest.Eval[bool](t, other.ctx, `document.getElementById("pictures").hidden`) {
 		t.Error("a patient is offered what is the clinician's to choose")
+	}
+	if n := webtest.Eval[int](t, other.ctx, `document.querySelectorAll("#photo-asks button").length`); n != 0 {
+		t.Error("a patient is offered to ask for photos")
 	}
 }

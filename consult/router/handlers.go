@@ -76,6 +76,17 @@ type Network struct {
 	UpLost float64 `json:"up_lost"`
 	UpJit  int     `json:"up_jitter_ms"`
 	MOS    float64 `json:"mos,omitempty"` // of what it hears by this way alone, ITU-T G.107
+	// Plays is what its own client last said of how it hears and sees each of the others.
+	Plays []Played `json:"plays,omitempty"`
+}
+
+// Played is how a participant is heard and seen by another.
+type Played struct {
+	Participant consult.ParticipantID `json:"participant"`
+	Height      int                   `json:"height"`        // lines of the picture; 0: none comes
+	Frozen      float64               `json:"frozen_s"`      // seconds of the last ten or so that it stood
+	Concealed   float64               `json:"concealed"`     // share of the sound that was made up
+	MOS         float64               `json:"mos,omitempty"` // of the sound with all that it went through
 }
 
 func replyOf(p *consult.Placement, recorded bool) Reply {

@@ -1,12 +1,14 @@
 package sfu
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/pion/rtcp"
 
 	"bailiwick/edge/sfu/mos"
+	"bailiwick/edge/signal"
 )
 
 // TestNetworks: what clients report of their ways is told, and what people think of such.
@@ -37,6 +39,17 @@ func TestNetworks(t *testing.T) {
 	n := all[1]
 	if n.Down != (Way{0.25, 100 * time.Millisecond}) || n.MOS != mos.Estimate(n.RTT/2+240*time.Millisecond, 0.25) || n.MOS > 3 {
 		t.Errorf("b: %+v", n)
+	}
+	b.mu.Lock()
+	session := b.x
+	b.mu.Unlock()
+	said := []signal.Played{{Participant: "b", Height: 1}, {Participant: "a", Height: 360, MOS: 4}, {Participant: "a", Height: 2}, {Participant: "stranger", Height: 3}}
+	want := []signal.Played{{Participant: "a", Height: 360, MOS: 4}}
+	if taken := session.Played(said); !slices.Equal(taken, want) {
+		t.Errorf("taken of what b says: %+v, want %+v", taken, want)
+	}
+	if all = s.Networks("room"); !slices.Equal(all[1].Played, want) || all[0].Played != nil {
+		t.Errorf("b plays %+v, a %+v", all[1].Played, all[0].Played)
 	}
 	if all[0].RTT != 0 || all[0].MOS != 0 {
 		t.Errorf("a, of whom nothing is known: %+v", all[0])

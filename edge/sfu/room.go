@@ -37,7 +37,8 @@ type participant struct {
 	parked   bool
 	viewer   bool
 	state    signal.State
-	stated   bool     // state is the client's word
+	stated   bool // state is the client's word
+	played   []signal.Played
 	session  *Session // talks to the client
 	media    *Session // carries media: session, or the one that it resumes
 }

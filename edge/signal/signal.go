@@ -37,6 +37,7 @@ const (
 	TypeUnpark Type = "unpark"
 	TypeAnswer Type = "answer"
 	TypeState  Type = "state"
+	TypeStats  Type = "stats"
 	TypeLeave  Type = "leave"
 
 	// Both ways.
@@ -88,6 +89,29 @@ type State struct {
 	KID uint32 `json:"kid,omitempty"`
 }
 
+// Stats is what the client's own browser counted since it last said so, of each of the others
+// whose media came.
+type Stats struct {
+	Participants []Played `json:"participants"`
+}
+
+// Played is how one of the others was heard and seen. Whatever a client says is within the
+// limits once it is decoded.
+type Played struct {
+	Participant string  `json:"participant"`
+	Height      int     `json:"height"`    // lines of the picture now; 0: none comes
+	Frozen      float64 `json:"frozen_s"`  // seconds that it stood
+	Concealed   float64 `json:"concealed"` // share of the sound that was made up, 0 to 1
+	MOS         float64 `json:"mos"`       // of the sound, 1 to 4.5 by ITU-T G.107; 0: none came
+}
+
+const (
+	// The most participants that a client may tell of, and the longest of their IDs.
+	maxPlayed, maxID = 8, 64
+	// What nobody's screen has, and longer than any two reports are apart.
+	maxHeight, maxFrozen = 16 << 10, 60
+)
+
 // Profile is both the clinician's wish and the edge's word on it: what the video of the consult
 // is looked at for (package consult has the names). By is who changed it, empty for the answer
 // to a wish that was refused, which says why: then the profile is as it was.
@@ -109,6 +133,7 @@ type Client struct {
 	Answer  *Answer
 	State   *State
 	Profile *Profile
+	Stats   *Stats
 }
 
 // Place is where the call is handled, in words for people.
@@ -291,6 +316,11 @@ func Decode(frame []byte) (Client, error) {
 		if err = exact.Known(frame, c.State); err == nil {
 			err = c.State.check()
 		}
+	case TypeStats:
+		c.Stats = new(Stats)
+		if err = exact.Known(frame, c.Stats); err == nil {
+			err = c.Stats.check()
+		}
 	case TypeProfile:
 		c.Profile = new(Profile)
 		if err = exact.Known(frame, c.Profile); err == nil && (c.Profile.Profile == "" || len(c.Profile.Profile) > maxProfile) {
@@ -306,6 +336,26 @@ func Decode(frame []byte) (Client, error) {
 func (s *State) check() error {
 	if s.KID != 0 && (s.KID < 1<<16 || s.KID >= 1<<24) {
 		return fmt.Errorf("kid: %d: want three octets, the first not 0", s.KID)
+	}
+	return nil
+}
+
+// check bounds what is said of whom, and takes numbers that cannot be for the next that can.
+func (s *Stats) check() error {
+	if len(s.Participants) > maxPlayed {
+		return fmt.Errorf("participants: %d, limit %d", len(s.Participants), maxPlayed)
+	}
+	for i := range s.Participants {
+		p := &s.Participants[i]
+		if len(p.Participant) > maxID {
+			return fmt.Errorf("participant: %d bytes, limit %d", len(p.Participant), maxID)
+		}
+		p.Height = min(max(p.Height, 0), maxHeight)
+		p.Frozen = min(max(p.Frozen, 0), maxFrozen)
+		p.Concealed = min(max(p.Concealed, 0), 1)
+		if p.MOS != 0 {
+			p.MOS = min(max(p.MOS, 1), 4.5)
+		}
 	}
 	return nil
 }

@@ -33,6 +33,18 @@ func TestDecode(t *testing.T) {
 		{"profile of a newer page", `{"type":"profile","profile":"x-ray"}`, Client{Type: TypeProfile, Profile: &Profile{Type: TypeProfile, Profile: "x-ray"}}, ""},
 		{"profile without a name", `{"type":"profile"}`, Client{}, "profile"},
 		{"profile's name too long", `{"type":"profile","profile":"` + long(maxProfile+1) + `"}`, Client{}, "limit 32"},
+		{"stats", `{"type":"stats","participants":[{"participant":"p2","height":720,"frozen_s":0.5,"concealed":0.05,"mos":4.1,"mood":"calm"},{"participant":"p3"}]}`,
+			Client{Type: TypeStats, Stats: &Stats{[]Played{{"p2", 720, 0.5, 0.05, 4.1}, {Participant: "p3"}}}}, ""},
+		{"stats that cannot be: too much", `{"type":"stats","participants":[{"participant":"p2","height":2000000000,"frozen_s":1e300,"concealed":7,"mos":9}]}`,
+			Client{Type: TypeStats, Stats: &Stats{[]Played{{"p2", maxHeight, maxFrozen, 1, 4.5}}}}, ""},
+		{"stats that cannot be: too little", `{"type":"stats","participants":[{"participant":"p2","height":-1,"frozen_s":-1,"concealed":-0.1,"mos":-3}]}`,
+			Client{Type: TypeStats, Stats: &Stats{[]Played{{"p2", 0, 0, 0, 1}}}}, ""},
+		{"stats of nobody", `{"type":"stats"}`, Client{Type: TypeStats, Stats: &Stats{}}, ""},
+		{"stats of too many", `{"type":"stats","participants":[` + strings.Repeat(`{},`, maxPlayed) + `{}]}`, Client{}, "limit 8"},
+		{"stats of a name too long", `{"type":"stats","participants":[{"participant":"` + long(maxID+1) + `"}]}`, Client{}, "limit 64"},
+		{"stats of half a line", `{"type":"stats","participants":[{"height":0.5}]}`, Client{}, "height"},
+		{"stats of a number too large for any", `{"type":"stats","participants":[{"mos":1e999}]}`, Client{}, "mos"},
+		{"stats by a word", `{"type":"stats","participants":[{"mos":"NaN"}]}`, Client{}, "mos"},
 		{"leave, with space around", " {\"type\": \"leave\"}\n", Client{Type: TypeLeave}, ""},
 
 		{"hello without token", `{"type":"hello"}`, Client{}, "token"},
@@ -116,7 +128,19 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("out of limits: %+v", c.Profile)
 			}
 		}
-		if want := map[Type]int{TypeHello: 1, TypeAnswer: 1, TypeState: 1, TypeProfile: 1}[c.Type]; set != want {
+		if c.Stats != nil {
+			body, set = c.Stats, set+1
+			if len(c.Stats.Participants) > maxPlayed {
+				t.Errorf("out of limits: %+v", c.Stats)
+			}
+			for _, p := range c.Stats.Participants {
+				if len(p.Participant) > maxID || p.Height < 0 || p.Height > maxHeight || !(p.Frozen >= 0 && p.Frozen <= maxFrozen) ||
+					!(p.Concealed >= 0 && p.Concealed <= 1) || p.MOS != 0 && !(p.MOS >= 1 && p.MOS <= 4.5) {
+					t.Errorf("out of limits: %+v", p)
+				}
+			}
+		}
+		if want := map[Type]int{TypeHello: 1, TypeAnswer: 1, TypeState: 1, TypeProfile: 1, TypeStats: 1}[c.Type]; set != want {
 			t.Fatalf("%s: %d bodies, want %d", c.Type, set, want)
 		}
 		b, _ := json.Marshal(body)

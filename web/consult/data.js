@@ -3,7 +3,7 @@
 // is, in an octet, then what it says. Who does not know a kind ignores it.
 
 /** The kinds of message. */
-export const KIND = {keys: 1};
+export const KIND = {keys: 1, photo: 2};
 
 const utf8 = new TextEncoder();
 const read = new TextDecoder();
@@ -26,4 +26,20 @@ export function parse(message) {
   const end = 1 + message[0];
   if (!(message.length > end)) return null;
   return {from: read.decode(message.subarray(1, end)), kind: message[end], says: message.subarray(end + 1)};
+}
+
+/** Opens the reliable channel of a connection, before anything is negotiated; gives what says
+ * something on it. What is said while it is not open is lost.
+ * @param {RTCPeerConnection} pc
+ * @param {(from: string, kind: number, says: Uint8Array<ArrayBuffer>) => void} hear */
+export function openData(pc, hear) {
+  const channel = pc.createDataChannel("reliable", {negotiated: true, id: 0});
+  channel.binaryType = "arraybuffer";
+  channel.onmessage = ({data}) => {
+    const m = data instanceof ArrayBuffer ? parse(new Uint8Array(data)) : null;
+    if (m) hear(m.from, m.kind, m.says);
+  };
+  return (/** @type {string} */ to, /** @type {number} */ kind, /** @type {Uint8Array} */ says) => {
+    if (channel.readyState === "open") channel.send(frame(to, kind, says));
+  };
 }

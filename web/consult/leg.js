@@ -2,7 +2,9 @@
 // RTCPeerConnection. The edge offers, this side answers; m-lines 0 and 1 carry
 // what is sent here, `tracks` says whom every other one shows.
 
+import {openData} from "./data.js";
 import {claims} from "./link.js";
+import {makeJudge, makeMeter, reportOf} from "./meter.js";
 
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Address} Address */
@@ -15,6 +17,8 @@ const HEARD = 1_000;
 /** How often a leg looks at its counters, ms: the one being built waits for its
  * first packet, the running one for the lack of them. */
 const POLL = {next: 50, current: 250};
+/** How often the call is measured for its user, and for the edge, ms. */
+const MEASURE = 2_000, REPORT = 10_000;
 /** What this page can do beyond the protocol's first day: a hello may be answered by
  * a move, the law's countdown, the profile and the cause of paused video are shown, and layers
  * that nobody watches are not sent. */
@@ -44,9 +48,10 @@ const THIN_VOICE = 16_000;
  * @param {() => Record<"audio"|"video", MediaStreamTrack|null>} options.local  what is sent
  * @param {() => {mic: boolean, camera: boolean, receive_video: boolean}} options.wanted
  * @param {Secret|null} options.secret           what encrypts it end to end; null: nothing does
+ * @param {import("./e2ee/call.js").Hear} options.hear  what another participant says by the data channel
  * @param {(event: Event) => void} options.emit
  */
-export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, emit}) {
+export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, hear, emit}) {
   const ws = new WebSocket(address.url, "bailiwick.v1");
   /** @type {RTCPeerConnection|null} */
   let pc = null;
@@ -63,6 +68,10 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
   let work = Promise.resolve();
   const pulse = counters();
   const uplink = makeUplink();
+  const [meter, judge, reporter] = [makeMeter(), makeJudge(), makeMeter()];
+  let measured = 0, reported = 0;
+  /** Says something to another participant by the data channel. @type {(to: string, kind: number, says: Uint8Array) => void} */
+  let data = () => {};
   /** What the edge asked the voice to take at most, bit/s; 0: as it likes. */
   let asked = 0;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -84,14 +93,33 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
   const look = async () => {
     clearTimeout(poll);
     if (closed || !pc) return;
-    const {grew, heard, sends} = pulse(await pc.getStats(), remotes, performance.now());
-    if (uplink.look(sends, performance.now())) work = work.then(shape).then(speak);
+    const stats = /** @type {any} */ (await pc.getStats());
+    const now = performance.now();
+    const {grew, heard, sends} = pulse(stats, remotes, now);
+    if (uplink.look(sends, now)) work = work.then(shape).then(speak);
+    if (current) measure(stats, now);
     const up = pc.connectionState === "connected";
     // What a leg receives before it is up are handshakes.
     const alive = current ? grew || (up && !expects) : up && (grew || !expects);
     if (grew && !alive) further();
     tell({type: "pulse", leg, alive, heard});
     if (!closed) poll = setTimeout(look, current ? POLL.current : POLL.next);
+  };
+
+  /** @param {Iterable<[string, any]>} stats @param {number} now */
+  const measure = (stats, now) => {
+    if (now - measured >= MEASURE) {
+      measured = now;
+      const m = meter(stats, remotes, now);
+      // Who sends a single stream goes on with it.
+      const held = uplink.told && (senders.video?.getParameters().encodings?.length ?? 0) > 1;
+      tell({type: "measured", leg, measure: m, levels: judge(m), held});
+    }
+    if (now - reported >= REPORT) {
+      const m = reportOf(reporter(stats, remotes, now));
+      if (reported > 0 && m.participants.length > 0) send(m);
+      reported = now;
+    }
   };
 
   /** @param {any} m */
@@ -101,7 +129,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
       iceTransportPolicy: relay ? "relay" : "all",
       bundlePolicy: "max-bundle",
     });
-    secret?.begin(pc, m.consult, m.participant);
+    data = openData(pc, secret?.hear ?? hear);
+    secret?.begin(data, hear, m.consult, m.participant);
     // The first packet ends the wait for the next poll.
     pc.ontrack = ({track}) => { track.onunmute = () => void look(); };
     pc.onconnectionstatechange = () => {
@@ -246,6 +275,8 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, e
     choose(profile) {
       send({type: "profile", profile});
     },
+    /** @param {string} to @param {number} kind @param {Uint8Array} says */
+    say: (to, kind, says) => (secret ? secret.say(to, kind, says) : data(to, kind, says)),
     leave() {
       send({type: "leave"});
       this.close();
@@ -266,6 +297,8 @@ export function makeUplink() {
   return {
     thin: false,
     held: false,
+    /** What its user is told: that it is held back, until it is sent again for a while. */
+    told: false,
     /** Takes one estimate, bit/s, 0 where there is none; says whether something changed.
      * @param {number} sends @param {number} now */
     look(sends, now) {
@@ -281,6 +314,7 @@ export function makeUplink() {
         pause = now - tried < UPLINK.lasting ? Math.min(2 * pause, UPLINK.longest) : UPLINK.pause;
         [this.held, until] = [true, now + pause];
       }
+      this.told = this.held || (this.told && now - tried < UPLINK.lasting);
       return thin !== this.thin || held !== this.held;
     },
   };

@@ -31,6 +31,7 @@ test("what the browser estimates of the pair in use is told", () => {
 
 test("a poor connection thins the voice at once, and holds video back after three seconds", () => {
   const uplink = makeUplink();
+  let told = "";
   const is = () => `${uplink.thin ? "thin" : "full"} ${uplink.held ? "held" : "sent"}`;
   for (const [at, sends, changed, want] of [
     [0, 0, false, "full sent"], [100, 500_000, false, "full sent"],
@@ -42,8 +43,11 @@ test("a poor connection thins the voice at once, and holds video back after thre
     [30_000, 90_000, false, "full sent"], [31_000, 200_000, false, "full sent"], [40_000, 90_000, false, "full sent"],
     [43_000, 90_000, true, "full held"], [48_000, 90_000, true, "full sent"], // that lasted: five again
     [60_000, 200_000, false, "full sent"], [61_000, 50_000, true, "thin sent"], [62_500, 50_000, true, "thin held"], // so little waits for less
+    [67_500, 200_000, true, "full sent"], [77_499, 200_000, false, "full sent"], [77_500, 200_000, false, "full sent"],
   ]) {
     assert.equal(uplink.look(Number(sends), Number(at)), changed, `at ${at}`);
     assert.equal(is(), want, `at ${at}`);
+    if (uplink.told !== told.endsWith("+")) told += ` ${at}${uplink.told ? "+" : "-"}`;
   }
+  assert.equal(told, " 4000+ 40000- 43000+ 60000- 62500+ 77500-", "its user hears of it at once, and that it is over when it has lasted");
 });

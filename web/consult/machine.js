@@ -15,7 +15,7 @@
 import {endText, refusalText} from "./codes.js";
 import {BESIDE, STALL, attempts, current, followed, isWell, merge, pause, put, same, slowest, vacancy} from "./legs.js";
 import {fresh} from "./link.js";
-import {PROFILES, paused} from "./quality.js";
+import {GOOD, PROFILES, linkWords, paused} from "./quality.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").Event} Event */
@@ -163,6 +163,7 @@ function fromLeg(s, e, now, fx) {
       const others = leg.quality.filter((q) => q.participant !== participant);
       return put(s, leg.id, {quality: video === "full" ? others : [...others, {participant, video, cause}]});
     }
+    case "measured": return put(s, leg.id, {measure: e.measure, levels: e.levels, held: e.held});
     case "profiled": return profiled(s, e, leg, fx);
     case "refused": return refused(s, e, leg, now, fx);
     case "closed":
@@ -286,7 +287,7 @@ function start(s, address, now, fx, more = {}) {
   s.made += 1;
   s.legs = [...s.legs, {
     id: s.made, role: "next", address, sent: false, socket: "connecting", place: null, epoch: 0,
-    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, quality: [], profile: "", to: "", ...more,
+    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, quality: [], measure: null, levels: null, held: false, profile: "", to: "", ...more,
   }];
   last(s, address);
   fx.push({do: "connect", leg: s.made, address, stranded: s.stranded !== "" && s.stranded !== address.url});
@@ -486,22 +487,25 @@ function profiled(s, e, leg, fx) {
   else if (e.profile !== leg.profile && PROFILES.includes(e.profile)) fx.push({do: "say", key: "picture.changed", params: {picture: e.profile}, loud: false});
 }
 
-/** Says what is new of video that is paused, or that it is back, not too often: what was so for a
- * moment in between is never said.
+/** Says what is new of video that is paused and of connections that are weak, or that it is over,
+ * not too often: what was so for a moment in between is never said.
  * @param {State} s @param {number} now @param {Effect[]} fx */
 function speak(s, now, fx) {
-  const list = paused(s);
-  const words = JSON.stringify(list);
-  if (words === s.spoken.words) return;
+  const isVideo = (/** @type {import("./types.js").Sentence} */ w) => w.key.startsWith("audio.");
   // Who turned video off has been told so.
-  if (s.wish.sound) s.spoken = {...s.spoken, words};
+  const was = /** @type {import("./types.js").Sentence[]} */ (JSON.parse(s.spoken.words)).filter((w) => !s.wish.sound || !isVideo(w));
+  const list = [...paused(s), ...linkWords(s)];
+  const words = JSON.stringify(list);
+  if (words === JSON.stringify(was)) s.spoken = {...s.spoken, words};
   else if (now - s.spoken.at < QUIET) {
     if (!s.spoken.waits) fx.push({do: "timer", name: "quality", ms: s.spoken.at + QUIET - now});
     s.spoken = {...s.spoken, waits: true};
   } else {
     s.spoken = {words, at: now, waits: false};
-    for (const sentence of list) fx.push({do: "say", ...sentence, loud: false});
-    if (list.length === 0) notice(s, {key: "audio.back"}, fx);
+    const old = was.map((w) => JSON.stringify(w));
+    for (const w of list) if (!old.includes(JSON.stringify(w))) fx.push({do: "say", ...w, loud: false});
+    if (was.some(isVideo) && !list.some(isVideo)) notice(s, {key: "audio.back"}, fx);
+    else if (list.length === 0) fx.push({do: "say", ...GOOD, loud: false});
   }
 }
 

@@ -801,6 +801,44 @@ test("paused video: who turned video off is told that alone, until they turn it 
   assert.deepEqual(said(p), ["audio.edge"], "and not that it is back");
 });
 
+const measured = (leg, own = 0, people = {p2: 0}, held = false) => ({type: "measured", leg, measure: null, levels: {own, people}, held});
+
+test("the own video that is held back: its user is told, unless there is none", () => {
+  const p = calling();
+  p.on(measured(1, 0, {p2: 0}, true));
+  assert.deepEqual(said(p), ["audio.own"], "and not the connection beside it");
+  p.on(quality(1, "off", "own"));
+  p.after(QUIET, measured(1));
+  assert.deepEqual(said(p), [], "what comes is paused still");
+  p.on(quality(1, "full"));
+  assert.deepEqual([said(p), p.state.notice], [["audio.back"], {key: "audio.back"}]);
+  p.after(QUIET, {type: "camera"});
+  said(p);
+  p.on(measured(1, 0, {p2: 0}, true));
+  assert.deepEqual(said(p), []);
+});
+
+test("a weak connection is said at most every 30 s, whose it is, and when it is well again", () => {
+  const p = calling();
+  p.on(measured(1));
+  assert.deepEqual(said(p), []);
+  p.on(measured(1, 1));
+  assert.deepEqual(p.did("say"), [{do: "say", key: "net.own", params: {level: "1"}, loud: false}]);
+  p.after(2_000, measured(1, 2));
+  assert.deepEqual(said(p), []);
+  p.after(QUIET - 2_000, timer("quality"));
+  assert.deepEqual(p.did("say"), [{do: "say", key: "net.own", params: {level: "2"}, loud: false}]);
+  p.after(QUIET, measured(1));
+  assert.deepEqual(p.did("say"), [{do: "say", key: "net", params: {level: "0"}, loud: false}]);
+  assert.equal(p.state.notice, null);
+  p.after(QUIET, measured(1, 0, {p2: 2}));
+  assert.deepEqual(p.did("say"), [{do: "say", key: "net", params: {level: "2"}, loud: false}], "nobody knows whose");
+  p.after(QUIET, quality(1, "off", "peer"));
+  assert.deepEqual(said(p), ["audio.peer"], "which says it all");
+  p.after(QUIET, quality(1, "full"));
+  assert.deepEqual(said(p), ["net", "audio.back"]);
+});
+
 test("paused video of an attempt is said when it is heard, and that of the last leg no more", () => {
   const p = calling();
   p.on(quality(1, "off", "edge"));

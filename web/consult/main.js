@@ -7,9 +7,12 @@
 import {byId} from "../shared/dom.js";
 import {i18n} from "../shared/i18n.js";
 import {sayer} from "../shared/say.js";
+import {renderConnection} from "./connection.js";
+import {KIND} from "./data.js";
 import {deviceForm} from "./devices.js";
 import {makeCalls, octetsOf, problemOf as secretProblem} from "./e2ee/call.js";
 import {makeLeg} from "./leg.js";
+import {current} from "./legs.js";
 import {claims, fragmentOf, fresh, keepSeat, seatOf, storageOf} from "./link.js";
 import {cameraOn, initial, micOn, step, wantsVideo} from "./machine.js";
 import {isGranted, makeMedia, problemOf} from "./media.js";
@@ -41,6 +44,7 @@ function dispatch(event) {
   state = result.state;
   for (const effect of result.effects) perform(effect);
   page.render(state, stage);
+  renderConnection(state, texts);
   page.tick(state, performance.now());
 }
 
@@ -58,7 +62,27 @@ const stage = tileStage(byId("tiles"), {
 });
 const seat = seatOf(location, storage);
 const clinician = claims(seat?.token ?? "")?.role === "clinician";
-const page = makePage(texts, act, clinician ? (profile) => dispatch({type: "profile", profile}) : null);
+const page = makePage(texts, act, clinician ? {choose: (profile) => dispatch({type: "profile", profile}), ask: (who) => withPhotos((p) => p.ask(who))} : null);
+
+/** Fetched when the call runs: nobody waits for it to join, and it is there if the edge that the
+ * page came from is not any more.
+ * @type {Promise<ReturnType<typeof import("./photo.js").makePhotos>>|null} */
+let photos = null;
+/** @param {(photos: ReturnType<typeof import("./photo.js").makePhotos>) => void} use */
+function withPhotos(use) {
+  photos ??= import("./photo.js").then(({makePhotos}) => makePhotos({
+    words: (key, who) => message(state, {key, params: {who}}, texts),
+    say,
+    send: (to, says) => legs.get(current(state)?.id ?? 0)?.say(to, KIND.photo, says),
+    camera: () => media.tracks.video,
+  }));
+  photos.then(use, (err) => {
+    photos = null; // the next use tries again
+    console.error("photo", err);
+  });
+}
+/** @param {string} participant */
+const roleOf = (participant) => current(state)?.peers?.find((p) => p.participant === participant)?.role;
 
 /** @param {Effect} fx */
 function perform(fx) {
@@ -67,13 +91,16 @@ function perform(fx) {
     case "stop":
       media.stop();
       stage.clear();
+      void photos?.then((p) => p.clear(), () => {});
       return preview();
     case "send":
       media.apply(fx);
       for (const leg of legs.values()) leg.sync();
       return preview();
     case "connect": return connect(fx);
-    case "adopt": return legs.get(fx.leg)?.adopt(stage.show);
+    case "adopt":
+      withPhotos(() => {});
+      return legs.get(fx.leg)?.adopt(stage.show);
     case "drop": case "leave":
       legs.get(fx.leg)?.[fx.do === "leave" ? "leave" : "close"]();
       legs.delete(fx.leg);
@@ -103,6 +130,9 @@ function wake(name, due) {
 function connect({leg, address, stranded}) {
   legs.set(leg, makeLeg(leg, address, {
     stranded, relay, emit: dispatch, secret: secrets && secrets((others) => meet(leg, others)),
+    hear: (from, kind, says) => {
+      if (kind === KIND.photo && leg === current(state)?.id) withPhotos((p) => p.hear(from, says, roleOf(from) === "clinician"));
+    },
     local: () => media.tracks,
     wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound}),
   }));

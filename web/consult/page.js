@@ -4,18 +4,19 @@
 import {byId, make, setText} from "../shared/dom.js";
 import {PROFILES} from "./quality.js";
 import {toolbar} from "./toolbar.js";
-import {banners, clock, message, support, tiles, view} from "./view.js";
+import {banners, clock, message, photographers, support, tiles, view} from "./view.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./view.js").Message} Message */
 /** @typedef {import("./view.js").Texts} Texts */
 
 /** @param {Texts} texts @param {(action: string) => void} act
- * @param {((profile: string) => void)|null} choose  what the video is looked at for; null: others do that */
-export function makePage(texts, act, choose) {
+ * @param {{choose: (profile: string) => void, ask: (who: string) => void}|null} clinician  what clinicians alone may: say what
+ *   the video is looked at for, and ask somebody for a photo */
+export function makePage(texts, act, clinician) {
   let shown = "";
   fillWords(texts);
-  fillPictures(texts, choose);
+  fillPictures(texts, clinician?.choose ?? null);
   wireKeys(act);
 
   return {
@@ -36,6 +37,7 @@ export function makePage(texts, act, choose) {
       if (v.page === "message") renderMessage(s, message(s, {key: v.text}, texts), texts);
       if (v.page === "link") renderLink(s, texts);
       if (v.page === "call") renderCall(s, texts, stage);
+      if (v.page === "call" && clinician) renderAsks(s, texts, clinician.ask);
       renderSwitches(v);
       const now = `${v.page} ${v.page === "message" ? v.text : ""} ${v.page === "link" ? s.step : ""}`;
       if (shown !== "" && shown !== now) byId(`${v.page}-title`).focus();
@@ -151,6 +153,21 @@ function renderCall(s, texts, stage) {
   const list = tiles(s, texts);
   byId("alone").hidden = list.length > 0;
   stage.render(list);
+}
+
+/** @param {State} s @param {Texts} texts @param {(who: string) => void} ask */
+function renderAsks(s, texts, ask) {
+  const box = byId("photo-asks");
+  const list = photographers(s, texts);
+  const id = JSON.stringify(list);
+  if (box.dataset.id === id) return;
+  box.dataset.id = id;
+  box.hidden = list.length === 0;
+  box.replaceChildren(...list.map(({participant, name}) => {
+    const button = make("button", {text: texts.t("photo.ask", {name}), attrs: {type: "button"}});
+    button.addEventListener("click", () => ask(participant));
+    return button;
+  }));
 }
 
 /** @param {ReturnType<typeof view>} v */

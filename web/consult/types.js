@@ -44,6 +44,9 @@
  * @property {number} progress        when it last came further, ms
  * @property {Withdrawal|null} withdrawal  it ends by the law, unless it moves
  * @property {Quality[]} quality      of those whose video is not full
+ * @property {import("./meter.js").Measure|null} measure  of the last seconds, while it is current
+ * @property {import("./meter.js").Levels|null} levels
+ * @property {boolean} held           the own video is held back: the connection carries none
  * @property {string} profile         what the video is looked at for; "" until known
  * @property {string} to              URL to which it was told to move, "" else
  */
@@ -87,6 +90,7 @@
  *   | {type: "pulse", leg: number, alive: boolean, heard: number}
  *   | {type: "peers", leg: number, peers: Peer[]}
  *   | {type: "quality", leg: number} & Quality
+ *   | {type: "measured", leg: number, measure: import("./meter.js").Measure, levels: import("./meter.js").Levels, held: boolean}
  *   | {type: "profile", profile: string} | {type: "profiled", leg: number, profile: string, refused: boolean}
  *   | {type: "move", leg: number, edge: string, url: string, token: string, epoch: number, dice: number}
  *   | {type: "ended", leg: number, reason: string, code?: string, citation?: string[]}

@@ -9,7 +9,8 @@ import {PROFILES, paused, qualityOf} from "./quality.js";
 /** @typedef {import("./types.js").Sentence} Sentence */
 /** @typedef {ReturnType<typeof import("../shared/i18n.js").i18n>} Texts */
 
-/** @typedef {"ask"|"ask-sound"|"join"|"again"|"rejoin"|"retry"|"sound"|"copy"|"reload"|"hear"} Action */
+/** @typedef {"ask"|"ask-sound"|"join"|"again"|"rejoin"|"retry"|"sound"|"copy"|"reload"|"hear"
+ *   |"photo-send"|"photo-no"|"photo-stop"|"photo-show"|"photo-save"|"photo-close"} Action */
 /** @typedef {{action: Action, label: string}} Button */
 /** @typedef {{key: string, sentences: string[], buttons: Button[]}} Message */
 /** @typedef {{participant: string, name: string, state: string, video: boolean, note: string}} Tile */
@@ -27,6 +28,9 @@ export const ACTIONS = {
   "denied.ios": ["reload"], "denied.system": ["again"],
   "none.camera": ["sound"], "none.mic": ["again", "join"], "gone.camera": ["sound"], "gone.mic": ["again"], "busy": ["again", "sound"],
   "paused": ["again"], "paused.camera": ["again"], "no.sound": ["hear"],
+  "photo.asked": ["photo-send", "photo-no"], "photo.waits": ["photo-stop"], "photo.sends": ["photo-stop"], "photo.comes": ["photo-stop"],
+  "photo.here": ["photo-show", "photo-close"], "photo.view": ["photo-save", "photo-close"], "photo.sent": ["photo-close"],
+  "photo.no": ["photo-close"], "photo.failed": ["photo-close"], "photo.camera": ["photo-close"],
 };
 
 /** What is said otherwise to who is in the call.
@@ -83,7 +87,7 @@ export function message(s, {key: cause, params = {}}, texts) {
   const key = (inCall(s) && IN_CALL[cause]) || cause;
   const {who, ...rest} = params;
   const filled = {...placeOf(s, key), ...(who && {name: nameOf(s, who, texts)}), ...rest, ...(rest.left && {left: duration(Number(rest.left))}),
-    ...(rest.picture && {picture: texts.t(`picture.${rest.picture}`)})};
+    ...(rest.picture && {picture: texts.t(`picture.${rest.picture}`)}), ...(rest.level && {level: texts.t(`level.${rest.level}`)})};
   const buttons = texts.buttons(key).map((label, i) => ({action: ACTIONS[key][i], label}));
   return {
     key,
@@ -167,6 +171,10 @@ export function tiles(s, texts) {
     };
   });
 }
+
+/** Whom a clinician may ask for a photo, with their names. @param {State} s @param {Texts} texts */
+export const photographers = (s, texts) => peersOf(s).filter((p) => p.connected && (p.role === "patient" || p.role === "companion"))
+  .map(({participant}) => ({participant, name: labelOf(s, participant, texts)}));
 
 /** The support line of a refusal. @param {State} s @param {Texts} texts @returns {string} */
 export function support(s, texts) {

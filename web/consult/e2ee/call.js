@@ -1,6 +1,6 @@
 // The page's side of an end-to-end encrypted call: the worker, and what a leg hands it.
 
-import {KIND, frame, parse} from "../data.js";
+import {KIND} from "../data.js";
 
 /** "" when this browser can encrypt a call end to end. @param {any} g @returns {string} */
 export const problemOf = (g) => (g.RTCRtpScriptTransform && g.Worker && g.crypto?.subtle ? "" : "browser.e2ee");
@@ -17,16 +17,19 @@ const WORKER = "/web/consult/e2ee/worker.js";
 /** The worker's address, as pages with our policy must give it. @param {any} g @returns {any} */
 const trusted = (g) => g.trustedTypes?.createPolicy("bailiwick-worker", {createScriptURL: () => WORKER}).createScriptURL("") ?? WORKER;
 
+/** @typedef {(from: string, kind: number, says: Uint8Array<ArrayBuffer>) => void} Hear */
+
 /** Makes the calls of this page, by k.
  * @param {Uint8Array<ArrayBuffer>} k */
 export function makeCalls(k) {
   const worker = new Worker(trusted(globalThis), {type: "module", name: "e2ee"});
-  /** @type {Map<number, {send: (to: string, says: Uint8Array) => void, tell: (others: string[]) => void}>} */
+  /** @type {Map<number, {send: (to: string, says: Uint8Array) => void, hear: Hear, tell: (others: string[]) => void}>} */
   const calls = new Map();
   let made = 0;
   worker.onmessage = ({data}) => {
     const call = calls.get(data.call);
     if (data.do === "send") call?.send(data.to, data.says);
+    if (data.do === "hear") call?.hear(data.from, data.says[0], data.says.subarray(1));
     if (data.do === "tell") call?.tell(data.others);
   };
 
@@ -41,21 +44,21 @@ export function makeCalls(k) {
 
     return {
       tag,
-      /** Before anything is negotiated. @param {RTCPeerConnection} pc @param {string} consult @param {string} self */
-      begin(pc, consult, self) {
-        const channel = pc.createDataChannel("reliable", {negotiated: true, id: 0});
-        channel.binaryType = "arraybuffer";
-        calls.set(call, {
-          send: (to, says) => {
-            if (channel.readyState === "open") channel.send(frame(to, KIND.keys, says));
-          },
-          tell,
-        });
-        channel.onmessage = ({data}) => {
-          const m = parse(new Uint8Array(data));
-          if (m?.kind === KIND.keys) say({do: "message", call, from: m.from, says: m.says});
-        };
+      /** Before anything is negotiated.
+       * @param {(to: string, kind: number, says: Uint8Array) => void} data  what passes the edge
+       * @param {Hear} hear  what is opened of it
+       * @param {string} consult @param {string} self */
+      begin(data, hear, consult, self) {
+        calls.set(call, {send: (to, says) => data(to, KIND.keys, says), hear, tell});
         say({do: "begin", call, k, consult, self, tag});
+      },
+      /** What came by the edge: of data in the clear nothing is taken. @type {Hear} */
+      hear(from, kind, says) {
+        if (kind === KIND.keys) say({do: "message", call, from, says});
+      },
+      /** Seals what one participant is told. @param {string} to @param {number} kind @param {Uint8Array} says */
+      say(to, kind, says) {
+        say({do: "say", call, to, says: Uint8Array.of(kind, ...says)});
       },
       /** What is sent and heard, and whose each m-line is: before any of it carries anything.
        * @param {RTCRtpSender} audio @param {RTCRtpSender} video

@@ -1,4 +1,4 @@
-// The key exchange of an end-to-end encrypted call (docs/adr/0023): each sender draws a
+// The key exchange of an end-to-end encrypted call (docs/adr/0021): each sender draws a
 // fresh key whenever somebody comes or goes and hands it to each who is there, over an
 // ECDH of the two that k, which the edges never have, goes into. Nothing here touches a
 // socket, a worker or a clock: messages, the room and the time come in, messages and keys
@@ -23,6 +23,7 @@ const SEALED = 2;
 // What is sealed.
 const FRESH = 1; // a key: its number, KID and base
 const TOOK = 2; // the number of a key that arrived
+const DATA = 3; // what one participant says to another, as it would be in the clear
 
 const CURVE = {name: "ECDH", namedCurve: "P-256"};
 const POINT = 65; // octets of an uncompressed one
@@ -53,9 +54,10 @@ const utf8 = new TextEncoder();
  * @param {(key: Key) => void} room.use                       encrypt with this from now on
  * @param {(participant: string, key: Key) => void} room.take a participant's next key
  * @param {(participant: string) => void} room.gone           its keys are of no use any more
+ * @param {(from: string, says: Bytes) => void} room.hear     what a participant says beside its keys
  * @param {(others: string[]) => void} room.tell  who is here with another k; first, and whenever it changes
  */
-export async function makeExchange({k, consult, self, tag, send, use, take, gone, tell}) {
+export async function makeExchange({k, consult, self, tag, send, use, take, gone, hear, tell}) {
   const pair = await crypto.subtle.generateKey(CURVE, false, ["deriveBits"]);
   const point = new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey));
   const prover = await macOf(k);
@@ -169,6 +171,7 @@ export async function makeExchange({k, consult, self, tag, send, use, take, gone
       p.took = Math.max(p.took, view.getUint32(1));
       return settle(now);
     }
+    if (plain[0] === DATA && plain.length > 1) return hear(from, plain.subarray(1));
     if (plain[0] !== FRESH || plain.length !== 25) return;
     const n = view.getUint32(1);
     if (n < p.got) return; // said before, and again by somebody else
@@ -202,6 +205,12 @@ export async function makeExchange({k, consult, self, tag, send, use, take, gone
     async message(from, says, now) {
       if (says[0] === HELLO) await greeted(from, says, now);
       if (says[0] === SEALED) await unseal(from, says, now);
+    },
+    /** Says something that the other alone can read, or nothing before it has said hello.
+     * @param {string} to @param {Uint8Array} says */
+    async say(to, says) {
+      const p = peers.get(to);
+      if (p) await sealed(to, p, join([DATA], says));
     },
     /** Says again what is not known to have arrived: a channel opens when it opens.
      * @param {number} now */

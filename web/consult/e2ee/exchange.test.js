@@ -16,13 +16,14 @@ function makeRoom() {
     all, wire, log, now: 0,
     deaf: new Set(),
     async join(id, {k = K, consult = "c1"} = {}) {
-      const me = {id, sealer: null, keys: new Map(), news: [], used: [], here: true};
+      const me = {id, sealer: null, keys: new Map(), news: [], used: [], data: [], here: true};
       me.x = await makeExchange({
         k, consult, self: id, tag: 0x010000 + all.size,
         send: (to, says) => { wire.push({from: id, to, says}); log.push({from: id, to, says}); },
         use: (key) => { me.used.push(key); me.sealer = makeSealer(key); },
         take: (who, key) => me.keys.set(who, [makeOpener(key), ...(me.keys.get(who) ?? [])]),
         gone: (who) => me.keys.delete(who),
+        hear: (from, says) => me.data.push(`${from}: ${new TextDecoder().decode(says)}`),
         tell: (others) => me.news.push(others.join(" ")),
       });
       all.set(id, me);
@@ -75,6 +76,27 @@ test("three people hear each other, and who comes late has no older key", async 
   await room.peers();
   for (const [to, from] of [[a, b], [a, c], [b, a], [b, c], [c, a], [c, b]]) assert.equal(await hears(to, from), "hello", `${to.id} of ${from.id}`);
   for (const o of c.keys.get("a")) assert.equal(await o.open(none, before), null);
+});
+
+test("what one says to another beside keys that one alone hears, and nobody else's word passes for it", async () => {
+  const room = makeRoom();
+  const [a, b, c] = [await room.join("a"), await room.join("b"), await room.join("c")];
+  await a.x.say("b", bytes("too early"));
+  await room.settle();
+  await room.peers();
+  await a.x.say("b", bytes("a photo"));
+  const {says} = room.wire.at(-1);
+  assert.equal(new TextDecoder("latin1").decode(says).includes("photo"), false);
+  await room.settle();
+  await a.x.say("nobody", bytes("x"));
+  await c.x.message("a", says, room.now); // to another
+  await b.x.message("c", says, room.now); // of another
+  await a.x.message("b", says, room.now); // back
+  const changed = says.slice();
+  changed[20] ^= 1;
+  await b.x.message("a", changed, room.now);
+  assert.deepEqual([a.data, b.data, c.data], [[], ["a: a photo"], []]);
+  assert.equal(await hears(b, a), "hello", "and the keys are as they were");
 });
 
 test("who left reads nothing more, with all that it ever had and saw", async () => {

@@ -9,6 +9,7 @@ import {makeKeys} from "./keys.js";
  * @typedef {{do: "begin", call: number, k: import("./sframe.js").Bytes, consult: string, self: string, tag: number}
  *   | {do: "peers", call: number, peers: {participant: string, connected: boolean}[]}
  *   | {do: "message", call: number, from: string, says: import("./sframe.js").Bytes}
+ *   | {do: "say", call: number, to: string, says: Uint8Array}
  *   | {do: "lines", call: number, lines: {mid: string, participant: string}[]}
  *   | {do: "end", call: number}} Order */
 
@@ -39,6 +40,7 @@ function makeCall({call, k, consult, self, tag}) {
     },
     take: (who, key) => keys.take(who, key, performance.now()),
     gone: keys.gone,
+    hear: (from, says) => scope.postMessage({do: "hear", call, from, says}),
     tell: (others) => scope.postMessage({do: "tell", call, others}),
   });
   // One at a time: each step of the exchange waits for WebCrypto.
@@ -56,6 +58,7 @@ scope.onmessage = (/** @type {MessageEvent<Order>} */ {data: order}) => {
   switch (order.do) {
     case "peers": return call?.then((x, now) => x.peers(order.peers, now));
     case "message": return call?.then((x, now) => x.message(order.from, order.says, now));
+    case "say": return call?.then((x) => x.say(order.to, order.says));
     case "lines":
       call?.lines.clear();
       for (const {mid, participant} of order.lines) call?.lines.set(mid, participant);
