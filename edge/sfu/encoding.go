@@ -18,7 +18,7 @@ type encoding struct {
 
 func newEncoding(k Kind) *encoding {
 	e := &encoding{}
-	if k == Video {
+	if k != Audio {
 		e.ring = new(rtp.Ring)
 	}
 	return e
@@ -64,10 +64,10 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	if anew {
 		e.gaps = rtp.Gaps{}
 	}
-	if t.kind == Video {
+	if t.kind != Audio {
 		n = e.ring.Put(b, at)
 	}
-	if e.gaps.Seen(p.Seq, at) && t.kind == Video {
+	if e.gaps.Seen(p.Seq, at) && t.kind != Audio {
 		t.wantKeyframe(of)
 	}
 	t.due = e.gaps.Due(at, max(rtt, minRTT), t.due)

@@ -19,6 +19,7 @@ func (x *Session) report(now time.Time) {
 	x.allocateLocked(now)
 	x.demandLocked(now)
 	x.tellVoiceLocked()
+	x.room.listenLocked(now)
 	if x.who.media == x {
 		x.who.session.tellQualityLocked(x.room.seats, now)
 	}
@@ -71,16 +72,21 @@ func cname(ssrc uint32, name string) rtcp.SourceDescriptionChunk {
 
 // bound tells the publisher of a video without simulcast how much to send at most, in bit/s
 // (draft-alvestrand-rmcat-remb-03): each time, or where it has become less. What its own path
-// carries it finds out by itself, from what path tells it.
+// carries it finds out by itself, from what path tells it. With it goes what a screen may take.
 func (x *Session) bound(each bool) {
 	x.room.mu.Lock()
-	most := x.ceilingLocked()
+	x.tellScreenLocked(each)
+	t := x.pub.tracks[Video]
+	most := t.ceilingLocked()
+	if most > 0 && x.who.state.Screen { // whose sender takes the bound for all that it sends
+		most += x.pub.tracks[Screen].ceilingLocked()
+	}
 	x.room.mu.Unlock()
-	ssrc, live := x.pub.tracks[Video].ssrc(0)
-	if most == 0 || !live || !each && int64(most) >= x.pub.ceiling.Load() {
+	ssrc, live := t.ssrc(0)
+	if most == 0 || !live || !each && int64(most) >= t.ceiling.Load() {
 		return
 	}
-	x.pub.ceiling.Store(int64(most))
+	t.ceiling.Store(int64(most))
 	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(most), SSRCs: []uint32{ssrc}}})
 }
 
@@ -95,7 +101,7 @@ func (l *line) senderReport(now time.Time) *rtcp.SenderReport {
 	defer l.mu.Unlock()
 	l.resent = 0
 	of := 0
-	if l.kind == Video {
+	if l.kind != Audio {
 		of = l.layers.Current()
 	}
 	if of < 0 {
@@ -140,7 +146,7 @@ func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 }
 
 func (x *Session) wantsKeyframe(ssrc uint32) {
-	if l := x.lineOf(ssrc); l != nil && l.kind == Video {
+	if l := x.lineOf(ssrc); l != nil && l.kind != Audio {
 		l.mu.Lock()
 		of := l.layers.Current()
 		l.mu.Unlock()
