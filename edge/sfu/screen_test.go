@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pion/rtcp"
 
@@ -115,6 +117,63 @@ func TestScreenBesideLayers(t *testing.T) {
 	if pub.tracks[Screen].layered.Load() || pub.tracks[Video].published() {
 		t.Error("the screen was taken for the camera")
 	}
+}
+
+// A poor connection shows the screen and lets faces be small; its sender is told to stay within that.
+// What others receive of the faces is theirs.
+func TestScreenComesBeforeFaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quietly()
+		defer s.Close()
+		f := filmOf(t, s, append([]*Session{sharer(t, s)}, sessions(t, s, 2)...))
+		f.all[1].Answer(signal.Answer{SDP: answerTo(append([]signal.Track{{Kind: "audio"}, {Kind: "video"}, {Kind: "screen"}}, pair...)), Seq: 2}) // with the last one's m-lines
+		f.all[0].room.mu.Lock()
+		for _, x := range f.all[1:] {
+			x.sink = func(any) {} // no offer is answered any more
+		}
+		f.all[0].room.mu.Unlock()
+		f.from.screens.Store(&[]uint32{})
+		f.rates[1] = 800_000
+		f.run(15 * time.Second)
+		if poor, rich := f.views[1].current(), f.views[2].current(); poor != 1 || rich != 1 {
+			t.Errorf("before anything comes of the screen: layers %d and %d, want 1, and 1 that is shown small", poor, rich)
+		}
+		f.screen.likes, f.screen.key = 1_200_000, true
+		f.run(15 * time.Second)
+		was := [...]int{f.views[1].screen, f.views[2].screen}
+		f.run(5 * time.Second)
+		for i, was := range was {
+			rate := (f.views[1+i].screen - was) * 8 / 5
+			if rate < 300_000 || rate > 650_000 {
+				t.Errorf("%d sees %d bit/s of the screen, want what the poorest connection carries beside a voice and a face", i+1, rate)
+			}
+		}
+		if poor, rich := f.views[1].current(), f.views[2].current(); poor != 0 || rich != 1 {
+			t.Errorf("with the screen: layers %d and %d, want 0 and 1", poor, rich)
+		}
+
+		// One that stands still leaves what it does not need.
+		f.screen.likes = 20_000
+		f.run(15 * time.Second)
+		if poor := f.views[1].current(); poor != 1 {
+			t.Errorf("while the screen stands still: layer %d, want 1", poor)
+		}
+		f.rates[1] = 180_000
+		f.screen.likes = 1_200_000
+		f.run(10 * time.Second)
+		frames, shown := f.views[1].frames, f.views[1].screen
+		f.run(2 * time.Second)
+		if f.views[1].frames != frames || f.views[1].screen == shown {
+			t.Errorf("on the poorest connection: %d frames of the face and %d bytes of the screen, want the screen alone", f.views[1].frames-frames, f.views[1].screen-shown)
+		}
+		f.all[0].State(signal.State{Mic: true, Camera: true, ReceiveVideo: true})
+		synctest.Wait()
+		f.rates[1] = 10_000_000
+		f.run(90 * time.Second)
+		if poor, rich := f.views[1].current(), f.views[2].current(); poor != 2 || rich != 2 {
+			t.Errorf("without a screen: layers %d and %d, want 2", poor, rich)
+		}
+	})
 }
 
 func TestAnsweredScreen(t *testing.T) {

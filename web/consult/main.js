@@ -14,6 +14,7 @@ import {claims, fragmentOf, fresh, keepSeat, seatOf, storageOf} from "./link.js"
 import {cameraOn, initial, micOn, step, wantsVideo} from "./machine.js";
 import {isGranted, makeMedia, problemOf} from "./media.js";
 import {makePage} from "./page.js";
+import {makeScreen} from "./screen.js";
 import {tileStage} from "./tiles.js";
 import {message} from "./view.js";
 
@@ -50,6 +51,7 @@ const media = makeMedia((now) => {
   dispatch({type: "devices", ...now});
   void listDevices();
 });
+const screen = makeScreen((on, failed) => dispatch({type: "shares", on, failed}));
 const stage = tileStage(byId("tiles"), {
   blocked: () => dispatch({type: "trouble", key: "no.sound"}),
   playing: () => {
@@ -64,8 +66,10 @@ const page = makePage(texts, act, clinician ? (profile) => dispatch({type: "prof
 function perform(fx) {
   switch (fx.do) {
     case "devices": return void media.open(fx);
+    case "screen": return fx.on ? void screen.start() : screen.stop();
     case "stop":
       media.stop();
+      screen.stop();
       stage.clear();
       return preview();
     case "send":
@@ -103,8 +107,9 @@ function wake(name, due) {
 function connect({leg, address, stranded}) {
   legs.set(leg, makeLeg(leg, address, {
     stranded, relay, emit: dispatch, secret: secrets && secrets((others) => meet(leg, others)),
-    local: () => media.tracks,
-    wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound}),
+    shares: clinician,
+    local: () => ({...media.tracks, screen: screen.track}),
+    wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound, screen: state.sharing}),
   }));
 }
 
@@ -166,7 +171,7 @@ function act(action) {
     case "ask": return dispatch({type: "ask", sound: false});
     case "ask-sound": return dispatch({type: "ask", sound: true});
     case "join": case "again": case "rejoin": case "retry": case "leave":
-    case "mic": case "camera": case "sound":
+    case "mic": case "camera": case "sound": case "screen":
       return dispatch({type: action});
     case "hear": return stage.play();
     case "reload": return location.reload();

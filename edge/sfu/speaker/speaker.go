@@ -64,7 +64,7 @@ func (s *Speaker) Listen(levels []Level, now time.Time) {
 	if !here || now.Sub(s.spoke) >= pause {
 		s.who = ""
 	}
-	if rival.ID != "" && best.Loud < rival.Loud+louder { // two at once wait for no other
+	if rival.ID != "" { // or else of two at once neither would be
 		best = rival
 	}
 	switch {
