@@ -410,6 +410,8 @@ func (c *client) routed(from *client, k Kind) {
 }
 
 func carries(t *track, x *Session) bool {
+	x.room.mu.Lock()
+	defer x.room.mu.Unlock()
 	lines := t.fanout()
 	return slices.ContainsFunc(x.neg.lines, func(l *line) bool { return slices.Contains(lines, l) })
 }

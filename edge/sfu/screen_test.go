@@ -176,6 +176,31 @@ func TestScreenComesBeforeFaces(t *testing.T) {
 	})
 }
 
+// A browser takes REMB for all that it sends: a camera without layers is not bound to its own share
+// while a screen goes beside it.
+func TestScreenBesideOneStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quietly()
+		defer s.Close()
+		f := filmOf(t, s, append([]*Session{sharer(t, s)}, sessions(t, s, 1)...))
+		f.from.screens.Store(&[]uint32{})
+		f.from.layered.Store(false)
+		f.single = true
+		f.rates[1] = 900_000
+		f.screen.likes, f.screen.key = 600_000, true
+		f.run(10 * time.Second)
+		var bound int
+		for _, p := range f.all[0].media.(*quiet).was(0) {
+			if remb, ok := p.(*rtcp.ReceiverEstimatedMaximumBitrate); ok {
+				bound = int(remb.Bitrate)
+			}
+		}
+		if camera := bound - f.screen.may; f.screen.may < 600_000 || camera < leastVideo || bound > 900_000 {
+			t.Errorf("bound to %d bit/s in all, of which %d for the screen: want most of what is there for the screen, and both within it", bound, f.screen.may)
+		}
+	})
+}
+
 func TestAnsweredScreen(t *testing.T) {
 	answer := func(lines string) string {
 		return "v=0\r\nm=audio 9 X 0\r\nm=video 9 X 0\r\na=ssrc:9 cname:x\r\nm=application 9 X 0\r\nm=video 9 X 0\r\n" + lines + "m=video 9 X 0\r\na=ssrc:8 cname:x\r\n"
