@@ -22,14 +22,14 @@ import (
 var core = []string{"exact", "region", "residency", "health", "steer", "consult", "failover", "edge/signal", "sim/page"}
 
 // leaves are of one wire alone, and as pure as the core.
-var leaves = []string{"edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/red", "edge/sfu/mos"}
+var leaves = []string{"edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/red", "edge/sfu/mos", "edge/sfu/speaker"}
 
 // assemblies connect wires; the verbs alone run them.
 // sim connects the rules anew, without sockets, for its tests alone.
 var assemblies = []string{"edge", "nameserver", "sim"}
 
 // wires hold the sockets. A wire never imports another wire; edge and cmd connect them.
-var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "webhook", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/layer", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/sframe", "edge/sfu/red", "edge/sfu/mos", "web", "acme"}
+var wires = []string{"steer/world", "store", "store/consul", "health/probe", "access", "problem", "consult/router", "geodns", "geodns/geo", "geodns/dnssec", "geodns/siphash", "geodns/cookie", "geodns/limit", "geodns/zonefile", "geodns/check", "crowd", "datagram", "webhook", "turn", "edge/sfu", "edge/sfu/lane", "edge/sfu/rtp", "edge/sfu/layer", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/sframe", "edge/sfu/red", "edge/sfu/mos", "edge/sfu/speaker", "web", "acme"}
 
 // within lists what a wire may import of the house beside the core: its own
 // leaves, and the contract that it is written against.
@@ -45,7 +45,7 @@ var within = map[string][]string{
 	"geodns/check":    {"geodns/dnssec"},
 	"acme":            {"store"},
 	"turn":            {"crowd"},
-	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/sframe", "edge/sfu/red", "edge/sfu/mos"},
+	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/sframe", "edge/sfu/red", "edge/sfu/mos", "edge/sfu/speaker"},
 	"edge/sfu/lane":   {"datagram"},
 	"edge/sfu/layer":  {"edge/sfu/rtp"},
 	"edge/sfu/ladder": {"edge/sfu/allot"},

@@ -47,7 +47,7 @@ func newSealed(t *testing.T, api string) consultReply {
 	return c
 }
 
-// Two browsers hear and see each other end to end encrypted, and a third who comes and leaves;
+// Two browsers hear and see each other, and a screen that one shares, end to end encrypted, and a third who comes and leaves;
 // what passes the edge are SFrame's frames, under keys that are new when somebody leaves. The
 // call goes on when the region goes down.
 func TestEndToEndEncrypted(t *testing.T) {
@@ -62,6 +62,14 @@ func TestEndToEndEncrypted(t *testing.T) {
 	}
 	webtest.Axe(t, patient)
 	(&twoPages{consultReply: c, patient: patient, clinician: clinician}).photo(t)
+
+	webtest.Click(t, clinician, "#screen")
+	const shown = `document.querySelector(".tile.screen video")`
+	webtest.Wait(t, patient, shown+`?.getVideoPlaybackQuality().totalVideoFrames > 5`)
+	webtest.Axe(t, patient)
+	flows(t, "patient, beside the screen", patient)
+	webtest.Click(t, clinician, "#screen")
+	webtest.Wait(t, patient, `!`+shown)
 
 	// Who has a token and no key is handed what the edge has.
 	tap := openTap(t, c.Participants[2].URL, nil)

@@ -28,7 +28,7 @@ import (
 //go:embed consult/view.js consult/page.js consult/tiles.js consult/toolbar.js
 //go:embed consult/devices.js consult/media.js consult/leg.js consult/legs.js consult/link.js consult/data.js
 //go:embed consult/e2ee/call.js consult/e2ee/exchange.js consult/e2ee/keys.js consult/e2ee/sframe.js consult/e2ee/worker.js
-//go:embed consult/quality.js consult/meter.js consult/connection.js consult/photo.js consult/transfer.js
+//go:embed consult/quality.js consult/meter.js consult/connection.js consult/photo.js consult/transfer.js consult/screen.js
 //go:embed home/index.html home/missing.html
 //go:embed console/index.html console/console.css console/main.js console/status.js
 var Files embed.FS

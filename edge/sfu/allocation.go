@@ -23,8 +23,11 @@ const (
 	patient = 3 * time.Second
 	// A connection that carries so much less than it is sent does not wait for a keyframe of less.
 	floodOver, floodUnder = 3, 2 // 1.5
-	// screen is the width that all videos together are thought to have, in pixels.
-	screen = 1920
+	// stage is the width that all videos together are thought to have, in pixels; beside a screen
+	// that somebody shares a face has strip.
+	stage, strip = 1920, 480
+	// A screen without layers of its own is let take so many times what a face beside it is.
+	large = 4
 )
 
 // roles are those of allot, by their names.
@@ -58,7 +61,7 @@ func (x *Session) allocateLocked(now time.Time) {
 	x.doubleLocked(now)
 	a.given = a.Allot(target, audio, a.videos, now, a.given[:0])
 	want := a.Want(audio, a.videos)
-	rest, spare, plain := target-audio, target-audio, 0
+	rest, spare, parts := target-audio, target-audio, 0
 	a.to = a.to[:0]
 	sends := audio
 	for i, l := range a.lines {
@@ -73,7 +76,7 @@ func (x *Session) allocateLocked(now time.Time) {
 		switch {
 		case to.spatial < 0:
 		case l.src.Load().bends():
-			plain++
+			parts += l.parts()
 		case a.given[i] >= 0:
 			rest -= a.videos[i].Layers[a.given[i]].Bitrate
 		}
@@ -81,9 +84,10 @@ func (x *Session) allocateLocked(now time.Time) {
 	for i, l := range a.lines {
 		t, to, share := l.src.Load(), a.to[i], 0
 		if to.spatial >= 0 && t.bends() {
-			share = min(max(rest/plain, leastVideo), ceilings[x.room.step])
+			part := rest * l.parts() / parts
+			share = min(max(part, leastVideo), ceilings[x.room.step])
 			if rate := t.rate(); rate > share/2 && share < ceilings[x.room.step] { // its sender is held back
-				want = max(want, target-rest/plain+min(2*share, downlink))
+				want = max(want, target-part+min(2*share, downlink))
 			}
 		}
 		l.capLocked(share)
@@ -125,7 +129,10 @@ func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
 			a.lines = append(a.lines, l)
 		}
 	}
-	columns := 1
+	columns, screens := 1, false
+	for _, l := range a.lines {
+		screens = screens || l.kind == Screen
+	}
 	for columns*columns < len(a.lines) {
 		columns++
 	}
@@ -136,8 +143,15 @@ func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
 		c := &a.offers[i]
 		l.src.Load().offer(c, now)
 		capped(x.room.step, x.room.profile, c)
-		a.videos = append(a.videos, allot.Video{ID: l.who.id, Layers: c.layers, Wanted: screen / columns, Role: roles[l.who.role],
-			Profile: x.room.profile, Current: c.index(l.at)})
+		v := allot.Video{ID: l.who.id, Layers: c.layers, Wanted: stage / columns, Role: roles[l.who.role],
+			Profile: x.room.profile, Current: c.index(l.at)}
+		switch {
+		case l.kind == Screen:
+			v.ID, v.Wanted, v.Role, v.Profile, v.Claim = l.who.id+" screen", stage, allot.Screen, allot.Detail, l.claim(ceilings[x.room.step])
+		case screens:
+			v.Wanted = min(v.Wanted, strip)
+		}
+		a.videos = append(a.videos, v)
 	}
 	return max(audio, voice)
 }
@@ -247,15 +261,14 @@ func (l *line) moveLocked(to place, hurry bool, now time.Time) {
 func (l *line) capLocked(share int) {
 	was := l.share
 	l.share = share
-	if told := l.who.media.pub.ceiling.Load(); share != was && share > 0 && int64(share) < told*4/5 {
+	if told := l.who.media.pub.tracks[l.kind].ceiling.Load(); share != was && share > 0 && int64(share) < told*4/5 {
 		l.who.media.kick() // or else the next report is early enough
 	}
 }
 
-// ceilingLocked is what the session's video may take at most, in bit/s: what each of those can
-// receive who are shown it. Of one with layers everybody has their own.
-func (x *Session) ceilingLocked() int {
-	t := x.pub.tracks[Video]
+// ceilingLocked is what a video may take at most, in bit/s: what each of those can receive who are
+// shown it. Of one with layers everybody has their own.
+func (t *track) ceilingLocked() int {
 	if t.layered.Load() {
 		return 0
 	}

@@ -30,6 +30,7 @@ async function offered(m) {
   if (audio.direction != 'sendonly') {
     audio.direction = video.direction = 'sendonly'
     if (!q.has('mute')) await send(true)
+    if (q.has('shares')) screen().direction = 'sendonly'
   }
   await pc.setLocalDescription()
   ws.send(JSON.stringify({type: 'answer', sdp: pc.localDescription.sdp, seq: m.seq}))
@@ -39,6 +40,17 @@ async function send(on) {
   await audio.sender.replaceTrack(on ? media.getAudioTracks()[0] : null)
   await video.sender.replaceTrack(on ? media.getVideoTracks()[0] : null)
 }
+const screen = () => pc.getTransceivers().find(t => t.mid == '3')
+// share begins or ends a second video, of a canvas on which something moves.
+async function share(on) {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 1280, height: 720}), g = canvas.getContext('2d')
+  clearInterval(share.timer)
+  if (on) share.timer = setInterval(() => { g.fillStyle = 'hsl(' + Date.now() / 10 % 360 + ' 50% 50%)'; g.fillRect(0, 0, 1280, 720) }, 100)
+  const [track] = on ? canvas.captureStream(10).getTracks() : [null]
+  if (track) track.contentHint = 'detail'
+  await screen().sender.replaceTrack(track)
+  ws.send(JSON.stringify({type: 'state', mic: true, camera: true, receive_video: true, screen: on}))
+}
 async function shape(sender) {
   const p = sender.getParameters()
   for (const e of p.encodings) e.active = watched.includes(e.rid)
@@ -46,6 +58,13 @@ async function shape(sender) {
 }
 async function start() {
   media = await navigator.mediaDevices.getUserMedia({audio: true, video: {width: 1280, height: 720, frameRate: 30}})
+  if (q.has('speaks')) { // the fake microphone beeps now and then
+    const at = new AudioContext(), tone = at.createOscillator(), out = at.createMediaStreamDestination()
+    tone.connect(out)
+    tone.start()
+    media.removeTrack(media.getAudioTracks()[0])
+    media.addTrack(out.stream.getAudioTracks()[0])
+  }
   pc = new RTCPeerConnection({iceServers: JSON.parse(q.get('ice') || '[]'), iceTransportPolicy: q.get('policy') || 'all'})
   pc.ontrack = e => { // a media element pulls what is decoded
     const el = players[e.transceiver.mid] = document.createElement(e.track.kind)
@@ -59,7 +78,7 @@ async function start() {
   ws = new WebSocket(location.origin.replace('http', 'ws') + '/join?' + q)
   ws.onmessage = e => {
     const m = JSON.parse(e.data)
-    log.push(m.type)
+    log.push(m.type + (m.type == 'speaker' ? ': ' + m.participant : ''))
     if (m.type == 'offer') offered(m).catch(e => log.push(String(e)))
     if (m.type == 'peers') peers = m.peers
     if (m.type == 'layers') watched = m.video, shape(pc.getTransceivers()[1].sender)
@@ -72,12 +91,12 @@ async function report() {
   for (const s of pc ? (await pc.getStats()).values() : []) {
     if (s.type == 'inbound-rtp') {
       const t = tracks.find(t => t.mid == s.mid)
-      if (t) (r.received[t.participant] ??= {})[s.kind] = {frames: s.framesDecoded, samples: s.totalSamplesReceived,
+      if (t) (r.received[t.participant] ??= {})[t.kind] = {frames: s.framesDecoded, samples: s.totalSamplesReceived,
         energy: s.totalAudioEnergy, lost: s.packetsLost, packets: s.packetsReceived, nacks: s.nackCount, plis: s.pliCount,
         width: s.frameWidth, freezes: s.freezeCount, frozen: s.totalFreezesDuration, keyframes: s.keyFramesDecoded, concealed: s.concealedSamples}
     }
     if (s.type == 'outbound-rtp' && s.rid) r.layers[s.rid] = {bytes: s.bytesSent, width: s.frameWidth ?? 0}
-    if (s.type == 'outbound-rtp') r.sent[s.kind] = {packets: s.packetsSent, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, codec: (await pc.getStats()).get(s.codecId)?.mimeType}
+    if (s.type == 'outbound-rtp') r.sent[s.mid == '3' ? 'screen' : s.kind] = {packets: s.packetsSent, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, codec: (await pc.getStats()).get(s.codecId)?.mimeType}
     if (s.type == 'remote-inbound-rtp' && s.roundTripTime != null) r.sent[s.kind + ' rtt'] = s.roundTripTime
     if (s.type == 'transport') r.srtp = s.srtpCipher
     if (s.type == 'candidate-pair' && s.availableOutgoingBitrate) r.available = s.availableOutgoingBitrate
@@ -230,7 +249,7 @@ func TestChromium(t *testing.T) {
 	s := listen(t)
 	srv := serveBrowsers(t, s)
 	browser := chromium(t)
-	a, b := open(t, browser, srv.URL, "a", ""), open(t, browser, srv.URL, "b", "&mute")
+	a, b := open(t, browser, srv.URL, "a", "&shares&speaks"), open(t, browser, srv.URL, "b", "&mute")
 	r := b.until("hearing a", func(r browserReport) bool { return r.hears("a") })
 	if !strings.Contains(r.SRTP, "GCM") {
 		t.Errorf("SRTP cipher %q, want AES GCM", r.SRTP)
@@ -249,6 +268,17 @@ func TestChromium(t *testing.T) {
 	}
 	a.do("data.send(new TextEncoder().encode('\\x00still here'))")
 	b.until("told by a", func(r browserReport) bool { return slices.Contains(r.Log, "data: 1astill here") })
+
+	a.do("share(true)")
+	r = b.until("seeing a's screen beside its face", func(r browserReport) bool { return r.Received["a"]["screen"].Frames > 5 })
+	faces := r.Received["a"]["video"].Frames
+	if w := r.Received["a"]["screen"].Width; w != 1280 {
+		t.Errorf("the screen is %v wide, want 1280", w)
+	}
+	b.until("seeing both go on", func(r browserReport) bool { return r.Received["a"]["video"].Frames > faces+5 })
+	b.until("told that a speaks", func(r browserReport) bool { return slices.Contains(r.Log, "speaker: a") })
+	a.do("share(false)")
+	b.until("without the screen", func(r browserReport) bool { _, shown := r.Received["a"]["screen"]; return !shown && r.hears("a") })
 
 	c := open(t, browser, srv.URL, "c", "&park")
 	a.until("seeing c in the lobby", func(r browserReport) bool { return len(r.Peers) == 2 && !r.Peers[1].Connected })

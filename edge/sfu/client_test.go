@@ -53,7 +53,7 @@ func TestPlain(t *testing.T) {
 	defer func() { passive = false }()
 	for name, test := range map[string]func(*testing.T){"two": TestTwoHearEachOtherAndNotThemselves, "six": TestSixHearEachOther, "parked": TestParked,
 		"leave": TestLeaveAndReuse, "replaced": TestReplaced, "resume": TestResumed, "relay": TestRelayOnly,
-		"audio only": TestAudioOnly, "NACK": TestNACK, "keyframes": TestKeyframeRequestsAreForwardedAndThrottled, "reports": TestReports, "simulcast": TestSimulcast} {
+		"audio only": TestAudioOnly, "NACK": TestNACK, "keyframes": TestKeyframeRequestsAreForwardedAndThrottled, "reports": TestReports, "simulcast": TestSimulcast, "screen": TestScreen} {
 		t.Run(name, test)
 	}
 }
@@ -65,12 +65,13 @@ type client struct {
 	id   string
 	pc   *webrtc.PeerConnection
 	x    *Session
-	send [2]*webrtc.TrackLocalStaticRTP
+	send [len(kinds)]*webrtc.TrackLocalStaticRTP
 	more [layer.Layers]*webrtc.TrackLocalStaticRTP // of a video in layers, the first of which is send's
 
 	layered bool
 	frames  int
-	rtx     [2]*webrtc.RTPSender
+	screens bool
+	rtx     [len(kinds)]*webrtc.RTPSender
 
 	inbox chan any // from the sink, in order
 
@@ -83,6 +84,8 @@ type client struct {
 	quality []string
 	ended   string
 	voices  []int                     // rates that it was told
+	screen  []int                     // the same, of its screen
+	speaker []string                  // whom it was told
 	got     map[string][]*pion.Packet // by "participant kind"
 	ssrc    map[string]uint32
 	control []rtcp.Packet // about what it sends
@@ -97,6 +100,7 @@ type setup struct {
 	webrtc.Configuration
 	interceptor.Registry
 	layered bool // it sends three layers
+	screens bool // it may share its screen
 }
 
 // reporting has the client say what arrives.
@@ -106,6 +110,8 @@ func reporting(s *setup) {
 }
 
 func layered(s *setup) { s.layered = true }
+
+func sharing(s *setup) { s.screens = true }
 
 func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption) *client {
 	t.Helper()
@@ -132,7 +138,7 @@ func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, id: seat.Participant, pc: pc, layered: set.layered, inbox: make(chan any, 256), changed: make(chan struct{}),
+	c := &client{t: t, id: seat.Participant, pc: pc, layered: set.layered, screens: set.screens, inbox: make(chan any, 256), changed: make(chan struct{}),
 		got: map[string][]*pion.Packet{}, ssrc: map[string]uint32{}}
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		c.change(func() { c.up = s == webrtc.PeerConnectionStateConnected })
@@ -149,9 +155,9 @@ func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption)
 	return c
 }
 
-func join(t *testing.T, s *SFU, id string) *client {
+func join(t *testing.T, s *SFU, id string, opts ...clientOption) *client {
 	t.Helper()
-	c := dial(t, s, Seat{Participant: id, Role: "patient"}, "")
+	c := dial(t, s, Seat{Participant: id, Role: "patient"}, "", opts...)
 	c.await("connection", func() bool { return c.up })
 	media := c.x.media.(*pionTransport)
 	eventually(t, "decision who carries the media of "+id, func() bool {
@@ -226,6 +232,10 @@ func (c *client) run(ctx context.Context) {
 				c.change(func() { c.quality = append(c.quality, fmt.Sprintf("%s %s %s", m.Participant, m.Video, m.Cause)) })
 			case signal.Voice:
 				c.change(func() { c.voices = append(c.voices, m.Rate) })
+			case signal.Screen:
+				c.change(func() { c.screen = append(c.screen, m.Rate) })
+			case signal.Speaker:
+				c.change(func() { c.speaker = append(c.speaker, m.Participant) })
 			case signal.Ended:
 				c.change(func() { c.ended = m.Reason })
 			}
@@ -252,11 +262,20 @@ func (c *client) answer(o signal.Offer) error {
 		return err
 	}
 	<-gathered
-	return c.x.Answer(signal.Answer{SDP: c.pc.LocalDescription().SDP, Seq: o.Seq})
+	sdp := c.pc.LocalDescription().SDP
+	if !c.screens { // as browsers answer what they send nothing to; pion would say sendonly
+		head, lines := sections(sdp)
+		lines[screenLine] = strings.Replace(lines[screenLine], "a=sendonly", "a=inactive", 1)
+		sdp = head + strings.Join(lines, "")
+	}
+	return c.x.Answer(signal.Answer{SDP: sdp, Seq: o.Seq})
 }
 
 func (c *client) publish() error {
-	for i, mime := range []string{webrtc.MimeTypeOpus, webrtc.MimeTypeVP8} {
+	for i, mime := range []string{webrtc.MimeTypeOpus, webrtc.MimeTypeVP8, webrtc.MimeTypeVP8} {
+		if kinds[i] == Screen && !c.screens {
+			continue // the m-line is answered as by who knows of no screens
+		}
 		of := [][]func(*webrtc.TrackLocalStaticRTP){{}}
 		if c.layered && kinds[i] == Video {
 			of = nil
@@ -359,7 +378,7 @@ func (c *client) write(k Kind, seq uint16, ts uint32, b []byte) {
 func (c *client) heardLocked(from string, k Kind) (marks []string) {
 	for _, p := range c.got[from+" "+k.String()] {
 		b := p.Payload
-		if k == Video && len(b) >= 2 {
+		if k != Audio && len(b) >= 2 {
 			b = b[2:]
 		}
 		marks = append(marks, string(b))
@@ -391,6 +410,8 @@ func (c *client) routed(from *client, k Kind) {
 }
 
 func carries(t *track, x *Session) bool {
+	x.room.mu.Lock()
+	defer x.room.mu.Unlock()
 	lines := t.fanout()
 	return slices.ContainsFunc(x.neg.lines, func(l *line) bool { return slices.Contains(lines, l) })
 }

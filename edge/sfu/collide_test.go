@@ -48,7 +48,7 @@ func trio(t *testing.T) (s *SFU, a, b, c *client) {
 	a, b, c = join(t, s, "a"), join(t, s, "b"), join(t, s, "c")
 	for _, from := range []*client{a, b, c} {
 		for _, to := range []*client{a, b, c} {
-			for _, k := range kinds {
+			for _, k := range kinds[:Screen] {
 				if from != to {
 					to.routed(from, k)
 				}
@@ -107,7 +107,7 @@ func TestTwoPublishersOfOneSSRC(t *testing.T) {
 		}
 	}
 	for _, from := range []*client{a, b} {
-		for _, k := range kinds {
+		for _, k := range kinds[:Screen] {
 			c.hears(from.id, k, from.id+"19.")
 			c.sound(from.id, k, 7, 8)
 			c.mu.Lock()
@@ -159,7 +159,7 @@ func TestOneSSRCOfTwoKinds(t *testing.T) {
 			c.hears("a", Audio, "voice.")
 			c.hears("a", Video, "face.")
 			c.hears("b", Audio, "b1.")
-			for _, k := range kinds {
+			for _, k := range kinds[:Screen] {
 				c.sound("a", k, 9, 10, 11)
 				c.mu.Lock()
 				if marks := strings.Join(c.heardLocked("a", k), ""); strings.Contains(marks, "other") {
@@ -188,7 +188,7 @@ func TestPublishesUnderOurSSRC(t *testing.T) {
 		write(face, ptVP8, n, vp8(n == 0, fmt.Sprintf("a%d.", n)))
 		b.say(Audio, 2+n, fmt.Appendf(nil, "b%d.", 2+n))
 	}
-	for _, k := range kinds {
+	for _, k := range kinds[:Screen] {
 		c.hears("a", k, "a9.")
 		c.sound("a", k, voice, face)
 	}

@@ -186,14 +186,14 @@ func TestDataThird(t *testing.T) {
 		c.mu.Lock()
 		last := c.offers[len(c.offers)-1]
 		c.mu.Unlock()
-		for i, want := range []string{"audio", "video", "application", "audio", "video"} {
+		for i, want := range []string{"audio", "video", "application", "video", "audio", "video"} {
 			_, lines := sections(last)
-			if len(lines) != 5 || !strings.HasPrefix(lines[i], "m="+want+" ") || !strings.Contains(lines[i], "\r\na=mid:"+string(rune('0'+i))+"\r\n") {
+			if len(lines) != 6 || !strings.HasPrefix(lines[i], "m="+want+" ") || !strings.Contains(lines[i], "\r\na=mid:"+string(rune('0'+i))+"\r\n") {
 				t.Fatalf("%s: m-line %d is no %s:\n%s", c.id, i, want, last)
 			}
 		}
-		if !strings.Contains(last, "a=group:BUNDLE 0 1 2 3 4\r\n") {
-			t.Errorf("%s: no group of five:\n%s", c.id, last)
+		if !strings.Contains(last, "a=group:BUNDLE 0 1 2 3 4 5\r\n") {
+			t.Errorf("%s: no group of six:\n%s", c.id, last)
 		}
 	}
 }

@@ -18,7 +18,7 @@ type encoding struct {
 
 func newEncoding(k Kind) *encoding {
 	e := &encoding{}
-	if k == Video {
+	if k != Audio {
 		e.ring = new(rtp.Ring)
 	}
 	return e
@@ -64,10 +64,10 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	if anew || t.rests {
 		e.gaps = rtp.Gaps{}
 	}
-	if t.kind == Video {
+	if t.kind != Audio {
 		n = e.ring.Put(b, at)
 	}
-	if e.gaps.Seen(p.Seq, at) && t.kind == Video {
+	if e.gaps.Seen(p.Seq, at) && t.kind != Audio {
 		t.wantKeyframe(of)
 	}
 	if t.rests { // what was lost of it floods a path that has no room for it
@@ -77,7 +77,12 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	return n, fresh
 }
 
-// forgive has nothing asked for that was lost so far, and while it rests nothing at all.
+// forgive has nothing of any video asked for that was lost so far, and while they rest nothing at all.
+func (p *publisher) forgive(rests bool) {
+	p.tracks[Video].forgive(rests)
+	p.tracks[Screen].forgive(rests)
+}
+
 func (t *track) forgive(rests bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -35,7 +35,18 @@ type film struct {
 	rates  []int
 	sent   int // of what the publisher was sent, seen
 	views  []view
+	screen screen
 }
+
+// screen is one that the first shares beside it: ten frames a second, at the rate that it would like
+// to have or may.
+type screen struct {
+	likes, may int // bit/s; 0: it is not shared
+	seq        uint16
+	key        bool
+}
+
+const screenSSRC = 50
 
 // encoder makes one layer.
 type encoder struct {
@@ -98,6 +109,7 @@ type view struct {
 	complete bool
 	at       time.Time
 	gap      time.Duration // the longest between two frames
+	screen   int           // bytes of the screen
 }
 
 // frameBytes makes 150, 500 and 1,500 kbit/s at 30 a second.
@@ -105,14 +117,20 @@ var frameBytes = [layer.Layers]int{600, 2050, 6200}
 
 func newFilm(t *testing.T, subscribers int) *film {
 	s := quietly()
-	f := &film{t: t, s: s, rates: make([]int, subscribers+1), views: make([]view, subscribers+1)}
-	f.all = sessions(t, s, subscribers+1)
+	return filmOf(t, s, sessions(t, s, subscribers+1))
+}
+
+func filmOf(t *testing.T, s *SFU, all []*Session) *film {
+	f := &film{t: t, s: s, all: all, rates: make([]int, len(all)), views: make([]view, len(all))}
 	first := f.all[0]
 	first.room.mu.Lock()
 	first.obeys = true
 	first.sink = func(m any) {
-		if m, ok := m.(signal.Layers); ok {
+		switch m := m.(type) {
+		case signal.Layers:
 			f.told = append(f.told, m)
+		case signal.Screen:
+			f.screen.may = m.Rate
 		}
 	}
 	first.room.mu.Unlock()
@@ -157,7 +175,12 @@ func (f *film) tick() {
 	was := pub.was(f.sent)
 	f.sent += len(was)
 	for _, p := range was {
-		if pli, ok := p.(*rtcp.PictureLossIndication); ok {
+		pli, ok := p.(*rtcp.PictureLossIndication)
+		switch {
+		case !ok:
+		case pli.MediaSSRC == screenSSRC:
+			f.screen.key = true
+		default:
 			f.out[pli.MediaSSRC-100].key = true
 		}
 	}
@@ -174,6 +197,9 @@ func (f *film) tick() {
 			f.send(of, i == len(packets)-1, rid, b)
 		}
 	}
+	if f.screen.likes > 0 && f.frame%3 == 0 {
+		f.share()
+	}
 	spoken := pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: f.voice, Timestamp: 48000 / 30 * (uint32(f.voice) - f.late)}
 	if f.wide > 0 {
 		spoken.SetExtension(extWide, binary.BigEndian.AppendUint16(nil, f.wide))
@@ -189,9 +215,31 @@ func (f *film) tick() {
 		}
 		q := x.media.(*quiet)
 		for _, p := range q.wrote[f.views[i+1].seen:] {
+			if f.screen.likes > 0 && p.SSRC == uint32(firstLine)+uint32(Screen) {
+				f.views[i+1].screen += len(p.Payload)
+				continue
+			}
 			f.views[i+1].take(&p)
 		}
 		f.views[i+1].seen = len(q.wrote)
+	}
+}
+
+// share is one frame of the screen.
+func (f *film) share() {
+	o := &f.screen
+	b := vp8(o.key, "")
+	o.key = false
+	for size := min(o.likes, max(o.may, 1)) / 8 / 10; size > 0; size -= 1150 {
+		h := pion.Header{Version: 2, Marker: size <= 1150, PayloadType: ptVP8, SSRC: screenSSRC, SequenceNumber: o.seq, Timestamp: 3000 * uint32(f.frame)}
+		h.SetExtension(extMID, []byte(screenMID))
+		o.seq++
+		raw, err := (&pion.Packet{Header: h, Payload: append(b, make([]byte, min(size, 1150))...)}).Marshal()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.from.RTP(nil, raw, time.Now())
+		b = []byte{0, 1}
 	}
 }
 

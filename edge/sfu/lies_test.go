@@ -282,7 +282,7 @@ func TestAbsurdDependencies(t *testing.T) {
 		s := quietly()
 		defer s.Close()
 		all := sessionsAs(t, s, Seat{Sealed: true}, 2)
-		all[0].Answer(signal.Answer{SDP: answerTo(2), Seq: 2}) // with 1's m-lines
+		all[0].Answer(signal.Answer{SDP: answerTo(pair), Seq: 2}) // with 1's m-lines
 		from, to := &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}, all[1].media.(*quiet)
 		to.keeps = true
 		all[0].State(signal.State{Mic: true, Camera: true, ReceiveVideo: true, KID: tagged})

@@ -15,9 +15,9 @@ import (
 
 // kept are the numbers that a line remembers, in packets: four seconds of video at 2.5 Mbit/s,
 // and of audio, which is never sent again, as much as a packet may be late.
-var kept = [...]int{Audio: 64, Video: 1024}
+var kept = [...]int{Audio: 64, Video: 1024, Screen: 1024}
 
-// line is one m-line towards a subscriber: one participant's audio or video. With
+// line is one m-line towards a subscriber: one participant's audio, video or screen. With
 // nobody it is idle, waiting to be used again.
 type line struct {
 	kind Kind
@@ -73,7 +73,7 @@ func (l *line) begin(t *track) {
 	defer l.mu.Unlock()
 	was := l.src.Swap(t)
 	switch {
-	case l.kind == Video:
+	case l.kind != Audio:
 		l.layers.Forget()
 		l.at, l.fresh = place{0, temporals - 1}, true
 		l.layers.Want(l.at.spatial, l.at.temporal)

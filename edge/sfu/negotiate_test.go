@@ -32,13 +32,13 @@ func TestOffer(t *testing.T) {
 	if n := strings.Count(first, "a=candidate:"); n != 1 || !strings.Contains(first, fmt.Sprintf(" 127.0.0.1 %d typ host", s.Sockets()[0].Bound.Port())) {
 		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
 	}
-	for want, n := range map[string]int{"m=audio": 1, "m=video": 1, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 2, "a=ice-lite": 1, "a=setup:actpass": 3, "useinbandfec=1": 1,
-		"VP8/90000": 1, "H264/90000": 1, "a=rtcp-fb:96 nack\r": 1, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 2, "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n": 1, "a=rtcp-fb:96 transport-cc": 1, "a=rtpmap:97 rtx": 1, "cryptex": 0,
+	for want, n := range map[string]int{"m=audio": 1, "m=video": 2, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 3, "a=ice-lite": 1, "a=setup:actpass": 4, "useinbandfec=1": 1,
+		"VP8/90000": 2, "H264/90000": 2, "a=rtcp-fb:96 nack\r": 2, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 2, "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n": 1, "a=rtcp-fb:96 transport-cc": 2, "a=rtpmap:97 rtx": 2, "cryptex": 0,
 		"a=rid:l recv\r": 1, "a=rid:m recv\r": 1, "a=rid:h recv\r": 1, "a=simulcast:recv l;m;h\r": 1, "a=rid": 3, "a=simulcast": 1,
-		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", extRID):                              1,
-		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", extRepairedRID):             1,
-		fmt.Sprintf("a=extmap:%d http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time", extCaptureTime):      2,
-		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 2,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", extRID):                              2,
+		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", extRepairedRID):             2,
+		fmt.Sprintf("a=extmap:%d http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time", extCaptureTime):      3,
+		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 3,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel):                         1} {
 		if got := strings.Count(first, want); got != n {
 			t.Errorf("%q %d times, want %d:\n%s", want, got, n, first)
@@ -66,7 +66,7 @@ func TestBadAnswers(t *testing.T) {
 		"another offer's":    {SDP: good, Seq: o.Seq + 1},
 		"too long":           {SDP: good + strings.Repeat("a=x\r\n", maxSDP/5), Seq: o.Seq},
 		"an m-line short":    {SDP: good[:strings.Index(good, "m=video")], Seq: o.Seq},
-		"an m-line too many": {SDP: good + "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:3\r\n", Seq: o.Seq},
+		"an m-line too many": {SDP: good + "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:4\r\n", Seq: o.Seq},
 		"kinds swapped":      {SDP: strings.Replace(good, "m=audio", "m=video", 1), Seq: o.Seq},
 		"another mid":        {SDP: strings.Replace(good, "a=mid:1", "a=mid:7", 1), Seq: o.Seq},
 		"an offer":           {SDP: o.SDP, Seq: o.Seq},
@@ -269,7 +269,7 @@ func TestOffersAreCoalesced(t *testing.T) {
 		}
 		answer := func(o signal.Offer) {
 			t.Helper()
-			if err := a.Answer(signal.Answer{SDP: answerTo(len(o.Tracks)), Seq: o.Seq}); err != nil {
+			if err := a.Answer(signal.Answer{SDP: answerTo(o.Tracks), Seq: o.Seq}); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -287,13 +287,16 @@ func TestOffersAreCoalesced(t *testing.T) {
 	})
 }
 
-// answerTo is an answer with that many m-lines beside the first three.
-func answerTo(more int) string {
+// pair is of somebody who shares no screen.
+var pair = []signal.Track{{Kind: "audio"}, {Kind: "video"}}
+
+// answerTo is an answer with m-lines for those beside the first four.
+func answerTo(tracks []signal.Track) string {
 	b := strings.Builder{}
 	b.WriteString("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 AA\r\n")
 	mlines := published[:]
-	for i := range more {
-		mlines = append(mlines, kinds[i%2].String())
+	for _, t := range tracks {
+		mlines = append(mlines, strings.Replace(t.Kind, "screen", "video", 1))
 	}
 	for i, kind := range mlines {
 		fmt.Fprintf(&b, "m=%s 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:%d\r\n", kind, i)
@@ -324,7 +327,7 @@ func sessionsAs(t *testing.T, s *SFU, seat Seat, n int) (all []*Session) {
 		synctest.Wait()
 		for len(offers) > 0 {
 			o := <-offers
-			if err := x.Answer(signal.Answer{SDP: answerTo(len(o.Tracks)), Seq: o.Seq}); err != nil {
+			if err := x.Answer(signal.Answer{SDP: answerTo(o.Tracks), Seq: o.Seq}); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -333,6 +336,27 @@ func sessionsAs(t *testing.T, s *SFU, seat Seat, n int) (all []*Session) {
 		all = append(all, x)
 	}
 	return all
+}
+
+// sharer is of somebody connected who shares a screen.
+func sharer(t *testing.T, s *SFU) *Session {
+	t.Helper()
+	offers := make(chan signal.Offer, 1)
+	x, err := s.Join("room", Seat{Participant: "sharer"}, "", func(m any) {
+		if o, ok := m.(signal.Offer); ok {
+			offers <- o
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := <-offers
+	if err := x.Answer(signal.Answer{SDP: answerTo(nil), Seq: o.Seq}); err != nil {
+		t.Fatal(err)
+	}
+	x.connected(true)
+	x.State(signal.State{Mic: true, Camera: true, ReceiveVideo: true, Screen: true})
+	return x
 }
 
 func quietly() *SFU {
@@ -347,7 +371,7 @@ func TestRepair(t *testing.T) {
 		s := quietly()
 		defer s.Close()
 		all := sessions(t, s, 2)
-		all[0].Answer(signal.Answer{SDP: answerTo(2), Seq: 2}) // with 1's m-lines
+		all[0].Answer(signal.Answer{SDP: answerTo(pair), Seq: 2}) // with 1's m-lines
 		from, to := &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}, all[1].media.(*quiet)
 		to.keeps = true
 		say := func(ssrc uint32, pt uint8, seq uint16, payload []byte) {
@@ -394,10 +418,16 @@ func TestPacketPathAllocatesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := quietly()
 		defer s.Close()
-		a := sessions(t, s, 6)[0]
+		a := sharer(t, s)
+		sessions(t, s, 5)
 		from := &pionTransport{handler: a, path: newPath(1), inlets: map[uint32]inlet{}}
+		from.screens.Store(&[]uint32{uint32(Screen)})
 		for _, k := range kinds {
-			raw, _ := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: []uint8{ptOpus, ptVP8}[k], SSRC: uint32(k)}, Payload: vp8(true, "x")}).Marshal()
+			p := pion.Packet{Header: pion.Header{Version: 2, PayloadType: []uint8{ptOpus, ptVP8, ptVP8}[k], SSRC: uint32(k)}, Payload: vp8(true, "x")}
+			if k == Audio {
+				p.SetExtension(extAudioLevel, []byte{20})
+			}
+			raw, _ := p.Marshal()
 			seq := uint16(0)
 			send := func() {
 				seq++
@@ -411,7 +441,7 @@ func TestPacketPathAllocatesNothing(t *testing.T) {
 				t.Errorf("%s: %v allocations a packet, want 0", k, n)
 			}
 		}
-		if want := uint64(2 * 2001 * 5); s.Stats().PacketsOut != want {
+		if want := uint64(3 * 2001 * 5); s.Stats().PacketsOut != want {
 			t.Errorf("%d packets out, want %d", s.Stats().PacketsOut, want)
 		}
 	})

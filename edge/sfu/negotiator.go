@@ -10,7 +10,7 @@ import (
 )
 
 // published are the m-lines that every offer begins with.
-var published = [...]string{"audio", "video", "application"}
+var published = [...]string{"audio", "video", "application", "video"}
 
 // firstLine is the m-line of lines[0].
 const firstLine = len(published)
@@ -26,7 +26,7 @@ type negotiator struct {
 	waiting bool       // for its answer
 	mlines  []string   // that it had
 
-	lines []*line // of m-lines 3 and on; guarded by room.mu, and changed under mu too
+	lines []*line // of m-lines 4 and on; guarded by room.mu, and changed under mu too
 }
 
 // offer sends an offer when there is something new and the last one is answered.
@@ -61,7 +61,7 @@ func (n *negotiator) offer(x *Session) error {
 	n.mlines = append(n.mlines[:0], published[:]...)
 	m := signal.Offer{Type: signal.TypeOffer, SDP: sdp, Seq: n.seq, Tracks: []signal.Track{}}
 	for i, l := range next {
-		n.mlines = append(n.mlines, l.kind.String())
+		n.mlines = append(n.mlines, l.kind.section())
 		if l.who != nil {
 			m.Tracks = append(m.Tracks, signal.Track{MID: strconv.Itoa(firstLine + i), Participant: l.who.id, Kind: l.kind.String()})
 		}
@@ -72,18 +72,19 @@ func (n *negotiator) offer(x *Session) error {
 }
 
 // plan lists the lines as they should be: those of leavers without anybody, one for each kind
-// of the media of everybody else who sends any, in an idle m-line where there is one.
+// of the media of everybody else who sends any, in an idle m-line where there is one. A screen has
+// lines while it is shared.
 func plan(lines []*line, seats []*participant, self *participant) (next []*line, changed bool) {
 	next = slices.Clone(lines)
 	for i, l := range next {
-		if l.who != nil && (l.who.viewer || !slices.Contains(seats, l.who)) {
+		if l.who != nil && (!l.who.sends(l.kind) || !slices.Contains(seats, l.who)) {
 			next[i] = &line{kind: l.kind}
 			changed = true
 		}
 	}
 	for _, p := range seats {
 		for _, k := range kinds {
-			if p == self || p.viewer || slices.ContainsFunc(next, func(l *line) bool { return l.who == p && l.kind == k }) {
+			if p == self || !p.sends(k) || slices.ContainsFunc(next, func(l *line) bool { return l.who == p && l.kind == k }) {
 				continue
 			}
 			i := slices.IndexFunc(next, func(l *line) bool { return l.who == nil && l.kind == k })

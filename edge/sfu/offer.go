@@ -53,9 +53,9 @@ func readOffer(text string, plays bool) (*offer, error) {
 
 // line checks one m-line.
 func (o *offer) line(m *sdp.MediaDescription, plays bool) (Kind, error) {
-	k := Kind(slices.IndexFunc(kinds[:], func(k Kind) bool { return k.String() == m.MediaName.Media }))
+	k, known := map[string]Kind{"audio": Audio, "video": Video}[m.MediaName.Media]
 	switch {
-	case int(k) >= len(kinds):
+	case !known:
 		return 0, fmt.Errorf("%.16q: want audio and video alone", m.MediaName.Media)
 	case slices.Contains(o.kinds, k):
 		return 0, fmt.Errorf("a second %s: want at most one", k)

@@ -95,7 +95,7 @@ func (o *pionOutlet) RID() string      { return "" }
 func (o *pionOutlet) StreamID() string { return o.stream }
 
 func (o *pionOutlet) Kind() webrtc.RTPCodecType {
-	if o.kind == Video {
+	if o.kind != Audio {
 		return webrtc.RTPCodecTypeVideo
 	}
 	return webrtc.RTPCodecTypeAudio

@@ -90,8 +90,9 @@ type pionTransport struct {
 	api     *webrtc.API
 	pc      *webrtc.PeerConnection
 	path    *path
-	numbers *numbers    // the client's; nil where it answered, and keeps ours
-	layered atomic.Bool // the participant sends simulcast
+	numbers *numbers                 // the client's; nil where it answered, and keeps ours
+	layered atomic.Bool              // the participant sends simulcast
+	screens atomic.Pointer[[]uint32] // what its answer says are streams of its screen; nil: it shares none
 
 	handshake lane.Handshake
 	channels  [len(labels)]*channel
@@ -125,8 +126,11 @@ func (m *mux) connect(h handler, ssrc uint32, sealed bool) (transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, kind := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
-		tr, err := t.pc.AddTransceiverFromKind(kind, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
+	for i, section := range published {
+		if i == dataLine {
+			continue
+		}
+		tr, err := t.pc.AddTransceiverFromKind(webrtc.NewRTPCodecType(section), webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly})
 		if err == nil {
 			err = tr.SetMid(strconv.Itoa(i))
 		}
@@ -176,7 +180,7 @@ func (m *mux) open(h handler, ssrc uint32, settings webrtc.SettingEngine, sealed
 		if rid := remote.RID(); rid != "" {
 			read = func(b []byte) (int, interceptor.Attributes, error) { return r.ReadSimulcast(b, rid) }
 		}
-		t.spawn(func() { t.readPackets(remote) })
+		t.spawn(func() { t.readPackets(remote, r.RTPTransceiver().Mid()) })
 		t.spawn(func() { t.readControl(uint32(remote.SSRC()), read) })
 	})
 	return t, nil
@@ -312,6 +316,10 @@ func (t *pionTransport) source(p *rtp.Packet, kind Kind, repair bool) (s source,
 	if kind == Audio {
 		return s, true
 	}
+	if t.isScreen(p) {
+		s.Kind = Screen
+		return s, true
+	}
 	rid := p.Extension(name)
 	if rid == nil {
 		return s, !t.layered.Load()
@@ -372,14 +380,16 @@ func (t *pionTransport) spawn(read func()) {
 	}
 }
 
-// readPackets carries one of pion's streams.
-func (t *pionTransport) readPackets(remote *webrtc.TrackRemote) {
+// readPackets carries one of pion's streams, of an m-line.
+func (t *pionTransport) readPackets(remote *webrtc.TrackRemote, mid string) {
 	kind := Audio
 	if remote.Kind() == webrtc.RTPCodecTypeVideo {
 		kind = Video
 	}
 	src := source{SSRC: uint32(remote.SSRC()), Kind: kind} // pion mends it itself
-	if rid := remote.RID(); rid != "" {
+	if mid == screenMID && t.screens.Load() != nil {
+		src.Kind = Screen
+	} else if rid := remote.RID(); rid != "" {
 		src.Layer, src.Named = layerOf([]byte(rid)), true
 	}
 	in := t.handler.stream(src)
@@ -445,7 +455,7 @@ func (t *pionTransport) Open(i int, kind Kind, participant string) (outlet, erro
 		t.outs = append(t.outs, tr)
 		sender = tr.Sender()
 	} else {
-		// PeerConnection.AddTrack would pick any idle m-line, the first two included. A
+		// PeerConnection.AddTrack would pick any idle m-line, the first ones included. A
 		// new sender has a new SSRC: a browser may have dropped the rollover counter of
 		// the old one with its m-line.
 		var err error
@@ -495,6 +505,7 @@ func (t *pionTransport) Offer() (string, error) {
 func (t *pionTransport) Answer(text string) error {
 	text, layered := answeredLayers(text)
 	t.layered.Store(layered)
+	t.screens.Store(answeredScreen(text))
 	if err := t.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: text}); err != nil {
 		return fmt.Errorf("sdp: %w", err)
 	}

@@ -45,7 +45,7 @@ func (x *Session) padded() (best *line) {
 	x.room.mu.Lock()
 	defer x.room.mu.Unlock()
 	for _, l := range x.neg.lines {
-		if l.kind != Video || !l.ready {
+		if l.kind == Audio || !l.ready {
 			continue
 		}
 		if _, ok := l.out.Repair(); !ok {

@@ -25,7 +25,7 @@ const (
 	soon = 80 * time.Millisecond
 )
 
-var clockRate = [...]uint32{Audio: 48000, Video: 90000}
+var clockRate = [...]uint32{Audio: 48000, Video: 90000, Screen: 90000}
 
 // publisher is what one participant sends over one connection.
 type publisher struct {
@@ -35,9 +35,8 @@ type publisher struct {
 	wake   func() // it has something to ask for
 	count  *counters
 	sent   *volume // of its room
-	tracks [2]*track
+	tracks [len(kinds)]*track
 
-	ceiling atomic.Int64 // bit/s that its video was last told to stay within; 0: none
 	uplink  uplink       // the worker's
 	flooded atomic.Int64 // what its path carries that it floods, bit/s; 0: it does not
 
@@ -83,8 +82,10 @@ type track struct {
 	due    []uint16 // scratch
 	clocks layer.Clocks
 
-	layered atomic.Bool // it is sent as simulcast
-	sealed  *sealed     // nil: it is not encrypted end to end
+	layered atomic.Bool  // it is sent as simulcast
+	ceiling atomic.Int64 // bit/s that its sender was last told to stay within; 0: none
+	loud    loudness     // of audio
+	sealed  *sealed      // nil: it is not encrypted end to end
 
 	mu     sync.Mutex // the worker against NACKs, reports and allocations
 	layers [layer.Layers]*encoding
@@ -155,6 +156,7 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 	}
 	var packets, bytes uint64
 	if t.kind == Audio {
+		t.loud.add(p.Extension(extAudioLevel))
 		for _, l := range t.fanout() {
 			if l.hear(b, p, at) {
 				packets, bytes = packets+1, bytes+uint64(len(p.Payload))

@@ -19,10 +19,11 @@ func (x *Session) report(now time.Time) {
 	x.room.mu.Lock()
 	x.allocateLocked(now)
 	if x.pass(now) {
-		x.pub.tracks[Video].forgive(false)
+		x.pub.forgive(false)
 	}
 	x.demandLocked(now)
 	x.tellVoiceLocked(now)
+	x.room.listenLocked(now)
 	if x.who.media == x {
 		x.who.session.tellQualityLocked(x.room.seats, now)
 	}
@@ -63,7 +64,9 @@ func (x *Session) report(now time.Time) {
 	if len(packets) == 0 {
 		return
 	}
-	x.pub.tracks[Video].obey(int(x.pub.ceiling.Load()), now)
+	for _, k := range []Kind{Video, Screen} {
+		x.pub.tracks[k].obey(int(x.pub.tracks[k].ceiling.Load()), now)
+	}
 	defer x.bound(true)
 	if x.media.WriteRTCP(append(packets, &names)) == nil {
 		x.sfu.count.reportsOut.Add(1)
@@ -77,20 +80,25 @@ func cname(ssrc uint32, name string) rtcp.SourceDescriptionChunk {
 // bound tells the publisher how much to send at most, in bit/s (draft-alvestrand-rmcat-remb-03): of
 // a video without simulcast what who receive it can take, and of any what a flooded path carries.
 // Each time, or where it has become less. What its path carries otherwise it finds out by itself, from what
-// path tells it.
+// path tells it. With it goes what a screen may take.
 func (x *Session) bound(each bool) {
 	x.room.mu.Lock()
-	most := x.ceilingLocked()
+	x.tellScreenLocked(each)
+	t := x.pub.tracks[Video]
+	most := t.ceilingLocked()
+	if most > 0 && x.who.state.Screen { // whose sender takes the bound for all that it sends
+		most += x.pub.tracks[Screen].ceilingLocked()
+	}
 	if x.brake.rate > 0 {
 		most = min(cmp.Or(most, x.brake.rate), x.brake.rate)
 	}
 	x.room.mu.Unlock()
-	ssrc, live := x.pub.tracks[Video].ssrc(0)
-	was := x.pub.ceiling.Load()
+	ssrc, live := t.ssrc(0)
+	was := t.ceiling.Load()
 	if most == 0 && was == 0 || !live || !each && (most == 0 || was > 0 && int64(most) >= was) {
 		return
 	}
-	x.pub.ceiling.Store(int64(most))
+	t.ceiling.Store(int64(most))
 	most = cmp.Or(most, mostRate) // or the last word would hold
 	x.media.WriteRTCP([]rtcp.Packet{&rtcp.ReceiverEstimatedMaximumBitrate{SenderSSRC: x.pub.ssrc, Bitrate: float32(most), SSRCs: []uint32{ssrc}}})
 }
@@ -106,7 +114,7 @@ func (l *line) senderReport(now time.Time) *rtcp.SenderReport {
 	defer l.mu.Unlock()
 	l.resent = 0
 	of := 0
-	if l.kind == Video {
+	if l.kind != Audio {
 		of = l.layers.Current()
 	}
 	if of < 0 {
@@ -151,7 +159,7 @@ func (x *Session) control(b *lane.Batch, p rtcp.Packet, at time.Time) {
 }
 
 func (x *Session) wantsKeyframe(ssrc uint32) {
-	if l := x.lineOf(ssrc); l != nil && l.kind == Video {
+	if l := x.lineOf(ssrc); l != nil && l.kind != Audio {
 		l.mu.Lock()
 		of := l.layers.Current()
 		l.mu.Unlock()

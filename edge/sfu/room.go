@@ -20,6 +20,7 @@ type room struct {
 	seats   []*participant // in the order of their joining
 	step    ladder.Step    // what the edge's load leaves it of its video
 	profile allot.Profile
+	floor
 }
 
 // volume is what was forwarded: packets, and bytes of payload.
@@ -45,6 +46,9 @@ type participant struct {
 
 // up: media passes and the participant takes part.
 func (p *participant) up() bool { return p.media.up && !p.parked }
+
+// sends tells whether the others are to have lines for it.
+func (p *participant) sends(k Kind) bool { return !p.viewer && (k != Screen || p.state.Screen) }
 
 func (p *participant) hears(k Kind) bool {
 	return p.up() && (k == Audio || p.state.ReceiveVideo)
@@ -142,6 +146,7 @@ func (r *room) refreshLocked() {
 		p.media.demandLocked(now)
 		p.session.kick()
 		p.session.tellPeersLocked(r.seats)
+		p.session.tellSpeakerLocked()
 		p.session.tellQualityLocked(r.seats, now)
 	}
 }

@@ -66,17 +66,20 @@ func oneCandidate(text string) string {
 	return b.String()
 }
 
+// dataLine is the m-line of data.
+const dataLine = 2
+
 // dataThird makes data the third m-line of a first offer, as every later one takes over from
 // the answer to it. pion has data last then, and by a MID that an outlet may have.
 func dataThird(offer string) string {
 	const data = "m=application"
 	head, lines := sections(offer)
 	was := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, data) })
-	if was < firstLine {
+	if was <= dataLine {
 		return offer
 	}
 	third := lines[was]
-	lines = slices.Insert(slices.Delete(lines, was, was+1), firstLine-1, third)
+	lines = slices.Insert(slices.Delete(lines, was, was+1), dataLine, third)
 	var b strings.Builder
 	group := "a=group:BUNDLE"
 	for i := range lines {

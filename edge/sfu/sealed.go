@@ -31,7 +31,7 @@ func (t *track) describe(p *rtp.Packet, of int) (d layer.Descriptor, ok bool) {
 		return t.recall(p, of), true
 	}
 	frame, starts := p.Payload, true // of audio each packet is a frame
-	if t.kind == Video {
+	if t.kind != Audio {
 		d, frame, starts = t.unwrap(p, of, true)
 		if p.PayloadType != ptVP8 || len(frame) == 0 && len(p.Payload) > 0 {
 			return d, false

@@ -36,7 +36,7 @@ func testSealed(t *testing.T) {
 	defer s.Close()
 	told := 0
 	all := sessionsAs(t, s, Seat{Sealed: true, InClear: func() { told++ }}, 2)
-	all[0].Answer(signal.Answer{SDP: answerTo(2), Seq: 2}) // with 1's m-lines
+	all[0].Answer(signal.Answer{SDP: answerTo(pair), Seq: 2}) // with 1's m-lines
 	from := &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}
 	to := all[1].media.(*quiet)
 	to.keeps = true

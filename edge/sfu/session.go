@@ -42,6 +42,7 @@ type Session struct {
 
 	// Guarded by room.mu.
 	stopped bool
+	speaker string // last told
 	up      bool
 	came    bool // was up once
 	told    bool
@@ -133,7 +134,7 @@ func (x *Session) tellPeersLocked(seats []*participant) {
 	peers := make([]signal.Peer, 0, len(seats))
 	for _, p := range seats {
 		if p != x.who {
-			peers = append(peers, signal.Peer{Participant: p.id, Role: p.role, Mic: p.state.Mic, Camera: p.state.Camera, Connected: p.up()})
+			peers = append(peers, signal.Peer{Participant: p.id, Role: p.role, Mic: p.state.Mic, Camera: p.state.Camera, Screen: p.state.Screen, Connected: p.up()})
 		}
 	}
 	if x.told && slices.Equal(x.peers, peers) {
@@ -163,7 +164,13 @@ func (x *Session) run() {
 	defer probe.Stop()
 	var probed time.Time // when something was due last
 	for {
-		if wait := x.pub.tracks[Video].askKeyframe(time.Now()); wait > 0 {
+		var wait time.Duration
+		for _, k := range []Kind{Video, Screen} {
+			if w := x.pub.tracks[k].askKeyframe(time.Now()); w > 0 && (wait == 0 || w < wait) {
+				wait = w
+			}
+		}
+		if wait > 0 {
 			again.Reset(wait)
 		}
 		select {
@@ -234,6 +241,7 @@ func (x *Session) carries(b *lane.Batch, c carriage, at time.Time) {
 		x.crowded = at
 	}
 	x.allocateLocked(at)
+	x.room.listenLocked(at)
 	x.room.mu.Unlock()
 	if x.probe(b, at) {
 		select {

@@ -126,7 +126,7 @@ type Seat struct {
 }
 
 // Sink takes the messages for one client in order: signal.Offer, signal.Peers,
-// signal.Layers, signal.Voice, signal.Quality, signal.Ended. It is called under locks: it must not block or call
+// signal.Layers, signal.Voice, signal.Screen, signal.Speaker, signal.Quality, signal.Ended. It is called under locks: it must not block or call
 // the SFU.
 type Sink func(msg any)
 

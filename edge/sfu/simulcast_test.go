@@ -158,6 +158,10 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Add(all, true)
 	f.Add(all, false)
+	for _, raw := range [][]byte{named(f, 50, ptVP8, 1, "l", "", vp8(true, "s")), named(f, 50, ptVP8, 3, "", "", vp8(false, "s"))} {
+		all = append(append(all, byte(len(raw))), raw...)
+	}
+	f.Add(all, true)
 	f.Fuzz(func(t *testing.T, all []byte, layered bool) {
 		pub := newPublisher(func() {}, new(counters))
 		pub.sent = new(volume)
@@ -171,6 +175,7 @@ func FuzzStream(f *testing.F) {
 		pub.tracks[Video].lines.Store(&[]*line{l})
 		from := &pionTransport{handler: h, path: newPath(1), inlets: map[uint32]inlet{}}
 		from.layered.Store(layered)
+		from.screens.Store(&[]uint32{50})
 		var b *lane.Batch
 		at := time.Unix(0, 0)
 		for len(all) > 0 {

@@ -10,17 +10,26 @@ import (
 	"bailiwick/edge/sfu/rtp"
 )
 
-// Kind tells audio from video.
+// Kind is what of a participant's media something is.
 type Kind uint8
 
 const (
 	Audio Kind = iota
 	Video
+	Screen // a second video, of what the participant shares
 )
 
-var kinds = [...]Kind{Audio, Video}
+var kinds = [...]Kind{Audio, Video, Screen}
 
-func (k Kind) String() string { return [...]string{"audio", "video"}[k] }
+func (k Kind) String() string { return [...]string{"audio", "video", "screen"}[k] }
+
+// section is what its m-lines are called.
+func (k Kind) section() string {
+	if k == Audio {
+		return "audio"
+	}
+	return "video"
+}
 
 // Label is one of the data channels that every connection has; it is its stream too (RFC 8832
 // is not spoken: both sides know them).
@@ -58,8 +67,8 @@ const (
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
 // SDP that goes with them. m-lines 0 and 1 carry what the participant sends, audio
-// and video, and 2 data both ways; every later one is an outlet, on which it receives. MIDs
-// are the m-lines' indices.
+// and video, 2 data both ways, and 3 the screen that it shares; every later one is an outlet, on
+// which it receives. MIDs are the m-lines' indices.
 //
 // Open, Shut, Offer and Answer are called in turn by one caller; Padding, Send, WriteRTCP
 // and Close at any time. No method but Close and Send may wait for the network. The handler's
@@ -143,7 +152,7 @@ type inlet interface {
 	packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time)
 }
 
-// carried tells what a payload type of ours is.
+// carried tells what a payload type of ours is; a Screen is a Video by it.
 func carried(pt uint8) (k Kind, repair, ok bool) {
 	switch pt {
 	case ptOpus, ptRED:

@@ -178,7 +178,7 @@ func (x *Session) slow(now time.Time) {
 	x.room.mu.Lock()
 	defer x.room.mu.Unlock()
 	x.flood(int(rate), now)
-	x.pub.tracks[Video].forgive(x.rests)
+	x.pub.forgive(x.rests)
 	x.demandLocked(now)
 	x.tellVoiceLocked(now)
 	if x.who.media == x {

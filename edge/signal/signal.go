@@ -49,6 +49,8 @@ const (
 	TypePeers      Type = "peers"
 	TypeLayers     Type = "layers"
 	TypeVoice      Type = "voice"
+	TypeScreen     Type = "screen"
+	TypeSpeaker    Type = "speaker"
 	TypeMove       Type = "move"
 	TypeWithdrawal Type = "withdrawal"
 	TypeQuality    Type = "quality"
@@ -68,7 +70,7 @@ type Hello struct {
 
 // Features are those of this edge, which every welcome names: what a client may count on
 // beside what every version has.
-var Features = []string{"move-first", "withdrawal", "layers", "profile", "quality", "e2ee"}
+var Features = []string{"move-first", "withdrawal", "layers", "profile", "quality", "e2ee", "screen"}
 
 // The most features that a client may name, and the longest of their names.
 const maxFeatures, maxFeature = 32, 64
@@ -84,6 +86,8 @@ type State struct {
 	Mic          bool `json:"mic"`
 	Camera       bool `json:"camera"`
 	ReceiveVideo bool `json:"receive_video"`
+	// Screen: it shares its screen, in m-line 3.
+	Screen bool `json:"screen,omitempty"`
 	// KID is what the KIDs begin with under which it encrypts its media (RFC 9605): three octets,
 	// the first not 0, before a fourth. 0: it encrypts nothing.
 	KID uint32 `json:"kid,omitempty"`
@@ -175,7 +179,7 @@ type Welcome struct {
 type Track struct {
 	MID         string `json:"mid"`
 	Participant string `json:"participant"`
-	Kind        string `json:"kind"` // "audio" or "video"
+	Kind        string `json:"kind"` // "audio", "video" or "screen"
 }
 
 // Offer asks for an answer with the same Seq; Seq grows by one an offer.
@@ -192,6 +196,7 @@ type Peer struct {
 	Role        string `json:"role"`
 	Mic         bool   `json:"mic"`
 	Camera      bool   `json:"camera"`
+	Screen      bool   `json:"screen,omitempty"`
 	Connected   bool   `json:"connected"`
 }
 
@@ -212,6 +217,18 @@ type Layers struct {
 type Voice struct {
 	Type Type `json:"type"`
 	Rate int  `json:"rate,omitempty"`
+}
+
+// Screen says how much the screen that the client shares is to take at most, in bit/s.
+type Screen struct {
+	Type Type `json:"type"`
+	Rate int  `json:"rate"`
+}
+
+// Speaker tells who speaks, each time it changes; empty: nobody.
+type Speaker struct {
+	Type        Type   `json:"type"`
+	Participant string `json:"participant,omitempty"`
 }
 
 // Move sends the client to another edge.

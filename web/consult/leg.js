@@ -1,6 +1,6 @@
 // One leg of a call: a WebSocket of docs/protocol.md section 3 and its
-// RTCPeerConnection. The edge offers, this side answers; m-lines 0 and 1 carry
-// what is sent here, `tracks` says whom every other one shows.
+// RTCPeerConnection. The edge offers, this side answers; m-lines 0 and 1, and 3 for
+// a screen, carry what is sent here, `tracks` says whom every other one shows.
 
 import {openData} from "./data.js";
 import {claims} from "./link.js";
@@ -23,6 +23,8 @@ const MEASURE = 2_000, REPORT = 10_000;
  * a move, the law's countdown, the profile and the cause of paused video are shown, and layers
  * that nobody watches are not sent. */
 const FEATURES = ["move-first", "withdrawal", "layers", "profile", "quality"];
+/** The m-line of the own screen, of an edge that has the feature of that name. */
+const SCREEN = "3";
 /** The simulcast layers that the edge's offers name: how much smaller than the camera's
  * picture each is, and what it takes at most, bit/s.
  * @type {Record<string, {smaller: number, rate: number}>} */
@@ -45,20 +47,25 @@ const THIN_VOICE = 16_000;
  * @param {object} options
  * @param {boolean} options.stranded            a move sent us where no media came, and now we come here
  * @param {boolean} options.relay               TURN only, by `?relay=1`
- * @param {() => Record<"audio"|"video", MediaStreamTrack|null>} options.local  what is sent
- * @param {() => {mic: boolean, camera: boolean, receive_video: boolean}} options.wanted
+ * @param {boolean} options.shares              a screen may be sent
+ * @param {() => Record<"audio"|"video"|"screen", MediaStreamTrack|null>} options.local  what is sent
+ * @param {() => {mic: boolean, camera: boolean, receive_video: boolean, screen: boolean}} options.wanted
  * @param {Secret|null} options.secret           what encrypts it end to end; null: nothing does
  * @param {import("./e2ee/call.js").Hear} options.hear  what another participant says by the data channel
  * @param {(event: Event) => void} options.emit
  */
-export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, hear, emit}) {
+export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, secret, hear, emit}) {
   const ws = new WebSocket(address.url, "bailiwick.v1");
   /** @type {RTCPeerConnection|null} */
   let pc = null;
   /** @type {Remote[]} */
   let remotes = [];
-  /** @type {Record<"audio"|"video", RTCRtpSender|null>} */
-  const senders = {audio: null, video: null};
+  /** @type {Record<"audio"|"video"|"screen", RTCRtpSender|null>} */
+  const senders = {audio: null, video: null, screen: null};
+  /** What the edge asked the screen to take at most, bit/s; 0: as it likes. */
+  let framed = 0;
+  /** The edge takes a screen. */
+  let screens = false;
   /** The layers that somebody watches. @type {string[]} */
   let watched = Object.keys(LAYERS);
   let state = "";
@@ -129,6 +136,7 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, h
       iceTransportPolicy: relay ? "relay" : "all",
       bundlePolicy: "max-bundle",
     });
+    screens = (m.features ?? []).includes("screen");
     data = openData(pc, secret?.hear ?? hear);
     secret?.begin(data, hear, m.consult, m.participant);
     // The first packet ends the wait for the next poll.
@@ -139,14 +147,14 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, h
       void look();
     };
     pc.oniceconnectionstatechange = further;
-    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? [], profile: m.profile ?? ""});
+    tell({type: "welcome", leg, session: m.session, place: m.place, epoch: m.epoch, standby: m.standby ?? [], profile: m.profile ?? "", screens});
     sync();
     void look();
   };
 
   // Level-triggered: brings the senders and the edge's view to what is wanted now.
   const sync = () => {
-    for (const kind of /** @type {const} */ (["audio", "video"])) {
+    for (const kind of /** @type {const} */ (["audio", "video", "screen"])) {
       const sender = senders[kind];
       const track = local()[kind];
       if (sender && sender.track !== track) sender.replaceTrack(track).catch((err) => console.error(kind, err));
@@ -168,8 +176,9 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, h
       return line ? [{mid, participant, kind, receiver: line.receiver}] : [];
     });
     // Before anything is awaited: what has no transform by then Chromium sends, and plays, as it is.
-    secret?.joins(lines[0].sender, lines[1].sender, hears);
-    await attach(lines);
+    const screen = shares && screens ? lines.find((t) => t.mid === SCREEN) : undefined;
+    secret?.joins([lines[0].sender, lines[1].sender, ...(screen ? [screen.sender] : [])], hears);
+    await attach({audio: lines[0], video: lines[1], screen});
     remotes = hears.map(({participant, kind, receiver}) => ({participant, kind, track: receiver.track}));
     await pc.setLocalDescription(await pc.createAnswer());
     send({type: "answer", sdp: pc.localDescription?.sdp, seq: m.seq});
@@ -179,12 +188,13 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, h
 
   // The m-lines stay sendonly without a track, so that a device that is switched
   // on later needs no new offer.
-  const attach = async (/** @type {RTCRtpTransceiver[]} */ lines) => {
-    for (const [i, kind] of /** @type {const} */ (["audio", "video"]).entries()) {
-      if (senders[kind] || !lines[i]) continue;
-      lines[i].direction = "sendonly";
-      senders[kind] = lines[i].sender;
-      await lines[i].sender.replaceTrack(local()[kind]);
+  const attach = async (/** @type {Record<"audio"|"video"|"screen", RTCRtpTransceiver|undefined>} */ lines) => {
+    for (const kind of /** @type {const} */ (["audio", "video", "screen"])) {
+      const line = lines[kind];
+      if (senders[kind] || !line) continue;
+      line.direction = "sendonly";
+      senders[kind] = line.sender;
+      await line.sender.replaceTrack(local()[kind]);
       if (kind === "video") await shape();
     }
   };
@@ -203,15 +213,15 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, h
     await senders.video?.setParameters(parameters).catch((err) => console.error("layers", err));
   };
 
-  // How much the voice takes.
-  const speak = async () => {
-    const parameters = senders.audio?.getParameters();
+  // How much one stream takes.
+  const bound = async (/** @type {"audio"|"screen"} */ kind, /** @type {number} */ rate) => {
+    const parameters = senders[kind]?.getParameters();
     if (closed || !parameters?.encodings?.length) return;
-    const rate = uplink.thin ? THIN_VOICE : asked;
     if (rate > 0) parameters.encodings[0].maxBitrate = rate;
     else delete parameters.encodings[0].maxBitrate;
-    await senders.audio?.setParameters(parameters).catch((err) => console.error("voice", err));
+    await senders[kind]?.setParameters(parameters).catch((err) => console.error(kind, err));
   };
+  const speak = () => bound("audio", uplink.thin ? THIN_VOICE : asked);
 
   ws.onopen = () => {
     const {token, session} = address;
@@ -239,6 +249,11 @@ export function makeLeg(leg, address, {stranded, relay, local, wanted, secret, h
         asked = m.rate ?? 0;
         work = work.then(speak);
         return;
+      case "screen":
+        framed = m.rate ?? 0;
+        work = work.then(() => bound("screen", framed));
+        return;
+      case "speaker": return tell({type: "speaker", leg, participant: m.participant ?? ""});
       case "peers":
         expects = m.peers.some((/** @type {import("./types.js").Peer} */ p) => p.connected && (p.mic || p.camera));
         secret?.peers(m.peers);
@@ -337,7 +352,7 @@ export function counters() {
       if (s.type !== "inbound-rtp") continue;
       const of = remotes.find((r) => r.track.id === s.trackIdentifier)?.participant;
       if (!of) continue;
-      const key = `${of} ${s.kind}`;
+      const key = `${of} ${s.trackIdentifier}`;
       const last = voices.get(key);
       if (s.packetsReceived > (last?.packets ?? 0)) voices.set(key, {packets: s.packetsReceived, at: now});
     }

@@ -23,6 +23,15 @@ test("one participant's sound and picture are one voice; a stranger's track is n
   assert.deepEqual(look([pair(1), inbound("t1", 1), inbound("t2", 1), inbound("t9", 1)], remotes, 0), {grew: true, heard: 1, sends: 0});
 });
 
+test("a picture that stands still is not heard for a screen that does not", () => {
+  const look = counters();
+  const shared = [{participant: "p2", kind: "video", track: {id: "t1"}}, {participant: "p2", kind: "screen", track: {id: "t2"}}];
+  const video = (/** @type {string} */ id, /** @type {number} */ n) => [id, {type: "inbound-rtp", kind: "video", trackIdentifier: id, packetsReceived: n}];
+  assert.equal(look([video("t1", 900), video("t2", 1)], shared, 0).heard, 1);
+  assert.equal(look([video("t1", 900), video("t2", 2)], shared, 1_500).heard, 1, "the screen goes on below the count of the camera");
+  assert.equal(look([video("t1", 900), video("t2", 2)], shared, 3_000).heard, 0);
+});
+
 test("what the browser estimates of the pair in use is told", () => {
   const look = counters();
   const {sends} = look([["a", {type: "candidate-pair", availableOutgoingBitrate: 9}], ["b", {type: "candidate-pair", nominated: true, availableOutgoingBitrate: 7}]], remotes, 0);

@@ -46,7 +46,7 @@ const PEER = 1_500;
 export const initial = {
   name: "link", step: "ask", text: "", refusal: null,
   devices: {mic: false, camera: false, failures: {mic: null, camera: null}},
-  wish: {mic: true, camera: true, sound: false},
+  wish: {mic: true, camera: true, sound: false}, sharing: false,
   troubles: [], notice: null,
   addresses: [], legs: [], made: 0, due: 0, failures: 0, tried: [], sent: [], stranded: "", moving: false,
   flowAt: 0, gap: 0, seen: [], away: [], profile: "", spoken: {words: "[]", at: -QUIET, waits: false},
@@ -112,6 +112,10 @@ function take(s, e, now, fx) {
       if (inCall(s)) finish(s, fx, "ended.left");
       return;
     case "mic": case "camera": case "sound": return toggle(s, e.type, fx);
+    case "screen":
+      if (s.sharing || (inCall(s) && current(s)?.screens)) fx.push({do: "screen", on: !s.sharing});
+      return;
+    case "shares": return shares(s, e, fx);
     case "profile": {
       const leg = current(s);
       if (!leg) return;
@@ -164,6 +168,7 @@ function fromLeg(s, e, now, fx) {
       return put(s, leg.id, {quality: video === "full" ? others : [...others, {participant, video, cause}]});
     }
     case "measured": return put(s, leg.id, {measure: e.measure, levels: e.levels, held: e.held});
+    case "speaker": return put(s, leg.id, {speaker: e.participant});
     case "profiled": return profiled(s, e, leg, fx);
     case "refused": return refused(s, e, leg, now, fx);
     case "closed":
@@ -287,7 +292,7 @@ function start(s, address, now, fx, more = {}) {
   s.made += 1;
   s.legs = [...s.legs, {
     id: s.made, role: "next", address, sent: false, socket: "connecting", place: null, epoch: 0,
-    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, quality: [], measure: null, levels: null, held: false, profile: "", to: "", ...more,
+    standby: [], peers: null, heard: 0, progress: now, withdrawal: null, quality: [], measure: null, levels: null, held: false, profile: "", screens: false, speaker: "", to: "", ...more,
   }];
   last(s, address);
   fx.push({do: "connect", leg: s.made, address, stranded: s.stranded !== "" && s.stranded !== address.url});
@@ -337,7 +342,7 @@ function welcome(s, e, leg, now, fx) {
   s.addresses = merge(s.addresses.map((a) => (same(a, address) ? {...a, session: e.session} : a)), standby);
   // An older edge has one token for all.
   s.addresses = s.addresses.map((a) => (a.token ? a : {...a, token: address.token}));
-  put(s, leg.id, {address, place: e.place, epoch: e.epoch, socket: "open", standby, profile: e.profile ?? ""});
+  put(s, leg.id, {address, place: e.place, epoch: e.epoch, socket: "open", standby, profile: e.profile ?? "", screens: e.screens ?? false});
   fx.push({do: "save"});
   // Where the call was before it moved is no place to go back to while it plays.
   if (s.gap === 0 && e.epoch < (current(s)?.epoch ?? 0)) return fail(s, leg, 0.5, now, fx);
@@ -582,6 +587,18 @@ function send(s, fx) {
   fx.push({do: "send", mic: micOn(s), camera: cameraOn(s), hold, receive: !s.wish.sound});
 }
 
+/** The screen is shared from now on, or is not.
+ * @param {State} s @param {Extract<Event, {type: "shares"}>} e @param {Effect[]} fx */
+function shares(s, e, fx) {
+  // It was chosen after the call was over.
+  if (!inCall(s)) return void (e.on && fx.push({do: "screen", on: false}));
+  if (e.failed) fx.push({do: "say", key: "screen.failed", loud: false});
+  if (e.on === s.sharing) return;
+  s.sharing = e.on;
+  fx.push({do: "say", key: e.on ? "screen.on" : "screen.off", loud: false});
+  send(s, fx);
+}
+
 /** @param {State} s @param {Extract<Event, {type: "timer"}>} e @param {number} now @param {Effect[]} fx */
 function timer(s, e, now, fx) {
   if (e.late > LATE) {
@@ -631,6 +648,8 @@ function peers(s, list, fx) {
   for (const who of s.away) {
     if (list.some((p) => p.participant === who && p.connected)) fx.push({do: "say", key: "peer.back", who, loud: false});
   }
+  const shared = (current(s)?.peers ?? []).filter((p) => p.screen).map((p) => p.participant);
+  for (const p of list) if (p.screen && !shared.includes(p.participant)) fx.push({do: "say", key: "screen.peer", who: p.participant, loud: false});
   put(s, current(s)?.id ?? 0, {peers: list});
   s.seen = [...s.seen, ...fresh.map((p) => p.participant)];
   s.away = s.away.filter((who) => list.some((p) => p.participant === who && lost(p)));

@@ -886,6 +886,52 @@ test("profile: what this page chose goes to the edge that the call goes on at, u
 const withdrawal = (leg, left) => ({type: "withdrawal", leg, code: left === null ? "" : "fact_missing", citation: left === null ? [] : ["Art. 9"], left});
 const ending = (p) => current(p.state).withdrawal;
 
+test("screen: shared where the edge takes one, until it ends by itself or with the call", () => {
+  const p = calling();
+  p.did("screen");
+  assert.deepEqual(p.on({type: "screen"}), [], "an edge that knows of no screens");
+  p.on({type: "closed", leg: 1, dice: 0.5});
+  const again = p.state.made;
+  p.on({...welcome(again), screens: true});
+  p.on(pulse(again, true, 1));
+  assert.deepEqual(p.on({type: "screen"}), [{do: "screen", on: true}]);
+  assert.equal(p.state.sharing, false, "the picker is open");
+  p.did("send");
+  p.on({type: "shares", on: true, failed: false});
+  assert.equal(p.state.sharing, true);
+  assert.equal(p.did("send").length, 1);
+  assert.equal(p.did("say").at(-1).key, "screen.on");
+  p.on({type: "shares", on: false, failed: false});
+  assert.equal(p.state.sharing, false, "ended by the browser's own button");
+  assert.equal(p.did("say").at(-1).key, "screen.off");
+  p.on({type: "shares", on: false, failed: false});
+  assert.deepEqual(p.did("say"), [], "who closes the picker knows it");
+  p.on({type: "shares", on: false, failed: true});
+  assert.equal(p.did("say").at(-1).key, "screen.failed");
+  p.on({type: "shares", on: true, failed: false});
+  assert.deepEqual(p.on({type: "screen"}), [{do: "screen", on: false}]);
+  p.on({type: "leave"});
+  assert.equal(p.state.sharing, false);
+  assert.deepEqual(p.on({type: "shares", on: true, failed: false}), [{do: "screen", on: false}], "chosen too late");
+});
+
+test("a screen of somebody's is said once", () => {
+  const p = calling();
+  p.did("say");
+  for (const screen of [true, true, false, true]) p.on({type: "peers", leg: 1, peers: [{...PEER, screen}]});
+  assert.deepEqual(p.did("say").map((e) => e.key), ["screen.peer", "screen.peer"]);
+});
+
+test("who speaks is the current leg's word, and is not read aloud", () => {
+  const p = calling();
+  p.did("say");
+  p.on({type: "speaker", leg: 1, participant: "p2"});
+  assert.equal(current(p.state).speaker, "p2");
+  p.on({type: "speaker", leg: 1, participant: ""});
+  assert.equal(current(p.state).speaker, "");
+  assert.deepEqual(p.did("say"), []);
+});
+
 test("the law goes: said at its moments, and no more once it is back", () => {
   const p = calling();
   p.on(withdrawal(1, 900_000));

@@ -17,6 +17,7 @@ import {claims, fragmentOf, fresh, keepSeat, seatOf, storageOf} from "./link.js"
 import {cameraOn, initial, micOn, step, wantsVideo} from "./machine.js";
 import {isGranted, makeMedia, problemOf} from "./media.js";
 import {makePage} from "./page.js";
+import {makeScreen} from "./screen.js";
 import {tileStage} from "./tiles.js";
 import {message} from "./view.js";
 
@@ -54,6 +55,7 @@ const media = makeMedia((now) => {
   dispatch({type: "devices", ...now});
   void listDevices();
 });
+const screen = makeScreen((on, failed) => dispatch({type: "shares", on, failed}));
 const stage = tileStage(byId("tiles"), {
   blocked: () => dispatch({type: "trouble", key: "no.sound"}),
   playing: () => {
@@ -88,8 +90,10 @@ const roleOf = (participant) => current(state)?.peers?.find((p) => p.participant
 function perform(fx) {
   switch (fx.do) {
     case "devices": return void media.open(fx);
+    case "screen": return fx.on ? void screen.start() : screen.stop();
     case "stop":
       media.stop();
+      screen.stop();
       stage.clear();
       void photos?.then((p) => p.clear(), () => {});
       return preview();
@@ -133,8 +137,9 @@ function connect({leg, address, stranded}) {
     hear: (from, kind, says) => {
       if (kind === KIND.photo && leg === current(state)?.id) withPhotos((p) => p.hear(from, says, roleOf(from) === "clinician"));
     },
-    local: () => media.tracks,
-    wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound}),
+    shares: clinician,
+    local: () => ({...media.tracks, screen: screen.track}),
+    wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound, screen: state.sharing}),
   }));
 }
 
@@ -196,7 +201,7 @@ function act(action) {
     case "ask": return dispatch({type: "ask", sound: false});
     case "ask-sound": return dispatch({type: "ask", sound: true});
     case "join": case "again": case "rejoin": case "retry": case "leave":
-    case "mic": case "camera": case "sound":
+    case "mic": case "camera": case "sound": case "screen":
       return dispatch({type: action});
     case "hear": return stage.play();
     case "reload": return location.reload();

@@ -3,6 +3,7 @@
 
 import {byId, make, setText} from "../shared/dom.js";
 import {PROFILES} from "./quality.js";
+import {canShare} from "./screen.js";
 import {toolbar} from "./toolbar.js";
 import {banners, clock, message, photographers, support, tiles, view} from "./view.js";
 
@@ -39,6 +40,8 @@ export function makePage(texts, act, clinician) {
       if (v.page === "call") renderCall(s, texts, stage);
       if (v.page === "call" && clinician) renderAsks(s, texts, clinician.ask);
       renderSwitches(v);
+      byId("screen").hidden = clinician === null || !v.screens || !canShare(globalThis);
+      setText(/** @type {Element} */ (byId("screen").querySelector(".word")), texts.t(v.sharing ? "control.unshare" : "control.share"));
       const now = `${v.page} ${v.page === "message" ? v.text : ""} ${v.page === "link" ? s.step : ""}`;
       if (shown !== "" && shown !== now) byId(`${v.page}-title`).focus();
       shown = now;

@@ -1,5 +1,6 @@
 // The remote tiles: one figure a participant, a muted video for the picture and an
-// audio element for the voice, so that a hidden picture silences nobody.
+// audio element for the voice, so that a hidden picture silences nobody; and one for
+// the screen that it shares.
 
 import {make, setText} from "../shared/dom.js";
 
@@ -27,7 +28,7 @@ export function tileStage(stage, on) {
 
   const attach = () => {
     for (const [participant, tile] of tiles) {
-      for (const kind of /** @type {const} */ (["audio", "video"])) {
+      for (const kind of /** @type {const} */ (["audio", "video", "screen"])) {
         const track = remotes.find((r) => r.participant === participant && r.kind === kind)?.track;
         if (track === tile[kind].track) continue;
         tile[kind].track = track;
@@ -42,7 +43,7 @@ export function tileStage(stage, on) {
     render(list) {
       for (const [participant, tile] of tiles) {
         if (list.some((t) => t.participant === participant)) continue;
-        tile.figure.remove();
+        remove(tile);
         tiles.delete(participant);
       }
       for (const t of list) {
@@ -57,6 +58,11 @@ export function tileStage(stage, on) {
         tile.off.hidden = t.video;
         setText(tile.off, t.state);
         setText(tile.name, t.name);
+        setText(tile.speaks, t.speaks);
+        tile.figure.classList.toggle("speaks", t.speaks !== "");
+        setText(tile.shared, t.screen);
+        if (t.screen === "") tile.whole.remove();
+        else if (!tile.whole.isConnected) stage.prepend(tile.whole);
         setText(tile.note, t.note);
       }
       stage.dataset.count = String(list.length);
@@ -77,7 +83,7 @@ export function tileStage(stage, on) {
       for (const tile of tiles.values()) sink(tile.audio.el, id);
     },
     clear() {
-      for (const tile of tiles.values()) tile.figure.remove();
+      for (const tile of tiles.values()) remove(tile);
       tiles.clear();
       remotes = [];
     },
@@ -92,6 +98,12 @@ function sink(audio, id) {
 /** @template {HTMLMediaElement} E @param {E} el @returns {{el: E, track: MediaStreamTrack|undefined}} */
 const slot = (el) => ({el, track: undefined});
 
+/** @param {ReturnType<typeof build>} tile */
+function remove(tile) {
+  tile.figure.remove();
+  tile.whole.remove();
+}
+
 function build() {
   const video = make("video", {attrs: {playsinline: "", autoplay: ""}});
   video.muted = true;
@@ -99,6 +111,11 @@ function build() {
   const off = make("p", {class: "off"});
   const name = make("bdi", {class: "name"});
   const note = make("span", {class: "note"});
-  const figure = make("figure", {class: "tile"}, [video, off, make("figcaption", {}, [name, note]), audio]);
-  return {figure, off, name, note, video: slot(video), audio: slot(audio)};
+  const speaks = make("span", {class: "unseen"});
+  const figure = make("figure", {class: "tile"}, [video, off, make("figcaption", {}, [name, note, speaks]), audio]);
+  const screen = make("video", {attrs: {playsinline: "", autoplay: ""}});
+  screen.muted = true;
+  const shared = make("figcaption", {class: "name"});
+  const whole = make("figure", {class: "tile screen"}, [screen, shared]);
+  return {figure, off, name, note, speaks, whole, shared, video: slot(video), audio: slot(audio), screen: slot(screen)};
 }

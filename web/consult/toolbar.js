@@ -3,15 +3,26 @@
 
 /** @param {HTMLElement} bar */
 export function toolbar(bar) {
-  const items = /** @type {HTMLElement[]} */ ([...bar.querySelectorAll("button")]);
+  const all = /** @type {HTMLElement[]} */ ([...bar.querySelectorAll("button")]);
+  let items = all;
   let at = 0;
   const stop = (/** @type {number} */ i) => {
     at = (i + items.length) % items.length;
-    items.forEach((el, n) => { el.tabIndex = n === at ? 0 : -1; });
+    all.forEach((el) => { el.tabIndex = el === items[at] ? 0 : -1; });
+  };
+  // Of those that are there now.
+  const look = () => {
+    const was = items[at];
+    items = all.filter((el) => !el.hidden);
+    at = Math.max(0, items.indexOf(was));
   };
   stop(0);
-  bar.addEventListener("focusin", (e) => stop(items.indexOf(/** @type {HTMLElement} */ (e.target))));
+  bar.addEventListener("focusin", (e) => {
+    look();
+    stop(items.indexOf(/** @type {HTMLElement} */ (e.target)));
+  });
   bar.addEventListener("keydown", (e) => {
+    look();
     const rtl = getComputedStyle(bar).direction === "rtl";
     const to = {ArrowRight: at + (rtl ? -1 : 1), ArrowLeft: at + (rtl ? 1 : -1), ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1}[e.key];
     if (to === undefined) return;
@@ -19,5 +30,10 @@ export function toolbar(bar) {
     stop(to);
     items[at].focus();
   });
-  return {focus: () => items[at].focus()};
+  return {
+    focus() {
+      look();
+      items[at].focus();
+    },
+  };
 }

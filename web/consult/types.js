@@ -9,7 +9,7 @@
 
 /** @typedef {{region: string, city: string, country: string}} Place */
 
-/** @typedef {{participant: string, role: string, mic: boolean, camera: boolean, connected: boolean}} Peer */
+/** @typedef {{participant: string, role: string, mic: boolean, camera: boolean, screen?: boolean, connected: boolean}} Peer */
 
 /** `valid_from` and `clock` (RFC 3339) are of token_early.
  * @typedef {{code: string, jurisdiction: string, citation: string[], id: string, valid_from?: string, clock?: string}} Refusal */
@@ -48,6 +48,8 @@
  * @property {import("./meter.js").Levels|null} levels
  * @property {boolean} held           the own video is held back: the connection carries none
  * @property {string} profile         what the video is looked at for; "" until known
+ * @property {boolean} screens        its edge takes a screen
+ * @property {string} speaker         who speaks, "" nobody
  * @property {string} to              URL to which it was told to move, "" else
  */
 
@@ -59,6 +61,7 @@
  * @property {Refusal|null} refusal   what the edge last refused, for support
  * @property {Omit<DeviceNews, "news">} devices  what runs
  * @property {Wish} wish
+ * @property {boolean} sharing        the screen is shared
  * @property {Sentence[]} troubles    standing faults of sound
  * @property {Sentence|null} notice   passing news: moved, video is back
  * @property {Address[]} addresses    the seat's edge first, then its standbys
@@ -83,14 +86,16 @@
  *   | {type: "ask", sound: boolean}
  *   | {type: "devices"} & DeviceNews | {type: "plugged", mic: boolean, camera: boolean}
  *   | {type: "join"} | {type: "again"} | {type: "rejoin"} | {type: "retry"} | {type: "leave"}
- *   | {type: "mic"} | {type: "camera"} | {type: "sound"}
+ *   | {type: "mic"} | {type: "camera"} | {type: "sound"} | {type: "screen"}
+ *   | {type: "shares", on: boolean, failed: boolean}
  *   | {type: "trouble", key: string, params?: Record<string, string>} | {type: "calm", key: string}
  *   | {type: "opened", leg: number} | {type: "progress", leg: number}
- *   | {type: "welcome", leg: number, session: string, place: Place, epoch: number, standby: {edge: string, url: string, token?: string}[], profile: string}
+ *   | {type: "welcome", leg: number, session: string, place: Place, epoch: number, standby: {edge: string, url: string, token?: string}[], profile: string, screens?: boolean}
  *   | {type: "pulse", leg: number, alive: boolean, heard: number}
  *   | {type: "peers", leg: number, peers: Peer[]}
  *   | {type: "quality", leg: number} & Quality
  *   | {type: "measured", leg: number, measure: import("./meter.js").Measure, levels: import("./meter.js").Levels, held: boolean}
+ *   | {type: "speaker", leg: number, participant: string}
  *   | {type: "profile", profile: string} | {type: "profiled", leg: number, profile: string, refused: boolean}
  *   | {type: "move", leg: number, edge: string, url: string, token: string, epoch: number, dice: number}
  *   | {type: "ended", leg: number, reason: string, code?: string, citation?: string[]}
@@ -105,7 +110,7 @@
 /** @typedef {"gap"|"attempt"|"notice"|"peers"|"withdrawal"|"quality"} TimerName */
 
 /**
- * @typedef {{do: "devices", video: boolean} | {do: "stop"}
+ * @typedef {{do: "devices", video: boolean} | {do: "stop"} | {do: "screen", on: boolean}
  *   | {do: "send", mic: boolean, camera: boolean, hold: boolean, receive: boolean}
  *   | {do: "connect", leg: number, address: Address, stranded: boolean}
  *   | {do: "adopt", leg: number} | {do: "drop", leg: number} | {do: "leave", leg: number}

@@ -13,7 +13,7 @@ import {PROFILES, paused, qualityOf} from "./quality.js";
  *   |"photo-send"|"photo-no"|"photo-stop"|"photo-show"|"photo-save"|"photo-close"} Action */
 /** @typedef {{action: Action, label: string}} Button */
 /** @typedef {{key: string, sentences: string[], buttons: Button[]}} Message */
-/** @typedef {{participant: string, name: string, state: string, video: boolean, note: string}} Tile */
+/** @typedef {{participant: string, name: string, state: string, video: boolean, note: string, speaks: string, screen: string}} Tile */
 
 /** The buttons of each text, in the order of its square brackets.
  * @type {Record<string, Action[]>} */
@@ -52,6 +52,7 @@ export function view(s) {
     text: s.gap === GAPS.length ? "lost.failed" : s.text,
     title: titleOf(s),
     mic: micOn(s), camera: cameraOn(s), sound: s.wish.sound,
+    sharing: s.sharing, screens: s.sharing || Boolean(current(s)?.screens),
     picture: PROFILES.find((p) => p === current(s)?.profile) ?? "",
   };
 }
@@ -162,9 +163,13 @@ export function tiles(s, texts) {
     else if (!p.camera) state = texts.t("peer.camera");
     else if (quality?.video === "off" && quality.cause !== "chosen") state = texts.t("peer.paused");
     else if (quality?.video === "reduced") notes.push(texts.t("peer.reduced"));
+    const name = labelOf(s, p.participant, texts);
+    const there = p.connected && s.gap === 0;
     return {
       participant: p.participant,
-      name: labelOf(s, p.participant, texts),
+      name,
+      speaks: there && current(s)?.speaker === p.participant ? texts.t("peer.speaks") : "",
+      screen: there && p.screen && !s.wish.sound ? texts.t("screen.of", {name}) : "",
       state,
       video: state === "",
       note: notes.join(", "),

@@ -122,6 +122,15 @@ test("a button that makes no sense now is not offered", () => {
   assert.deepEqual(message(call, {key: "none.mic"}, texts).sentences, ["No microphone found.", "The others do not hear you.", "Connect one."], "who is in the call does not join to listen");
 });
 
+test("tiles: who speaks, and a screen, while they are to be seen", () => {
+  const of = (more, leg1 = {}) => tiles({...call, ...more, legs: [{...leg, peers: [peer("p2", "clinician", {screen: true}), peer("p3", "patient")], speaker: "p3", ...leg1}]}, texts)
+    .map((t) => [t.screen, t.speaks]);
+  assert.deepEqual(of({}), [["Clinician: screen", ""], ["", "speaking"]]);
+  assert.deepEqual(of({wish: {mic: true, camera: true, sound: true}}), [["", ""], ["", "speaking"]], "sound only");
+  assert.deepEqual(of({gap: 1}), [["", ""], ["", ""]], "what stands still");
+  assert.deepEqual(of({}, {speaker: ""}), [["Clinician: screen", ""], ["", ""]]);
+});
+
 test("tiles: a picture that is not there is a name and a state", () => {
   const s = {
     ...call, seen: ["p2", "p3", "p4"],

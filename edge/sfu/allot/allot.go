@@ -1,6 +1,6 @@
 // Package allot divides what a subscriber's connection carries among the videos that it could
 // receive. Audio comes first and is never shed. Then each visible video gets its lowest layer,
-// and what is left goes to upgrades, a step at a time, to whom it serves most.
+// screens what they claim, and what is left goes to upgrades, a step at a time, to whom it serves most.
 //
 // It opens nothing, reads no clock and starts no goroutine: times are arguments. An Allocator is
 // not safe for concurrent use. The same calls give the same choices.
@@ -19,6 +19,7 @@ const (
 	Other Role = iota
 	Patient
 	Clinician
+	Screen // nobody: what a participant shares
 )
 
 // weight is small beside what size on screen makes, so that who is made large is large.
@@ -51,6 +52,9 @@ type Video struct {
 	Role    Role
 	Profile Profile
 	Current int // index of the layer that is sent now, None if none
+	// Claim is what it takes, in bit/s, as far as there is so much, before any video is upgraded:
+	// that of a screen, whose sender keeps to what it is left.
+	Claim int
 }
 
 // None is the choice of no layer.
@@ -122,6 +126,12 @@ func (a *Allocator) Allot(target, audio int, videos []Video, now time.Time, dst 
 	for _, i := range a.order {
 		take(i)
 	}
+	for i, v := range videos {
+		if p := &a.plans[i]; p.given > 0 && v.Claim > 0 {
+			more := max(0, min(v.Claim-v.Layers[p.ladder[p.given-1]].Bitrate, rest))
+			rest, reserve = rest-more, reserve-more
+		}
+	}
 	for {
 		i := a.hungriest(videos)
 		if i < 0 {
@@ -147,7 +157,7 @@ func (a *Allocator) Want(audio int, videos []Video) int {
 	for i, v := range videos {
 		if p := a.plans[i]; len(p.ladder) > 0 {
 			top := p.ladder[len(p.ladder)-1]
-			sum += v.Layers[top].Bitrate
+			sum += max(v.Layers[top].Bitrate, v.Claim)
 			lacks = lacks || v.Current != top
 		}
 	}

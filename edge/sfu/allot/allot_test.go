@@ -30,6 +30,11 @@ func video(id string, edit func(*Video)) Video {
 func TestAllot(t *testing.T) {
 	const audio = 40_000
 	small := func(v *Video) { v.Wanted = 300 }
+	screen := func(claim int) func(*Video) {
+		return func(v *Video) {
+			v.Role, v.Profile, v.Layers, v.Claim = Screen, Detail, []Layer{{100_000, 1920, 1080, 10}}, claim
+		}
+	}
 	current := func(n int) func(*Video) { return func(v *Video) { v.Current = n } }
 	rows := []struct {
 		name   string
@@ -61,6 +66,11 @@ func TestAllot(t *testing.T) {
 		{"sign language that is fast only when too wide", 2_000_000, []Video{video("a", func(v *Video) {
 			v.Profile, v.Wanted, v.Layers = Sign, 300, []Layer{camera[0], camera[5]}
 		})}, []int{0}},
+		{"what a screen claims comes before upgrades", 800_000, []Video{video("a", current(5)), video("s", screen(600_000))}, []int{1, 0}},
+		{"and leaves the rest", 1_000_000, []Video{video("a", current(3)), video("s", screen(600_000))}, []int{3, 0}},
+		{"one that stands still leaves nearly all", 1_300_000, []Video{video("a", nil), video("s", screen(10_000))}, []int{5, 0}},
+		{"one that claims more than there is has all", 400_000, []Video{video("a", current(3)), video("s", screen(3_000_000))}, []int{0, 0}},
+		{"faces pause before a screen", 150_000, []Video{video("a", func(v *Video) { v.Role = Clinician }), video("s", screen(600_000))}, []int{None, 0}},
 		{"current is of other layers", 320_000, []Video{video("a", current(17))}, []int{1}},
 	}
 	for _, r := range rows {

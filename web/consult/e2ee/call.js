@@ -61,12 +61,11 @@ export function makeCalls(k) {
         say({do: "say", call, to, says: Uint8Array.of(kind, ...says)});
       },
       /** What is sent and heard, and whose each m-line is: before any of it carries anything.
-       * @param {RTCRtpSender} audio @param {RTCRtpSender} video
+       * @param {RTCRtpSender[]} senders  of audio first, the others of video
        * @param {{mid: string, participant: string, kind: string, receiver: RTCRtpReceiver}[]} lines */
-      joins(audio, video, lines) {
-        audio.transform ??= transform({kind: "audio"});
-        video.transform ??= transform({kind: "video"});
-        for (const {receiver, mid, kind} of lines) receiver.transform ??= transform({mid, kind});
+      joins(senders, lines) {
+        for (const [i, sender] of senders.entries()) sender.transform ??= transform({kind: i === 0 ? "audio" : "video"});
+        for (const {receiver, mid, kind} of lines) receiver.transform ??= transform({mid, kind: kind === "audio" ? "audio" : "video"});
         say({do: "lines", call, lines: lines.map(({mid, participant}) => ({mid, participant}))});
       },
       /** @param {{participant: string, connected: boolean}[]} list */
