@@ -11,7 +11,7 @@ LIVEKIT_VERSION := $(shell sed -n "s|.*github.com/livekit/livekit-server v\([0-9
 LIVEKIT := $(CACHE)/livekit-$(LIVEKIT_VERSION)/livekit
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Each fuzz target runs this long in `make test`; the corpus itself always runs.
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 
 .PHONY: build dev test setup vet unit fuzz web consul pebble livekit sim bench bench-dns bench-control bench-sfu bench-quality clean help
 

@@ -70,7 +70,7 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	if e.gaps.Seen(p.Seq, at) && t.kind != Audio {
 		t.wantKeyframe(of)
 	}
-	if t.rests { // what was lost of it floods a path that has no room for it
+	if t.rests || t.publisher.uplink.crowded(at) { // what was lost of it floods a path that has no room for it
 		return n, fresh
 	}
 	t.due = e.gaps.Due(at, max(rtt, minRTT), t.due)

@@ -60,7 +60,7 @@ func (p *path) feedback(report []byte, at time.Time) carriage {
 	p.out.Lock()
 	defer p.out.Unlock()
 	p.rate.Feedback(report, at)
-	return carriage{p.rate.Target(), p.rate.Inherent(), p.rate.Queue()}
+	return carriage{p.rate.Target(), p.rate.Inherent(), p.rate.Queue(), p.rate.Trip()}
 }
 
 // padding is bwe.Estimator's.

@@ -34,6 +34,10 @@ func (l *line) resendOne(b *lane.Batch, seq uint16, at time.Time) bool {
 	if l.resent >= maxResend {
 		return false
 	}
+	// A path that was found too poor for them has no room for them once more.
+	if o, ok := l.rewrite.Source(seq); ok && l.kind != Audio && !l.layers.Wants(int(o.Layer)) {
+		return false
+	}
 	l.resent++
 	_, ok := l.repeat(b, seq, at)
 	return ok

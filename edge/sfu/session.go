@@ -235,6 +235,9 @@ func (x *Session) stream(src source) inlet {
 // carries is the transport's.
 func (x *Session) carries(b *lane.Batch, c carriage, at time.Time) {
 	x.rate.Store(int64(c.rate))
+	if rtt := x.pub.rtt.Load(); 0 < c.trip && int64(c.trip) < rtt { // reports come late on a poor path
+		x.pub.rtt.Store(int64(c.trip))
+	}
 	x.room.mu.Lock()
 	x.loss = c.loss
 	if c.queue > stands {

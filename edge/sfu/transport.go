@@ -127,6 +127,7 @@ type carriage struct {
 	rate  int           // bit/s, with all that is around RTP
 	loss  float64       // share of what is sent that never comes, whatever the rate
 	queue time.Duration // that stands before it
+	trip  time.Duration // there and back takes no more, of late; 0: not known
 }
 
 // handler takes what one participant's transport receives.

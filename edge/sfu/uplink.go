@@ -100,6 +100,10 @@ func (u *uplink) hear(ssrc uint32, seq uint16, ts uint32, at time.Time) (rate in
 	return rate
 }
 
+// crowded says whether the newest of the voice came late: what is asked for again then comes later
+// still, and makes all of it later.
+func (u *uplink) crowded(at time.Time) bool { return !u.grew.IsZero() && at.Sub(u.came) < paused }
+
 func (u *uplink) begin(ssrc uint32, seq uint16, ts uint32, at time.Time) {
 	*u = uplink{ssrc: ssrc, seq: seq, ts: ts, first: at, came: at, began: at}
 }

@@ -79,6 +79,9 @@ func TestFloodedUplink(t *testing.T) {
 			t.Errorf("a good path is flooded at %v", m.floods)
 		}
 		m.speak(time.Second, rate, 1_800_000, 0, 5*time.Millisecond)
+		if !m.u.crowded(m.last) {
+			t.Errorf("%d bit/s: not crowded", rate)
+		}
 		if len(m.floods) == 0 || m.floods[0] > 20*time.Second+600*time.Millisecond {
 			t.Fatalf("%d bit/s: told at %v", rate, m.floods)
 		}
@@ -107,6 +110,10 @@ func TestNoFlood(t *testing.T) {
 		m.speak(20*time.Second, 20_000_000, 1_800_000, 0, 5*time.Millisecond)
 		if play(m); len(m.floods) > 0 {
 			t.Errorf("%s: flooded at %v", name, m.floods)
+		}
+		m.speak(11*time.Second, 20_000_000, 0, 0, 0) // until it counts as the path's length
+		if m.u.crowded(m.last) {
+			t.Errorf("%s: still crowded", name)
 		}
 	}
 }

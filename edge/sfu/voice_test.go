@@ -20,7 +20,7 @@ func TestVoiceGoesOnceMore(t *testing.T) {
 	seq := uint16(0)
 	say := func(mark string, loss float64, queue time.Duration) (pt uint8, payload string) {
 		t.Helper()
-		b.x.carries(s.lane.Batch(), carriage{1_000_000, loss, queue}, time.Now())
+		b.x.carries(s.lane.Batch(), carriage{1_000_000, loss, queue, 0}, time.Now())
 		seq++
 		a.say(Audio, seq, []byte(mark))
 		b.hears("a", Audio, mark)

@@ -36,8 +36,9 @@ const LAYERS = {
 
 /** What the own connection must carry, bit/s: with less than `thin` the voice takes less, until
  * it is `thick`; with less than `film` for a while, ms, a `little` one with less than `thin`, no video is
- * sent, and it is tried again after another, longer each time that it does not last. */
-const UPLINK = {thin: 80_000, thick: 130_000, film: 100_000, patience: 3_000, little: 1_500, pause: 5_000, longest: 15_000, lasting: 10_000};
+ * sent, and at once after a fall from more than `fall`: the edge has told the browser that the
+ * path is flooded, and its own word for the page comes later. It is tried again after another, longer each time that it does not last. */
+const UPLINK = {thin: 80_000, thick: 130_000, film: 100_000, fall: 400_000, patience: 3_000, little: 1_500, pause: 5_000, longest: 15_000, lasting: 10_000};
 /** A voice that takes less, bit/s: wideband speech still. */
 const THIN_VOICE = 16_000;
 
@@ -308,7 +309,7 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
 
 /** Judges what the own connection carries, by what the browser estimates. */
 export function makeUplink() {
-  let low = 0, until = 0, tried = -Infinity, pause = UPLINK.pause;
+  let last = 0, low = 0, until = 0, tried = -Infinity, pause = UPLINK.pause;
   return {
     thin: false,
     held: false,
@@ -318,14 +319,16 @@ export function makeUplink() {
      * @param {number} sends @param {number} now */
     look(sends, now) {
       const {thin, held} = this;
+      const fell = last >= UPLINK.fall;
+      last = sends || last;
       if (sends > 0) this.thin = sends < (thin ? UPLINK.thick : UPLINK.thin);
       if (held) {
         if (now >= until) [this.held, low, tried] = [false, 0, now];
       } else if (sends <= 0 || sends >= UPLINK.film) {
         low = 0;
-      } else if (low === 0) {
+      } else if (low === 0 && !fell) {
         low = now;
-      } else if (now - low >= (sends < UPLINK.thin ? UPLINK.little : UPLINK.patience)) {
+      } else if (fell || now - low >= (sends < UPLINK.thin ? UPLINK.little : UPLINK.patience)) {
         pause = now - tried < UPLINK.lasting ? Math.min(2 * pause, UPLINK.longest) : UPLINK.pause;
         [this.held, until] = [true, now + pause];
       }

@@ -38,12 +38,20 @@ test("what the browser estimates of the pair in use is told", () => {
   assert.equal(sends, 7);
 });
 
+test("a fall from much to almost nothing is the edge's word: no video from then on", () => {
+  const uplink = makeUplink();
+  for (const [at, sends, held] of [[0, 1_800_000, false], [250, 88_000, true], [5_200, 60_000, true], [5_250, 60_000, false], [5_500, 60_000, false], [7_000, 60_000, true]]) {
+    uplink.look(Number(sends), Number(at));
+    assert.equal(uplink.held, held, `at ${at}`);
+  }
+});
+
 test("a poor connection thins the voice at once, and holds video back after three seconds", () => {
   const uplink = makeUplink();
   let told = "";
   const is = () => `${uplink.thin ? "thin" : "full"} ${uplink.held ? "held" : "sent"}`;
   for (const [at, sends, changed, want] of [
-    [0, 0, false, "full sent"], [100, 500_000, false, "full sent"],
+    [0, 0, false, "full sent"], [100, 300_000, false, "full sent"],
     [1_000, 90_000, false, "full sent"], [2_000, 70_000, true, "thin sent"], [3_900, 90_000, false, "thin sent"],
     [4_000, 90_000, true, "thin held"], // three seconds below 100 kbit/s
     [8_900, 129_000, false, "thin held"], [9_000, 129_000, true, "thin sent"], // tried again after five

@@ -122,6 +122,12 @@ func (e *Estimator) Inherent() float64 { return e.losses.inherent }
 // Queue is how long packets stand in the path's queue now, as far as it is known.
 func (e *Estimator) Queue() time.Duration { return max(0, e.delay.queue) }
 
+// Trip is the shortest time of late in which feedback on a packet came, which is a little more than
+// a round trip; 0 is not known.
+func (e *Estimator) Trip() time.Duration {
+	return time.Duration(-e.quickest.value() * float64(time.Second))
+}
+
 func (e *Estimator) set(rate float64) { e.target = min(max(rate, e.floor), e.ceiling) }
 
 // Sent takes one packet that was sent at, with its transport-wide number and its size in octets.

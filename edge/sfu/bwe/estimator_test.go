@@ -312,6 +312,21 @@ func BenchmarkEstimator(b *testing.B) {
 	}
 }
 
+// TestTrip: the shortest response of late is known, and forgotten once the path is longer.
+func TestTrip(t *testing.T) {
+	for _, delay := range []time.Duration{10 * time.Millisecond, 100 * time.Millisecond} {
+		sc := scenario{link: link{rate: constant(5e6), limit: 100_000, delay: delay}, length: secs(20), video: 500_000}.filled()
+		e := NewEstimator(sc.start, floor, sc.ceiling)
+		if e.Trip() != 0 {
+			t.Errorf("%v before anything came", e.Trip())
+		}
+		sc.run(e, time.Unix(1000, 0), nil)
+		if got := e.Trip(); got < 2*delay || got > 2*delay+30*time.Millisecond {
+			t.Errorf("%v there and back over %v each way", got, delay)
+		}
+	}
+}
+
 // TestReceiversClockJumps: the clock by which a peer says when packets came is set, either way and
 // by any amount. What the path carries is the same as before within two seconds; a small step ahead
 // is what a queue looks like, until that is the least delay for as long as is remembered.

@@ -175,6 +175,10 @@ func (s *Switch) Bar(layers uint8) { s.barred = layers }
 
 func (s *Switch) bars(layer int) bool { return s.barred>>layer&1 != 0 }
 
+// Wants says whether what was lost of a layer is of any use: not where nothing is wanted, or the
+// layer is barred.
+func (s *Switch) Wants(layer int) bool { return s.spatial >= 0 && !s.bars(layer) }
+
 // Current is the layer that goes on now; -1 is none.
 func (s *Switch) Current() int { return s.current }
 

@@ -127,6 +127,9 @@ func TestSwitchBars(t *testing.T) {
 	d.sw.Bar(1<<1 | 1<<2)
 	d.expect("barred", d.frames(t0, 0, 1, 2))
 	d.needs("barred", 0)
+	if d.sw.Wants(2) || !d.sw.Wants(0) {
+		t.Error("what was lost of the barred one is wanted")
+	}
 	d.expect("other keyframes", d.frames(keyframe, 1, 2))
 	d.expect("the keyframe", d.frames(keyframe, 0), 0)
 	d.sw.Bar(0)
