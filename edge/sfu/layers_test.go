@@ -454,6 +454,11 @@ func TestFloodedPublisher(t *testing.T) {
 			}
 			return "nothing"
 		}
+		own := func() quality {
+			f.all[0].room.mu.Lock()
+			defer f.all[0].room.mu.Unlock()
+			return f.all[0].videos[f.all[0].who].is
+		}
 		// bound is what the publisher was told last to stay within, in kbit/s.
 		bound := func() (kbps int) {
 			for _, p := range f.all[0].media.(*quiet).was(0) {
@@ -472,8 +477,8 @@ func TestFloodedPublisher(t *testing.T) {
 		if last() != "[]" {
 			t.Fatalf("told %s, want no video", last())
 		}
-		if q := f.all[0].videos[f.all[0].who]; q.is != (quality{signal.VideoOff, signal.CauseOwn}) {
-			t.Errorf("told of its own video %+v", q.is)
+		if q := own(); q != (quality{signal.VideoOff, signal.CauseOwn}) {
+			t.Errorf("told of its own video %+v", q)
 		}
 		if b := bound(); b < 20 || b > 60 {
 			t.Errorf("told to stay within %d kbit/s", b)
@@ -494,8 +499,8 @@ func TestFloodedPublisher(t *testing.T) {
 			t.Errorf("still told to stay within %d kbit/s", b)
 		}
 		f.run(3 * time.Second)
-		if q := f.all[0].videos[f.all[0].who]; q.is != (quality{}) {
-			t.Errorf("still told of its own video %+v", q.is)
+		if q := own(); q != (quality{}) {
+			t.Errorf("still told of its own video %+v", q)
 		}
 		if last() != "[l]" {
 			t.Errorf("told %s, want the lowest to be tried", last())
