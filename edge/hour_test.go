@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net"
 	"runtime"
 	"sync"
@@ -134,6 +135,9 @@ func peerConnection(t *testing.T) *webrtc.PeerConnection {
 	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
 	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	set.SetAnsweringDTLSRole(webrtc.DTLSRoleClient)
+	// An edge that is busy with a thousand answers late: pion gives a pair up after 1.6 s of it.
+	set.SetICEMaxBindingRequests(math.MaxUint16)
+	set.SetICETimeouts(3*patience, 3*patience, 2*time.Second)
 	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(set)).NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		t.Fatal(err)
