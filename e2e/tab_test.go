@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,6 +25,7 @@ import (
 
 	"bailiwick/edge/signal"
 	"bailiwick/sim/page"
+	"bailiwick/tools/piontest"
 )
 
 // tab is a consult page without a browser, of which forty would not run on two cores: the
@@ -455,10 +456,8 @@ func (l *leg) welcome(e page.Event, servers []signal.ICEServer) error {
 
 // onLoopback is an RTCPeerConnection that knows loopback alone.
 func onLoopback([]signal.ICEServer) (*webrtc.PeerConnection, error) {
-	var set webrtc.SettingEngine
-	set.SetIncludeLoopbackCandidate(true)
-	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
-	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	set := piontest.Loopback()
+	set.SetICETimeouts(5*time.Second, 25*time.Second, 2*time.Second) // the page is told of what failed
 	return newPeer(set, webrtc.Configuration{})
 }
 
@@ -471,6 +470,7 @@ func newPeer(set webrtc.SettingEngine, cfg webrtc.Configuration) (*webrtc.PeerCo
 	}
 	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	set.SetICEMaxBindingRequests(math.MaxUint16) // a busy machine answers late
 	return webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{})).NewPeerConnection(cfg)
 }

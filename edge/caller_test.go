@@ -12,12 +12,12 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/pion/interceptor"
-	"github.com/pion/logging"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/signal"
 	"bailiwick/region"
+	"bailiwick/tools/piontest"
 )
 
 // caller is a participant with real media: a voice of 50 packets a second, and video.
@@ -44,11 +44,7 @@ func (f *fixture) caller(at region.ID, name, token string) *caller {
 	if err := engine.RegisterDefaultCodecs(); err != nil {
 		f.t.Fatal(err)
 	}
-	var set webrtc.SettingEngine
-	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	set.SetIncludeLoopbackCandidate(true)
-	set.SetAnsweringDTLSRole(webrtc.DTLSRoleClient) // as browsers
-	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(set), webrtc.WithInterceptorRegistry(&interceptor.Registry{})).NewPeerConnection(webrtc.Configuration{})
+	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(piontest.Loopback()), webrtc.WithInterceptorRegistry(&interceptor.Registry{})).NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -13,13 +11,12 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/pion/ice/v4"
-	"github.com/pion/logging"
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/consult/router"
 	"bailiwick/edge/signal"
 	"bailiwick/region"
+	"bailiwick/tools/piontest"
 )
 
 // arrival is one of those who come on the hour. Its goroutine fails no test: it says why.
@@ -128,17 +125,7 @@ func answerTo(pc *webrtc.PeerConnection, offer string) (string, error) {
 
 func peerConnection(t *testing.T) *webrtc.PeerConnection {
 	t.Helper()
-	var set webrtc.SettingEngine
-	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	set.SetIncludeLoopbackCandidate(true)
-	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
-	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	set.SetAnsweringDTLSRole(webrtc.DTLSRoleClient)
-	// An edge that is busy with a thousand answers late: pion gives a pair up after 1.6 s of it.
-	set.SetICEMaxBindingRequests(math.MaxUint16)
-	set.SetICETimeouts(3*patience, 3*patience, 2*time.Second)
-	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(set)).NewPeerConnection(webrtc.Configuration{})
+	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(piontest.Loopback())).NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
-	"github.com/pion/logging"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
+
+	"bailiwick/tools/piontest"
 )
 
 type kind int
@@ -133,13 +133,8 @@ func (c *client) connect() (*webrtc.PeerConnection, error) {
 	if err != nil {
 		return nil, err
 	}
-	var s webrtc.SettingEngine
-	s.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	s.SetIncludeLoopbackCandidate(true)
-	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
+	s := piontest.Loopback()
 	s.SetIPFilter(func(ip net.IP) bool { return ip.Equal(c.ip.AsSlice()) })
-	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	s.SetAnsweringDTLSRole(webrtc.DTLSRoleClient) // as browsers answer; pion would not, to who is ICE-lite
 	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(s), webrtc.WithInterceptorRegistry(registry)).
 		NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,10 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/twcc"
-	"github.com/pion/logging"
 	"github.com/pion/rtcp"
 	pion "github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
@@ -23,6 +20,7 @@ import (
 	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/signal"
 	"bailiwick/tools/exectest"
+	"bailiwick/tools/piontest"
 )
 
 // patience is when a test gives an event up. Nothing waits that long unless it fails.
@@ -119,17 +117,10 @@ func dial(t *testing.T, s *SFU, seat Seat, session string, opts ...clientOption)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var set setup
-	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	set.SetIncludeLoopbackCandidate(true)
-	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
-	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	role := webrtc.DTLSRoleClient // as browsers answer; pion would not, to who is ICE-lite
+	set := setup{SettingEngine: piontest.Loopback()}
 	if passive {
-		role = webrtc.DTLSRoleServer
+		set.SetAnsweringDTLSRole(webrtc.DTLSRoleServer)
 	}
-	set.SetAnsweringDTLSRole(role)
 	for _, o := range opts {
 		o(&set)
 	}

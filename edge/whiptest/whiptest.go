@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,10 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/ice/v4"
-	"github.com/pion/logging"
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
+
+	"bailiwick/tools/piontest"
 )
 
 // Levels is the ID of the audio level extension in this client's packets.
@@ -122,12 +121,7 @@ func newClient(t testing.TB, options []func(*webrtc.SettingEngine)) *Client {
 			t.Fatal(err)
 		}
 	}
-	var set webrtc.SettingEngine
-	set.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
-	set.SetIncludeLoopbackCandidate(true)
-	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	set.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
-	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	set := piontest.Loopback()
 	for _, o := range options {
 		o(&set)
 	}
