@@ -13,9 +13,9 @@ import (
 	"bailiwick/edge/sfu/rtp"
 )
 
-// kept are the numbers that a line remembers, in packets: four seconds of video at 2.5 Mbit/s,
-// and of audio, which is never sent again, as much as a packet may be late.
-var kept = [...]int{Audio: 64, Video: 1024, Screen: 1024}
+// kept are the numbers that a line remembers, in packets: of video, which is sent again from a
+// Ring, as many as that keeps; of audio, which never is, as much as a packet may be late.
+var kept = [...]int{Audio: 64, Video: rtp.RingPackets, Screen: rtp.RingPackets}
 
 // line is one m-line towards a subscriber: one participant's audio, video or screen. With
 // nobody it is idle, waiting to be used again.

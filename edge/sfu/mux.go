@@ -6,6 +6,7 @@ import (
 	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
 	"github.com/pion/logging"
+	"github.com/pion/transport/v5/stdnet"
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/sfu/lane"
@@ -21,14 +22,16 @@ type mux struct {
 }
 
 func newMux(sockets []Socket) (*mux, error) {
-	// pion's log lines name clients' addresses.
-	silent := &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
+	silent := silence{(&logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}).NewLogger("")}
+	interfaces, err := stdnet.NewNet() // pion would ask the kernel for them at each join, and keep them
+	if err != nil {
+		return nil, err
+	}
 	m := &mux{}
 	at := make([]netip.AddrPort, len(sockets))
 	for i, s := range sockets {
 		at[i] = s.Bound
 	}
-	var err error
 	if m.lane, err = lane.Listen(at); err != nil {
 		return nil, err
 	}
@@ -51,6 +54,7 @@ func newMux(sockets []Socket) (*mux, error) {
 	s := &m.settings
 	s.SetICEAddressRewriteRules(rewrites...) // fails beside the way that it replaces
 	s.LoggerFactory = silent
+	s.SetNet(interfaces)
 	s.SetICEUDPMux(m.ice)
 	s.SetLite(true)
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
@@ -70,6 +74,11 @@ func newMux(sockets []Socket) (*mux, error) {
 	s.DisableMediaEngineCopy(true) // one engine a connection; see connect
 	return m, nil
 }
+
+// silence is one logger for all of pion, whose log lines name clients' addresses.
+type silence struct{ logging.LeveledLogger }
+
+func (s silence) NewLogger(string) logging.LeveledLogger { return s.LeveledLogger }
 
 // conn is the index of the lane's address that a participant at that one uses; -1: none.
 func (m *mux) conn(remote netip.Addr) int {
