@@ -335,6 +335,56 @@ func TestAbsurdDependencies(t *testing.T) {
 	})
 }
 
+// TestLiesAboutVoices: megabits of a voice are what Opus has at most; a second that a path held back
+// is heard whole, and so is the loudest that there is.
+func TestLiesAboutVoices(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		packets, bytes int // each 20 ms
+		late           int // of them come at once at the end
+		whole          bool
+	}{
+		{"a voice", 1, 80, 0, true},
+		{"music", 1, 1275, 0, true},
+		{"a second behind", 1, 320, 50, true},
+		{"three megabits", 6, 1250, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := quietly()
+				defer s.Close()
+				all := sessions(t, s, 2)
+				to := all[1].media.(*quiet)
+				to.keeps = true
+				from := &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}
+				const ticks = 1000
+				for n := range uint16(ticks * tt.packets) {
+					if int(n)%tt.packets == 0 && int(n) < (ticks-tt.late)*tt.packets {
+						time.Sleep(20 * time.Millisecond)
+					}
+					h := pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: n, Timestamp: 960 * uint32(int(n)/tt.packets)}
+					raw, err := (&pion.Packet{Header: h, Payload: make([]byte, tt.bytes)}).Marshal()
+					if err != nil {
+						t.Fatal(err)
+					}
+					from.RTP(nil, raw, time.Now())
+				}
+				most := int(voiceMost/8*20 + voiceBurst) // of twenty seconds
+				sent, got := ticks*tt.packets*tt.bytes, 0
+				for _, p := range to.wrote {
+					got += len(p.Payload)
+				}
+				if tt.whole && got != sent || !tt.whole && (got > most || got < most*9/10) {
+					t.Errorf("%d bytes of %d are heard, at most %d may be", got, sent, most)
+				}
+				if lost := s.Stats().Excess; (lost == 0) != tt.whole {
+					t.Errorf("%d packets were too much", lost)
+				}
+			})
+		})
+	}
+}
+
 // TestBurstsAreMeasured, and a layer that pauses in the middle of a second is what it was.
 func TestBurstsAreMeasured(t *testing.T) {
 	var f flow

@@ -81,6 +81,7 @@ type track struct {
 	// The worker's.
 	due    []uint16 // scratch
 	clocks layer.Clocks
+	bound  bound // of audio
 
 	layered atomic.Bool  // it is sent as simulcast
 	ceiling atomic.Int64 // bit/s that its sender was last told to stay within; 0: none
@@ -136,6 +137,10 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 	// An SSRC is what its first packet was, and nothing else comes with it.
 	if k, repair, ok := carried(p.PayloadType); !ok || repair || (k == Audio) != (t.kind == Audio) {
 		c.malformed.Add(1)
+		return
+	}
+	if t.kind == Audio && !t.bound.take(len(p.Payload), at) {
+		c.excess.Add(1)
 		return
 	}
 	d, ok := t.describe(p, s.layer)
