@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,7 @@ type seat struct {
 	ws       *websocket.Conn
 	hello    signal.Hello
 	states   chan signal.State
+	views    chan signal.View
 	profiles chan string
 	left     chan struct{} // closed by a leave
 	gone     chan struct{} // closed when the socket ends
@@ -120,7 +122,7 @@ func (e *fakeEdge) join(w http.ResponseWriter, r *http.Request) {
 	defer ws.CloseNow()
 	ws.SetReadLimit(signal.MaxMessage)
 	s := &seat{
-		ws: ws, states: make(chan signal.State, 64), profiles: make(chan string, 4), left: make(chan struct{}),
+		ws: ws, states: make(chan signal.State, 64), views: make(chan signal.View, 1024), profiles: make(chan string, 4), left: make(chan struct{}),
 		gone: make(chan struct{}), silent: make(chan struct{}), answer: make(chan signal.Answer, 4),
 	}
 	defer close(s.gone)
@@ -141,6 +143,8 @@ func (e *fakeEdge) join(w http.ResponseWriter, r *http.Request) {
 			e.seats <- s
 		case signal.TypeState:
 			s.states <- *m.State
+		case signal.TypeView:
+			s.views <- *m.View
 		case signal.TypeAnswer:
 			s.answer <- *m.Answer
 		case signal.TypeProfile:
@@ -254,7 +258,20 @@ func (s *seat) wait(what string, c <-chan struct{}) {
 	}
 }
 
-// state waits for what the page says next that it sends and wants.
+// shows waits until the page says that it shows the videos so.
+func (s *seat) shows(want ...signal.Viewed) {
+	s.t.Helper()
+	var got []signal.Viewed
+	for over := time.After(exectest.Patience); !slices.Equal(got, want); {
+		select {
+		case v := <-s.views:
+			got = v.Videos
+		case <-over:
+			s.t.Fatalf("edge: the page says that it shows %+v, want %+v", got, want)
+		}
+	}
+}
+
 // profile is the next one that the page asks for.
 func (s *seat) profile() string {
 	s.t.Helper()
@@ -267,6 +284,7 @@ func (s *seat) profile() string {
 	}
 }
 
+// state waits for what the page says next that it sends and wants.
 func (s *seat) state() signal.State {
 	s.t.Helper()
 	select {

@@ -23,8 +23,8 @@ const (
 	patient = 3 * time.Second
 	// A connection that carries so much less than it is sent does not wait for a keyframe of less.
 	floodOver, floodUnder = 3, 2 // 1.5
-	// stage is the width that all videos together are thought to have, in pixels; beside a screen
-	// that somebody shares a face has strip.
+	// stage is the width that all videos together are thought to have, in pixels, where nothing is
+	// said of it (signal.View); beside a screen that somebody shares a face has strip.
 	stage, strip = 1920, 480
 	// A screen without layers of its own is let take so many times what a face beside it is.
 	large = 4
@@ -150,6 +150,9 @@ func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
 			v.ID, v.Wanted, v.Role, v.Profile, v.Claim = l.who.id+" screen", stage, allot.Screen, allot.Detail, l.claim(ceilings[x.room.step])
 		case screens:
 			v.Wanted = min(v.Wanted, strip)
+		}
+		if w, said := x.who.width(l.who, l.kind); said {
+			v.Wanted = w
 		}
 		a.videos = append(a.videos, v)
 	}

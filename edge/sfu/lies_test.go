@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"testing"
@@ -28,9 +29,10 @@ type lies struct {
 	keys  map[uint32]bool // asked for
 	bound int             // bit/s that it is told to stay within; 0: none
 	seen  int
-	n     int    // frame
-	ts    uint32 // that its timestamps are ahead
-	voice uint16 // and the numbers of its voice
+	n     int               // frame
+	ts    uint32            // that its timestamps are ahead
+	voice uint16            // and the numbers of its voice
+	wide  map[uint32]uint16 // its layers, where that is not 640
 
 	took   []int // bytes on the wire that the poor one got, each second
 	frames int   // of video that began there
@@ -66,8 +68,8 @@ func (f *lies) send(ssrc uint32, rid string, temporal uint8, size int, key bool)
 			b[0] = 0x90
 			if key {
 				b = append(b[:6], 0, 0, 0, 0x9d, 0x01, 0x2a)
-				b = binary.LittleEndian.AppendUint16(b, 640)
-				b = binary.LittleEndian.AppendUint16(b, 360)
+				b = binary.LittleEndian.AppendUint16(b, cmp.Or(f.wide[ssrc], 640))
+				b = binary.LittleEndian.AppendUint16(b, cmp.Or(f.wide[ssrc], 640)*9/16)
 			}
 		}
 		n := min(size, 1150)
@@ -331,6 +333,40 @@ func TestAbsurdDependencies(t *testing.T) {
 		}
 		if send(ptVP8, 22, structure, picture) != 1 || send(ptVP8, 22, []byte{0xc2, 0, 2}, picture) != 1 {
 			t.Error("a keyframe with a good descriptor does not mend it")
+		}
+	})
+}
+
+// TestView: who shows a video small is sent no more of it than that takes, and what is left of a poor
+// connection goes to what is shown large.
+func TestView(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := tellLies(t, true)
+		defer f.s.Close()
+		f.wide = map[uint32]uint16{1: 320, 2: 640, 3: 1280}
+		film := func() {
+			f.frame(1, "l", 0, 600)
+			f.frame(2, "m", 0, 2050)
+			f.frame(3, "h", 0, 8300)
+		}
+		from := f.from.handler.(*Session).who.id
+		for _, tt := range []struct {
+			name        string
+			videos      []signal.Viewed
+			least, most int // bit/s
+		}{
+			{"nothing is said", nil, 1_900_000, 2_600_000},
+			{"small", []signal.Viewed{{Participant: from, Width: 300}}, 150_000, 250_000},
+			{"middling", []signal.Viewed{{Participant: from, Width: 400}}, 450_000, 650_000},
+			{"their screen is small, which they do not share", []signal.Viewed{{Participant: from, Screen: true, Width: 100}}, 1_900_000, 2_600_000},
+			{"out of sight", []signal.Viewed{{Participant: from, Width: 0}}, 150_000, 250_000},
+			{"large", []signal.Viewed{{Participant: from, Width: 4000}}, 1_900_000, 2_600_000},
+		} {
+			f.poor.View(signal.View{Videos: tt.videos})
+			f.run(12, 10_000_000, film)
+			if got := f.rate(len(f.took) - 5); got < tt.least || got > tt.most {
+				t.Errorf("%s: %d bit/s, want %d to %d", tt.name, got, tt.least, tt.most)
+			}
 		}
 	})
 }

@@ -51,11 +51,12 @@ const THIN_VOICE = 16_000;
  * @param {boolean} options.shares              a screen may be sent
  * @param {() => Record<"audio"|"video"|"screen", MediaStreamTrack|null>} options.local  what is sent
  * @param {() => {mic: boolean, camera: boolean, receive_video: boolean, screen: boolean}} options.wanted
+ * @param {() => import("./tiles.js").Shown[]} options.shown
  * @param {Secret|null} options.secret           what encrypts it end to end; null: nothing does
  * @param {import("./e2ee/call.js").Hear} options.hear  what another participant says by the data channel
  * @param {(event: Event) => void} options.emit
  */
-export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, secret, hear, emit}) {
+export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, shown, secret, hear, emit}) {
   const ws = new WebSocket(address.url, "bailiwick.v1");
   /** @type {RTCPeerConnection|null} */
   let pc = null;
@@ -69,7 +70,8 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
   let screens = false;
   /** The layers that somebody watches. @type {string[]} */
   let watched = Object.keys(LAYERS);
-  let state = "";
+  /** The last message of each type that is sent as it changes. @type {Map<string, string>} */
+  const last = new Map();
   let expects = false;
   let current = false;
   let closed = false;
@@ -153,17 +155,20 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
     void look();
   };
 
-  // Level-triggered: brings the senders and the edge's view to what is wanted now.
+  // Level-triggered: brings the senders and what the edge knows to what is wanted now.
   const sync = () => {
     for (const kind of /** @type {const} */ (["audio", "video", "screen"])) {
       const sender = senders[kind];
       const track = local()[kind];
       if (sender && sender.track !== track) sender.replaceTrack(track).catch((err) => console.error(kind, err));
     }
-    const message = JSON.stringify({type: "state", ...wanted(), ...(secret && {kid: secret.tag})});
-    if (!pc || message === state) return;
-    state = message;
-    if (ws.readyState === WebSocket.OPEN) ws.send(message);
+    if (!pc) return;
+    for (const message of [{type: "state", ...wanted(), ...(secret && {kid: secret.tag})}, {type: "view", videos: shown()}]) {
+      const text = JSON.stringify(message);
+      if (text === last.get(message.type)) continue;
+      last.set(message.type, text);
+      if (ws.readyState === WebSocket.OPEN) ws.send(text);
+    }
   };
 
   /** @param {{sdp: string, seq: number, tracks?: {mid: string, participant: string, kind: string}[]}} m */
