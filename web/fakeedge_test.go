@@ -18,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/signal"
@@ -92,6 +93,7 @@ type seat struct {
 	t        *testing.T
 	ws       *websocket.Conn
 	hello    signal.Hello
+	frame    atomic.Int64 // how long the newest packet of the page's voice is, ms
 	states   chan signal.State
 	views    chan signal.View
 	profiles chan string
@@ -284,6 +286,16 @@ func (s *seat) profile() string {
 	}
 }
 
+// says waits until the page's voice comes in packets so long, in ms.
+func (s *seat) says(frame int64) {
+	s.t.Helper()
+	for end := time.Now().Add(exectest.Patience); s.frame.Load() != frame; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("edge: a voice of packets of %d ms, want %d", s.frame.Load(), frame)
+		}
+	}
+}
+
 // state waits for what the page says next that it sends and wants.
 func (s *seat) state() signal.State {
 	s.t.Helper()
@@ -333,11 +345,16 @@ func (s *seat) offer() error {
 		if track.Kind() == webrtc.RTPCodecTypeVideo {
 			pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(track.SSRC())}})
 		}
+		var last rtp.Header
 		for {
 			packet, _, err := track.ReadRTP()
 			if err != nil {
 				return
 			}
+			if last.SequenceNumber+1 == packet.SequenceNumber && track.Kind() == webrtc.RTPCodecTypeAudio {
+				s.frame.Store(int64(packet.Timestamp-last.Timestamp) / 48)
+			}
+			last = packet.Header
 			if err := echo[track.Kind()].WriteRTP(packet); err != nil {
 				return
 			}

@@ -39,8 +39,10 @@ const LAYERS = {
  * sent, and at once after a fall from more than `fall`: the edge has told the browser that the
  * path is flooded, and its own word for the page comes later. It is tried again after another, longer each time that it does not last. */
 const UPLINK = {thin: 80_000, thick: 130_000, film: 100_000, fall: 400_000, patience: 3_000, little: 1_500, pause: 5_000, longest: 15_000, lasting: 10_000};
-/** A voice that takes less, bit/s: wideband speech still. */
+/** A voice that takes less, bit/s: wideband speech still; and the length of its packets, ms. The
+ * headers of fifty packets a second would take more than what is said. */
 const THIN_VOICE = 16_000;
+const THIN_FRAME = 60;
 
 /**
  * @param {number} leg
@@ -70,6 +72,9 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
   let screens = false;
   /** The layers that somebody watches. @type {string[]} */
   let watched = Object.keys(LAYERS);
+  /** The edge's last offer, and whether the voice is thin in it. */
+  let offered = "";
+  let thin = false;
   /** The last message of each type that is sent as it changes. @type {Map<string, string>} */
   const last = new Map();
   let expects = false;
@@ -175,7 +180,8 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
   const answer = async (m) => {
     if (closed || !pc) return;
     further();
-    await pc.setRemoteDescription({type: "offer", sdp: m.sdp});
+    offered = m.sdp;
+    await describe(pc);
     const lines = pc.getTransceivers();
     const hears = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
       const line = lines.find((t) => t.mid === mid);
@@ -219,6 +225,14 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
     await senders.video?.setParameters(parameters).catch((err) => console.error("layers", err));
   };
 
+  // What the edge offers, and for a thin voice the page itself: browsers send packets as long as
+  // is asked of them (a=ptime, RFC 8866 section 6.4), and an edge takes them as they come.
+  const describe = async (/** @type {RTCPeerConnection} */ pc) => {
+    thin = thins();
+    await pc.setRemoteDescription({type: "offer", sdp: thin ? offered.replace(/m=audio [^]*?(?=\r\na=)/, `$&\r\na=ptime:${THIN_FRAME}`) : offered});
+  };
+  const thins = () => uplink.thin || asked > 0;
+
   // How much one stream takes.
   const bound = async (/** @type {"audio"|"screen"} */ kind, /** @type {number} */ rate) => {
     const parameters = senders[kind]?.getParameters();
@@ -227,7 +241,16 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
     else delete parameters.encodings[0].maxBitrate;
     await senders[kind]?.setParameters(parameters).catch((err) => console.error(kind, err));
   };
-  const speak = () => bound("audio", uplink.thin ? THIN_VOICE : asked);
+  const speak = async () => {
+    await bound("audio", uplink.thin ? THIN_VOICE : asked);
+    if (closed || !pc || offered === "" || thin === thins()) return;
+    try {
+      await describe(pc);
+      await pc.setLocalDescription(); // as it was: the edge need not hear of it
+    } catch (err) {
+      console.error("voice", err);
+    }
+  };
 
   ws.onopen = () => {
     const {token, session} = address;
