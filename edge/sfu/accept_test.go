@@ -165,16 +165,11 @@ func TestAcceptedRestartsICE(t *testing.T) {
 	b.hears("a", Audio, "before")
 	was := a.Answer()
 	mine := pub.Fragment()
-	value := func(text, key string) string {
-		_, rest, _ := strings.Cut(text, "a="+key+":")
-		v, _, _ := strings.Cut(rest, "\r\n")
-		return v
-	}
 	theirs, err := a.Restart(value(mine, "ice-ufrag"), value(mine, "ice-pwd"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u := value(theirs, "ice-ufrag"); u == "" || u == value(was, "ice-ufrag") || strings.Count(theirs, "a=candidate:") != 1 || !strings.HasSuffix(theirs, "a=end-of-candidates\r\n") {
+	if u := value(theirs, "ice-ufrag"); u == "" || u == value(was, "ice-ufrag") || strings.Count(theirs, "a=candidate:") != 2 || !strings.HasSuffix(theirs, "a=end-of-candidates\r\n") {
 		t.Fatalf("fragment\n%s", theirs)
 	}
 	pub.Restarted(theirs)
@@ -185,6 +180,13 @@ func TestAcceptedRestartsICE(t *testing.T) {
 		defer b.mu.Unlock()
 		return strings.Contains(strings.Join(b.heardLocked("a", Audio), " "), "after")
 	})
+}
+
+// value is what an SDP says of a key first.
+func value(text, key string) string {
+	_, rest, _ := strings.Cut(text, "a="+key+":")
+	v, _, _ := strings.Cut(rest, "\r\n")
+	return v
 }
 
 // routed2 is routed, for a session that no client of ours has.

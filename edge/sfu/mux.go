@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/pion/dtls/v3"
@@ -12,11 +13,12 @@ import (
 	"bailiwick/edge/sfu/rtp"
 )
 
-// mux is the UDP sockets and what every connection on them has in common.
+// mux is the sockets, UDP and TCP, and what every connection on them has in common.
 type mux struct {
 	sockets  []Socket
 	lane     *lane.Lane
 	ice      *ice.MultiUDPMuxDefault
+	tcp      tcpMux
 	settings webrtc.SettingEngine
 }
 
@@ -34,9 +36,9 @@ func newMux(sockets []Socket) (*mux, error) {
 	}
 	var muxes []ice.UDPMux
 	var rewrites []webrtc.ICEAddressRewriteRule
-	for i, conn := range m.lane.Conns() {
-		s := sockets[i]
-		s.Bound = conn.At()
+	log, conns := silent.NewLogger("ice"), m.lane.Conns()
+	for i, s := range sockets {
+		s.Bound = conns[2*i].At()
 		if !s.Public.IsValid() {
 			s.Public = s.Bound.Addr()
 		}
@@ -44,7 +46,8 @@ func newMux(sockets []Socket) (*mux, error) {
 			rewrites = append(rewrites, webrtc.ICEAddressRewriteRule{Local: s.Bound.Addr().String(), External: []string{s.Public.String()}})
 		}
 		m.sockets = append(m.sockets, s)
-		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: silent.NewLogger("ice")}))
+		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conns[2*i], Logger: log}))
+		m.tcp.add(conns[2*i+1], log)
 	}
 	m.ice = ice.NewMultiUDPMuxDefault(muxes...)
 
@@ -52,8 +55,11 @@ func newMux(sockets []Socket) (*mux, error) {
 	s.SetICEAddressRewriteRules(rewrites...) // fails beside the way that it replaces
 	s.LoggerFactory = silent
 	s.SetICEUDPMux(m.ice)
+	s.SetICETCPMux(m.tcp)
+	s.DisableActiveTCP(true) // else an answer could have the edge connect to anywhere
+	s.SetNet(newAddresses(m.sockets))
 	s.SetLite(true)
-	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 	s.SetIncludeLoopbackCandidate(true) // only a mux that listens on loopback has one
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	s.SetICETimeouts(lostAfter, 0, keepalive)
@@ -71,18 +77,34 @@ func newMux(sockets []Socket) (*mux, error) {
 	return m, nil
 }
 
-// conn is the index of the lane's address that a participant at that one uses; -1: none.
-func (m *mux) conn(remote netip.Addr) int {
-	for i, s := range m.sockets {
-		if remote.IsValid() && s.Bound.Addr().Is4() == remote.Is4() {
-			return i
-		}
+// location is where a participant is, and by which of the lane's addresses it is reached.
+type location struct {
+	conn int
+	at   netip.AddrPort
+}
+
+// locate says where ICE has that a participant is; false: where the lane is not.
+func (m *mux) locate(c *webrtc.ICECandidate) (location, bool) {
+	addr, err := netip.ParseAddr(c.Address)
+	if err != nil {
+		return location{}, false
 	}
-	return -1
+	addr = addr.Unmap()
+	for i, s := range m.sockets {
+		if s.Bound.Addr().Is4() != addr.Is4() {
+			continue
+		}
+		conn := 2 * i
+		if c.Protocol == webrtc.ICEProtocolTCP {
+			conn++
+		}
+		return location{conn, netip.AddrPortFrom(addr, c.Port)}, true
+	}
+	return location{}, false
 }
 
 func (m *mux) Close() error {
-	err := m.ice.Close()
+	err := errors.Join(m.ice.Close(), m.tcp.Close())
 	m.lane.Close()
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,6 +203,13 @@ func (c *Client) Hears(kind, mark string) (found *rtp.Packet) {
 	return found
 }
 
+// Got is what came of a kind.
+func (c *Client) Got(kind string) []*rtp.Packet {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.got[kind])
+}
+
 // Offer makes the SDP that is posted, with every candidate in it.
 func (c *Client) Offer() string {
 	c.t.Helper()
@@ -309,15 +317,22 @@ func (c *Client) Fragment() string {
 func (c *Client) Restarted(fragment string) {
 	c.t.Helper()
 	values := map[string]string{}
+	candidates := ""
 	for line := range strings.Lines(fragment) {
-		if key, value, ok := strings.Cut(line, ":"); ok {
+		if key, value, ok := strings.Cut(line, ":"); ok && key == "a=candidate" {
+			candidates += line
+		} else if ok {
 			values[key] = value
 		}
 	}
 	var b strings.Builder
 	for line := range strings.Lines(c.Answer) {
-		if key, _, ok := strings.Cut(line, ":"); ok && (key == "a=ice-ufrag" || key == "a=ice-pwd") {
+		key, _, _ := strings.Cut(line, ":")
+		switch key {
+		case "a=ice-ufrag", "a=ice-pwd":
 			line = key + ":" + values[key]
+		case "a=candidate":
+			line, candidates = candidates, ""
 		}
 		b.WriteString(line)
 	}
