@@ -90,6 +90,7 @@ type pionTransport struct {
 	pc      *webrtc.PeerConnection
 	path    *path
 	numbers *numbers                 // the client's; nil where it answered, and keeps ours
+	names   []string                 // the client's, of its layers; nil where it answered, and keeps ours
 	layered atomic.Bool              // the participant sends simulcast
 	screens atomic.Pointer[[]uint32] // what its answer says are streams of its screen; nil: it shares none
 
@@ -323,8 +324,15 @@ func (t *pionTransport) source(p *rtp.Packet, kind Kind, repair bool) (s source,
 	if rid == nil {
 		return s, !t.layered.Load()
 	}
-	s.Layer, s.Named = layerOf(rid), true
+	s.Layer, s.Named = t.layerOf(rid), true
 	return s, true
+}
+
+func (t *pionTransport) layerOf(rid []byte) int {
+	if t.names != nil {
+		return layerOf(t.names, rid)
+	}
+	return layerOf(rids[:], rid)
 }
 
 // arrived tells the participant what came, from time to time.
@@ -389,7 +397,7 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote, mid string) {
 	if mid == screenMID && t.screens.Load() != nil {
 		src.Kind = Screen
 	} else if rid := remote.RID(); rid != "" {
-		src.Layer, src.Named = layerOf([]byte(rid)), true
+		src.Layer, src.Named = t.layerOf([]byte(rid)), true
 	}
 	in := t.handler.stream(src)
 	if in == nil {
