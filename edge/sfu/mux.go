@@ -18,7 +18,7 @@ type mux struct {
 	sockets  []Socket
 	lane     *lane.Lane
 	ice      *ice.MultiUDPMuxDefault
-	tcp      tcpMux
+	tcp      *tcpMux
 	settings webrtc.SettingEngine
 }
 
@@ -35,6 +35,7 @@ func newMux(sockets []Socket) (*mux, error) {
 		return nil, err
 	}
 	var muxes []ice.UDPMux
+	var tcp []*lane.Conn
 	var rewrites []webrtc.ICEAddressRewriteRule
 	log, conns := silent.NewLogger("ice"), m.lane.Conns()
 	for i, s := range sockets {
@@ -47,8 +48,9 @@ func newMux(sockets []Socket) (*mux, error) {
 		}
 		m.sockets = append(m.sockets, s)
 		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conns[2*i], Logger: log}))
-		m.tcp.add(conns[2*i+1], log)
+		tcp = append(tcp, conns[2*i+1])
 	}
+	m.tcp = newTCPMux(tcp)
 	m.ice = ice.NewMultiUDPMuxDefault(muxes...)
 
 	s := &m.settings

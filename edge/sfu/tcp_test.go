@@ -1,14 +1,20 @@
 package sfu
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"net"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pion/stun/v4"
 	"github.com/pion/webrtc/v4"
 
+	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/whiptest"
 	"bailiwick/tools/exectest"
 	"bailiwick/tools/pathtest"
@@ -107,6 +113,89 @@ func TestChangesBetweenUDPAndTCP(t *testing.T) {
 	}
 }
 
+// TestTCPIsForWhomItNames: what comes over a connection is for whom the last check over it names, also where a
+// connection from the same place, behind one NAT, was another's. Of who names nobody nothing is kept.
+func TestTCPIsForWhomItNames(t *testing.T) {
+	l, err := lane.Listen([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	m := newTCPMux(l.Conns()[1:])
+	defer m.Close()
+	at := m.conns[0].At()
+	ends := map[string]net.PacketConn{}
+	for _, name := range []string{"one", "other"} {
+		if ends[name], err = m.GetConnByUfrag(name, false, at.Addr().AsSlice()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.GetConnByUfrag("one", false, net.IPv4(192, 0, 2, 1)); err == nil {
+		t.Error("an address that is not the media's")
+	}
+	conn, err := net.Dial("tcp4", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	send := func(b []byte) {
+		t.Helper()
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(name string) []byte {
+		return stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.NewUsername(name+":me")).Raw
+	}
+	hears := func(name string, want []byte) {
+		t.Helper()
+		b := make([]byte, 2000)
+		n, from, err := ends[name].ReadFrom(b)
+		if err != nil || !bytes.Equal(b[:n], want) || from.String() != conn.LocalAddr().String() {
+			t.Errorf("%s hears %x of %s, %v; want %x", name, b[:n], from, err, want)
+		}
+	}
+	handshake := []byte{22, 254, 253, 1}
+	send(handshake)       // nobody's yet
+	send(check("nobody")) // nor is that
+	for _, name := range []string{"one", "other", "one"} {
+		last := check(name)
+		send(last)
+		send(handshake)
+		hears(name, last)
+		hears(name, handshake)
+	}
+	ends["one"].Close()
+	if n, _, err := ends["one"].ReadFrom(nil); err == nil {
+		t.Errorf("%d bytes of who is gone", n)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.from) != 0 || len(m.ends) != 1 {
+		t.Errorf("%d places and %d names are remembered, want the other's name", len(m.from), len(m.ends))
+	}
+}
+
+// TestConnectsNowhere: who offers a TCP candidate to connect to has the edge knock nowhere.
+func TestConnectsNowhere(t *testing.T) {
+	s := listen(t)
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	offer := whiptest.Publisher(t, "a").Offer() + fmt.Sprintf("a=candidate:1 1 tcp 1 127.0.0.1 %d typ host tcptype passive\r\n", l.Addr().(*net.TCPAddr).Port)
+	a, err := s.Accept(offer, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	l.SetDeadline(time.Now().Add(time.Second)) // it would at once
+	if conn, err := l.Accept(); err == nil {
+		t.Errorf("%s connects", conn.RemoteAddr())
+	}
+}
+
 // without drops the candidates of other protocols, in what value reads.
 func without(text, but string) string {
 	var b strings.Builder
@@ -153,7 +242,7 @@ func TestChromiumWithoutUDP(t *testing.T) {
 					t.Errorf("%s is not reached by TCP", p.id)
 				}
 			}
-			if st := s.Stats(); st.Unauthentic > 0 || st.BadAnswers > 0 {
+			if st := s.Stats(); st.Malformed > 0 || st.BadAnswers > 0 {
 				t.Errorf("%+v", st)
 			}
 		})

@@ -177,13 +177,13 @@ type stream struct {
 	*net.TCPConn
 	of       *streams
 	from     netip.AddrPort
-	answered atomic.Int64 // when something was sent last, in ns since the lane began
+	answered atomic.Int64  // when something was sent last, in ns since the lane began
+	more     chan struct{} // has one where something waits
+	once     sync.Once
+	done     chan struct{}
 
-	mu   sync.Mutex
-	out  []byte        // waits
-	more chan struct{} // has one where something does
-	once sync.Once
-	done chan struct{}
+	mu  sync.Mutex
+	out []byte // waits
 }
 
 func (x *stream) Close() error {
