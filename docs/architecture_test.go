@@ -46,7 +46,7 @@ var within = map[string][]string{
 	"acme":            {"store"},
 	"turn":            {"crowd"},
 	"edge/sfu":        {"edge/sfu/lane", "edge/sfu/layer", "edge/sfu/rtp", "edge/sfu/bwe", "edge/sfu/allot", "edge/sfu/ladder", "edge/sfu/sframe", "edge/sfu/red", "edge/sfu/mos", "edge/sfu/speaker"},
-	"edge/sfu/lane":   {"datagram"},
+	"edge/sfu/lane":   {"crowd", "datagram"},
 	"edge/sfu/layer":  {"edge/sfu/rtp"},
 	"edge/sfu/ladder": {"edge/sfu/allot"},
 }

@@ -91,6 +91,7 @@ func cloud(t *testing.T) {
 type way struct {
 	name string
 	six  bool
+	tcp  bool   // no UDP, and no TURN
 	turn string // which of the edge's TURN servers, by what its URL begins and ends with; none: directly
 }
 
@@ -109,6 +110,9 @@ func (w way) peer(made *atomic.Pointer[webrtc.PeerConnection]) peerMaker {
 		var set webrtc.SettingEngine
 		set.SetIPFilter(w.mine)
 		set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+		if w.tcp {
+			set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
+		}
 		var cfg webrtc.Configuration
 		if w.turn != "" {
 			cfg.ICETransportPolicy = webrtc.ICETransportPolicyRelay
@@ -164,6 +168,7 @@ func TestBehindNAT(t *testing.T) {
 	}
 	for _, w := range []way{
 		{name: "UDP over IPv4"}, {name: "UDP over IPv6", six: true},
+		{name: "TCP over IPv4", tcp: true}, {name: "TCP over IPv6", tcp: true, six: true},
 		{name: "TURN over UDP and IPv4", turn: "turn:" + public + ":3478…udp"}, {name: "TURN over UDP and IPv6", six: true, turn: "turn:[" + public6 + "]:3478…udp"},
 		{name: "TURN over TCP and IPv4", turn: "turn:" + public + ":3478…tcp"}, {name: "TURN over TCP and IPv6", six: true, turn: "turn:[" + public6 + "]:3478…tcp"},
 		{name: "TURN over TLS and IPv4", turn: "turns:" + edgeName + ":5349…tcp"}, {name: "TURN over TLS and IPv6", six: true, turn: "turns:" + edgeName + ":5349…tcp"},
@@ -210,6 +215,9 @@ func (w way) talk(t *testing.T) {
 		}
 		if want := netip.AddrPortFrom(netip.MustParseAddr(w.at()), 7882).String(); net.JoinHostPort(pair.Remote.Address, fmt.Sprint(pair.Remote.Port)) != want {
 			t.Errorf("media go to %s, want %s", pair.Remote, want)
+		}
+		if (pair.Remote.Protocol == webrtc.ICEProtocolTCP) != w.tcp {
+			t.Errorf("media go by %s", pair.Remote)
 		}
 		if (pair.Local.Typ == webrtc.ICECandidateTypeRelay) != (w.turn != "") {
 			t.Errorf("media come from %s", pair.Local)

@@ -47,7 +47,7 @@ type Config struct {
 	ID     region.EdgeID
 	Region region.ID
 	HTTP   netip.AddrPort
-	// Media (UDP), Turn (UDP and TCP) and Turns are bound at each of Public's own where they
+	// Media and Turn (UDP and TCP) and Turns are bound at each of Public's own where they
 	// name no address; one that they name is of the one family that is announced.
 	Media netip.AddrPort
 	Turn  netip.AddrPort

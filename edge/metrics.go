@@ -27,6 +27,8 @@ var (
 	blocked        = prometheus.NewDesc("bailiwick_sfu_packets_blocked_total", "Packets kept from being encrypted twice under one key. Any is a fault of this program.", []string{"edge", "region"}, nil)
 	inClear        = prometheus.NewDesc("bailiwick_sfu_packets_in_clear_total", "Packets that were not encrypted end to end where they had to be, and went no further.", []string{"edge", "region"}, nil)
 	keyframes      = prometheus.NewDesc("bailiwick_sfu_keyframe_requests_total", "Keyframes asked of publishers.", []string{"edge", "region"}, nil)
+	streams        = prometheus.NewDesc("bailiwick_sfu_tcp_connections", "TCP connections for media.", []string{"edge", "region"}, nil)
+	streamsRefused = prometheus.NewDesc("bailiwick_sfu_tcp_connections_refused_total", "TCP connections for media closed because their source, or everybody together, has its share.", []string{"edge", "region"}, nil)
 	allocations    = prometheus.NewDesc("bailiwick_turn_allocations", "TURN allocations in force.", []string{"edge", "region"}, nil)
 	egress         = prometheus.NewDesc("bailiwick_edge_egress_bytes_total", "Bytes sent by the SFU, what is relayed among them, with the headers of IP and UDP.", []string{"edge", "region"}, nil)
 	budget         = prometheus.NewDesc("bailiwick_edge_egress_budget_bytes_per_second", "What the edge may send by the map; 0: no bound.", []string{"edge", "region"}, nil)
@@ -78,6 +80,8 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(blocked, s.Blocked)
 	count(inClear, s.InClear)
 	count(egress, s.Sent)
+	gauge(streams, s.Streams)
+	count(streamsRefused, s.StreamsRefused)
 	now, ever, load, rung := c.pressure.counts()
 	ratio := func(of string, v float64) {
 		to <- prometheus.MustNewConstMetric(loadRatio, prometheus.GaugeValue, v, append(labels[:2:2], of)...)

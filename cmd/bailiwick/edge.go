@@ -43,7 +43,7 @@ type edgeCmd struct {
 	ID      string         `help:"This edge's ID: its region's and a suffix, e.g. de-fra-1." required:""`
 	Region  string         `help:"This edge's region." required:""`
 	Listen  netip.AddrPort `help:"HTTP address; with a certificate HTTPS, which takes TURN over TLS too: 443 passes most firewalls." default:"0.0.0.0:8080"`
-	Media   netip.AddrPort `help:"UDP address of the SFU; where it names none, at the machine's own of --public." default:"0.0.0.0:7882"`
+	Media   netip.AddrPort `help:"UDP and TCP address of the SFU; where it names none, at the machine's own of --public." default:"0.0.0.0:7882"`
 	Turn    netip.AddrPort `help:"UDP and TCP address of the TURN relay; where it names none, at the machine's own of --public." default:"0.0.0.0:3478"`
 	Turns   netip.AddrPort `help:"TCP address of TURN over TLS, with a certificate; where it names none, at the machine's own of --public." default:"0.0.0.0:5349"`
 	Public  []edge.Address `help:"Address that clients reach: DNS answers it, ICE offers it. One a family; needed when --listen names none. Behind 1:1 NAT it need not be the machine's own, which is the one that it sends from, or OWN." placeholder:"ADDR[/OWN]"`

@@ -213,6 +213,8 @@ func (m *mux) accept(h handler, ssrc uint32, passive bool) (*pionTransport, erro
 
 // Accept answers an offer; t.outlets are then the m-lines of one that plays.
 func (t *pionTransport) Accept(o *offer, plays bool) (string, error) {
+	t.names = o.layers
+	t.layered.Store(len(o.layers) > 0)
 	for _, k := range o.kinds {
 		if !plays {
 			break

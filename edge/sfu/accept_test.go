@@ -3,12 +3,15 @@ package sfu
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	pion "github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
+	"bailiwick/edge/sfu/layer"
 	"bailiwick/edge/whiptest"
 )
 
@@ -165,16 +168,11 @@ func TestAcceptedRestartsICE(t *testing.T) {
 	b.hears("a", Audio, "before")
 	was := a.Answer()
 	mine := pub.Fragment()
-	value := func(text, key string) string {
-		_, rest, _ := strings.Cut(text, "a="+key+":")
-		v, _, _ := strings.Cut(rest, "\r\n")
-		return v
-	}
 	theirs, err := a.Restart(value(mine, "ice-ufrag"), value(mine, "ice-pwd"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u := value(theirs, "ice-ufrag"); u == "" || u == value(was, "ice-ufrag") || strings.Count(theirs, "a=candidate:") != 1 || !strings.HasSuffix(theirs, "a=end-of-candidates\r\n") {
+	if u := value(theirs, "ice-ufrag"); u == "" || u == value(was, "ice-ufrag") || strings.Count(theirs, "a=candidate:") != 2 || !strings.HasSuffix(theirs, "a=end-of-candidates\r\n") {
 		t.Fatalf("fragment\n%s", theirs)
 	}
 	pub.Restarted(theirs)
@@ -185,6 +183,13 @@ func TestAcceptedRestartsICE(t *testing.T) {
 		defer b.mu.Unlock()
 		return strings.Contains(strings.Join(b.heardLocked("a", Audio), " "), "after")
 	})
+}
+
+// value is what an SDP says of a key first.
+func value(text, key string) string {
+	_, rest, _ := strings.Cut(text, "a="+key+":")
+	v, _, _ := strings.Cut(rest, "\r\n")
+	return v
 }
 
 // routed2 is routed, for a session that no client of ours has.
@@ -236,11 +241,10 @@ func TestUnusableOffers(t *testing.T) {
 	}
 }
 
-// What goes both ways is answered one way, and layers are not taken.
+// What goes both ways is answered one way.
 func TestOffersAreNarrowed(t *testing.T) {
 	s := listen(t)
-	good := whiptest.Publisher(t, "av").Offer()
-	both := strings.ReplaceAll(good, "a=sendonly", "a=sendrecv") + "a=rid:q send\r\na=rid:f send\r\na=simulcast:send q;f\r\n"
+	both := strings.ReplaceAll(whiptest.Publisher(t, "av").Offer(), "a=sendonly", "a=sendrecv")
 	a, err := s.Accept(both, false)
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +253,137 @@ func TestOffersAreNarrowed(t *testing.T) {
 	if n := strings.Count(a.Answer(), "a=recvonly"); n != 2 || strings.Contains(a.Answer(), "simulcast") || strings.Contains(a.Answer(), "a=rid") ||
 		!strings.Contains(a.Answer(), "a=setup:passive") || !strings.Contains(a.Answer(), "a=ice-lite") {
 		t.Errorf("answer\n%s", a.Answer())
+	}
+}
+
+// TestOfferedLayers: which are taken of those that an offer has, the lowest first, and what is answered.
+func TestOfferedLayers(t *testing.T) {
+	s := listen(t)
+	one := whiptest.Publisher(t, "v").Offer()
+	const sends = "a=rid:q send\r\na=rid:h send\r\na=rid:f send\r\na=rid:e send\r\n"
+	for name, row := range map[string]struct{ lines, answer, layers string }{
+		"none":                       {"", "", ""},
+		"three, by a page":           {sends + "a=simulcast:send q;h;f\r\n", "q;h;f", "q h f"},
+		"three, the best first":      {sends + "a=simulcast:send f;h;q\r\n", "f;h;q", "q h f"},
+		"as OBS has them":            {"a=rid:0 send\r\na=rid:1 send\r\na=rid:2 send\r\na=simulcast:send 0;1;2\r\n", "0;1;2", "2 1 0"},
+		"four":                       {sends + "a=simulcast:send f;h;q;e\r\n", "f;h;q", "q h f"},
+		"one":                        {sends + "a=simulcast:send h\r\n", "h", "h"},
+		"said before its names":      {"a=simulcast:send q;h\r\n" + sends, "q;h", "q h"},
+		"alternatives and a pause":   {sends + "a=simulcast:send q,e;~h,f\r\n", "q;h", "q h"},
+		"both ways":                  {sends + "a=rid:r recv\r\na=simulcast:recv r send q;h\r\n", "q;h", "q h"},
+		"restricted":                 {"a=rid:q send max-width=320;max-height=180\r\na=simulcast:send q\r\n", "q", "q"},
+		"the wrong way":              {"a=rid:r recv\r\na=simulcast:recv r\r\n", "", ""},
+		"one name twice":             {sends + "a=simulcast:send q;q;h\r\n", "q;h", "q h"},
+		"names that are not there":   {sends + "a=simulcast:send q;x;h\r\n", "q;h", "q h"},
+		"names that are none":        {"a=rid:q send\r\na=rid:o\u0308 send\r\na=rid:aaaaaaaaaaaaaaaaa send\r\na=simulcast:send o\u0308;aaaaaaaaaaaaaaaaa;q\r\n", "q", "q"},
+		"nonsense":                   {"a=rid:\r\na=rid\r\na=simulcast:\r\na=simulcast:send\r\na=simulcast:send ;;;\r\n", "", ""},
+		"names, and no list":         {sends, "", ""},
+		"packets that do not say it": {sends + "a=simulcast:send q;h;f\r\n", "", ""},
+	} {
+		offer := one + row.lines
+		if name == "packets that do not say it" {
+			offer = strings.ReplaceAll(offer, "sdes:rtp-stream-id", "sdes:x")
+		}
+		o, err := readOffer(offer, false)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		a, err := s.Accept(offer, false)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		answer := a.Answer()
+		a.Close()
+		if got := strings.Join(o.layers, " "); got != row.layers {
+			t.Errorf("%s: layers %q, want %q", name, got, row.layers)
+		}
+		if got := strings.TrimPrefix(value(answer, "simulcast"), "recv "); got != row.answer || row.answer == "" && strings.Contains(answer, "a=rid") {
+			t.Errorf("%s: answered %q, want %q:\n%s", name, got, row.answer, answer)
+		}
+		for rid := range strings.SplitSeq(row.answer, ";") {
+			if rid != "" && strings.Count(answer, "a=rid:"+rid+" recv\r\n") != 1 {
+				t.Errorf("%s: no a=rid of %s:\n%s", name, rid, answer)
+			}
+		}
+	}
+	play := whiptest.Player(t, "v").Offer() + "a=rid:q recv\r\na=simulcast:recv q\r\n"
+	if o, err := readOffer(play, true); err != nil || o.layers != nil {
+		t.Errorf("a player's: %v, %v", o, err)
+	}
+}
+
+// TestAcceptedLayers: of a client that offers layers everybody gets the one that their connection carries,
+// whatever it calls them and whoever carries them.
+func TestAcceptedLayers(t *testing.T) {
+	for name, row := range map[string]struct {
+		rids  []string // as they are offered
+		low   int      // of these
+		plain bool
+	}{
+		"a page":               {[]string{"q", "h", "f"}, 0, false},
+		"OBS":                  {[]string{"0", "1", "2"}, 2, false},
+		"a page, without lane": {[]string{"q", "h", "f"}, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			passive = row.plain
+			defer func() { passive = false }()
+			s := listen(t)
+			pub := whiptest.Layered(t, row.rids...)
+			_, x := accepted(t, s, pub, Seat{Participant: "a"}, "")
+			rich, poor := whiptest.Player(t, "v"), whiptest.Player(t, "v")
+			_, y := accepted(t, s, rich, Seat{Participant: "v", Viewer: true}, "a")
+			_, z := accepted(t, s, poor, Seat{Participant: "w", Viewer: true}, "a")
+			for _, v := range []*Session{y, z} {
+				eventually(t, "route", func() bool { return carries(x.pub.tracks[Video], v) })
+			}
+			newest := func(c *whiptest.Client) int {
+				all := c.Got("video")
+				if len(all) == 0 {
+					return -1
+				}
+				b := all[len(all)-1].Payload
+				return int(b[len(b)-1])
+			}
+			out := encoders()
+			tick := time.NewTicker(time.Second / 30)
+			defer tick.Stop()
+			end := time.Now().Add(patience)
+			for n := 0; newest(rich) != 2 || newest(poor) != 0 || n < 60; n++ {
+				if <-tick.C; time.Now().After(end) {
+					t.Fatalf("the rich one gets %d, the poor one %d, after %d frames; %+v", newest(rich), newest(poor), n, s.Stats())
+				}
+				if n%5 == 0 {
+					y.carries(s.lane.Batch(), carriage{rate: 10_000_000}, time.Now())
+					z.carries(s.lane.Batch(), carriage{rate: 250_000}, time.Now())
+				}
+				for of := range out { // from the lowest
+					at := of
+					if row.low != 0 {
+						at = 2 - of
+					}
+					o := &out[of]
+					o.key = o.key || n%30 == 0
+					packets := o.frame(n)
+					for i, b := range packets {
+						h := pion.Header{Version: 2, Marker: i == len(packets)-1, SequenceNumber: o.seq, Timestamp: uint32(of)*1_000_000 + 3000*uint32(n)}
+						h.SetExtension(whiptest.MID, []byte("my-video"))
+						h.SetExtension(whiptest.RID, []byte(row.rids[at]))
+						o.seq++
+						if err := pub.Layers[at].WriteRTP(&pion.Packet{Header: h, Payload: b}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+			for of := range layer.Layers {
+				if x.pub.tracks[Video].layers[of] == nil {
+					t.Errorf("layer %d never came", of)
+				}
+			}
+			if st := s.Stats(); st.Malformed > 0 {
+				t.Errorf("stats %+v", st)
+			}
+		})
 	}
 }
 
@@ -267,8 +402,11 @@ func FuzzOffer(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := readOffer(again, plays); len(again) <= maxSDP && err != nil {
-			t.Errorf("%v in what was narrowed:\n%s", err, again)
+		if same, err := readOffer(again, plays); len(again) <= maxSDP && (err != nil || !slices.Equal(same.layers, o.layers)) {
+			t.Errorf("%v in what was narrowed, of layers %q:\n%s", err, o.layers, again)
+		}
+		if len(o.layers) > layer.Layers || len(o.layers) > 0 && plays {
+			t.Errorf("layers %q", o.layers)
 		}
 		o.restarted("ufrag", "pwd")
 		readNumbers(again)

@@ -26,9 +26,15 @@ import (
 // patience is when a test gives an event up. Nothing waits that long unless it fails.
 const patience = exectest.Patience
 
-func listen(t *testing.T) *SFU {
+func listen(t *testing.T) *SFU { return listenAt(t, "127.0.0.1") }
+
+func listenAt(t *testing.T, addresses ...string) *SFU {
 	t.Helper()
-	s, err := Listen(Config{Sockets: []Socket{{Bound: netip.MustParseAddrPort("127.0.0.1:0")}}, Log: slog.New(slog.DiscardHandler)})
+	cfg := Config{Log: slog.New(slog.DiscardHandler)}
+	for _, a := range addresses {
+		cfg.Sockets = append(cfg.Sockets, Socket{Bound: netip.AddrPortFrom(netip.MustParseAddr(a), 0)})
+	}
+	s, err := Listen(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,45 +1,44 @@
 package sfu
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
 	"github.com/pion/logging"
-	"github.com/pion/transport/v5/stdnet"
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/sfu/lane"
 	"bailiwick/edge/sfu/rtp"
 )
 
-// mux is the UDP sockets and what every connection on them has in common.
+// mux is the sockets, UDP and TCP, and what every connection on them has in common.
 type mux struct {
 	sockets  []Socket
 	lane     *lane.Lane
 	ice      *ice.MultiUDPMuxDefault
+	tcp      *tcpMux
 	settings webrtc.SettingEngine
 }
 
 func newMux(sockets []Socket) (*mux, error) {
 	silent := silence{(&logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}).NewLogger("")}
-	interfaces, err := stdnet.NewNet() // pion would ask the kernel for them at each join, and keep them
-	if err != nil {
-		return nil, err
-	}
 	m := &mux{}
 	at := make([]netip.AddrPort, len(sockets))
 	for i, s := range sockets {
 		at[i] = s.Bound
 	}
+	var err error
 	if m.lane, err = lane.Listen(at); err != nil {
 		return nil, err
 	}
 	var muxes []ice.UDPMux
+	var tcp []*lane.Conn
 	var rewrites []webrtc.ICEAddressRewriteRule
-	for i, conn := range m.lane.Conns() {
-		s := sockets[i]
-		s.Bound = conn.At()
+	log, conns := silent.NewLogger("ice"), m.lane.Conns()
+	for i, s := range sockets {
+		s.Bound = conns[2*i].At()
 		if !s.Public.IsValid() {
 			s.Public = s.Bound.Addr()
 		}
@@ -47,17 +46,21 @@ func newMux(sockets []Socket) (*mux, error) {
 			rewrites = append(rewrites, webrtc.ICEAddressRewriteRule{Local: s.Bound.Addr().String(), External: []string{s.Public.String()}})
 		}
 		m.sockets = append(m.sockets, s)
-		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: silent.NewLogger("ice")}))
+		muxes = append(muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conns[2*i], Logger: log}))
+		tcp = append(tcp, conns[2*i+1])
 	}
+	m.tcp = newTCPMux(tcp)
 	m.ice = ice.NewMultiUDPMuxDefault(muxes...)
 
 	s := &m.settings
 	s.SetICEAddressRewriteRules(rewrites...) // fails beside the way that it replaces
 	s.LoggerFactory = silent
-	s.SetNet(interfaces)
 	s.SetICEUDPMux(m.ice)
+	s.SetICETCPMux(m.tcp)
+	s.DisableActiveTCP(true) // else an answer could have the edge connect to anywhere
+	s.SetNet(newAddresses(m.sockets))
 	s.SetLite(true)
-	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 	s.SetIncludeLoopbackCandidate(true) // only a mux that listens on loopback has one
 	s.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	s.SetICETimeouts(lostAfter, 0, keepalive)
@@ -80,18 +83,34 @@ type silence struct{ logging.LeveledLogger }
 
 func (s silence) NewLogger(string) logging.LeveledLogger { return s.LeveledLogger }
 
-// conn is the index of the lane's address that a participant at that one uses; -1: none.
-func (m *mux) conn(remote netip.Addr) int {
-	for i, s := range m.sockets {
-		if remote.IsValid() && s.Bound.Addr().Is4() == remote.Is4() {
-			return i
-		}
+// location is where a participant is, and by which of the lane's addresses it is reached.
+type location struct {
+	conn int
+	at   netip.AddrPort
+}
+
+// locate says where ICE has that a participant is; false: where the lane is not.
+func (m *mux) locate(c *webrtc.ICECandidate) (location, bool) {
+	addr, err := netip.ParseAddr(c.Address)
+	if err != nil {
+		return location{}, false
 	}
-	return -1
+	addr = addr.Unmap()
+	for i, s := range m.sockets {
+		if s.Bound.Addr().Is4() != addr.Is4() {
+			continue
+		}
+		conn := 2 * i
+		if c.Protocol == webrtc.ICEProtocolTCP {
+			conn++
+		}
+		return location{conn, netip.AddrPortFrom(addr, c.Port)}, true
+	}
+	return location{}, false
 }
 
 func (m *mux) Close() error {
-	err := m.ice.Close()
+	err := errors.Join(m.ice.Close(), m.tcp.Close())
 	m.lane.Close()
 	return err
 }

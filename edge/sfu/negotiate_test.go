@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,8 +31,14 @@ func TestOffer(t *testing.T) {
 	a.mu.Lock()
 	first := a.offers[0]
 	a.mu.Unlock()
-	if n := strings.Count(first, "a=candidate:"); n != 1 || !strings.Contains(first, fmt.Sprintf(" 127.0.0.1 %d typ host", s.Sockets()[0].Bound.Port())) {
-		t.Errorf("%d candidates, want the mux's alone:\n%s", n, first)
+	priority := map[string]uint64{}
+	for _, m := range regexp.MustCompile(`a=candidate:\S+ 1 (udp|tcp) (\d+) 127.0.0.1 (\d+) typ host( tcptype passive)?`).FindAllStringSubmatch(first, -1) {
+		if m[3] == fmt.Sprint(s.Sockets()[0].Bound.Port()) && (m[1] == "tcp") == (m[4] != "") {
+			priority[m[1]], _ = strconv.ParseUint(m[2], 10, 32)
+		}
+	}
+	if n := strings.Count(first, "a=candidate:"); n != 2 || len(priority) != 2 || priority["tcp"] >= priority["udp"] {
+		t.Errorf("%d candidates, %v, want UDP's and behind it TCP's:\n%s", n, priority, first)
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 2, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 3, "a=ice-lite": 1, "a=setup:actpass": 4, "useinbandfec=1": 1,
 		"VP8/90000": 2, "H264/90000": 2, "a=rtcp-fb:96 nack\r": 2, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 2, "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n": 1, "a=rtcp-fb:96 transport-cc": 2, "a=rtpmap:97 rtx": 2, "cryptex": 0,
@@ -154,8 +162,17 @@ func TestListen(t *testing.T) {
 					t.Errorf("no candidate of %+v with %s:\n%s", at, want, sdp)
 				}
 			}
-			if n := strings.Count(sdp, "a=candidate:"); n != len(r.want) {
-				t.Errorf("%d candidates, want %v alone:\n%s", n, r.want, sdp)
+			tcp := 0
+			for i, want := range r.want {
+				if at := s.Sockets()[i].Bound; at.Addr() != netip.IPv6Loopback() { // which pion has by UDP alone
+					tcp++
+					if !strings.Contains(sdp, fmt.Sprintf(" %s %d typ host tcptype passive", want, at.Port())) {
+						t.Errorf("no candidate of %s in TCP:\n%s", want, sdp)
+					}
+				}
+			}
+			if n := strings.Count(sdp, "a=candidate:"); n != len(r.want)+tcp {
+				t.Errorf("%d candidates, want %v alone, and %d of TCP:\n%s", n, r.want, tcp, sdp)
 			}
 		})
 	}

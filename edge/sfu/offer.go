@@ -24,12 +24,14 @@ func unusable(format string, args ...any) error {
 type offer struct {
 	d     *sdp.SessionDescription
 	kinds []Kind // of its m-lines
+	// layers are the names of those that the video is sent in, the lowest first; none: it is sent as one.
+	layers []string
 	// passive: the client wants to be DTLS server, and pion carries its media.
 	passive bool
 }
 
 // readOffer takes an offer that has media to publish, or asks for some to play, and leaves in it
-// what will be answered: what goes the other way, and layers, are taken out.
+// what will be answered: what goes the other way, and layers that are too many, are taken out.
 func readOffer(text string, plays bool) (*offer, error) {
 	if len(text) > maxSDP {
 		return nil, unusable("sdp: %d bytes, limit %d", len(text), maxSDP)
@@ -81,6 +83,11 @@ func (o *offer) line(m *sdp.MediaDescription, plays bool) (Kind, error) {
 	default:
 		return 0, fmt.Errorf("setup %.16q: want actpass", setup)
 	}
+	if layers := takeLayers(m); !plays && k == Video {
+		o.layers = ascending(layers)
+	} else {
+		m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool { return a.Key == "simulcast" || a.Key == "rid" })
+	}
 	return k, direct(o.d, m, plays)
 }
 
@@ -105,7 +112,7 @@ func direct(d *sdp.SessionDescription, m *sdp.MediaDescription, plays bool) erro
 		return fmt.Errorf("%s: want %s", is, way)
 	}
 	m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
-		return slices.Contains(ways, a.Key) || a.Key == "simulcast" || a.Key == "rid"
+		return slices.Contains(ways, a.Key)
 	})
 	m.Attributes = append(m.Attributes, sdp.Attribute{Key: way})
 	return nil
@@ -164,7 +171,8 @@ const extForeign = 14
 var extensions = [...]struct {
 	uri string
 	id  uint8
-}{{sdp.SDESMidURI, extMID}, {sdp.AudioLevelURI, extAudioLevel}, {sdp.TransportCCURI, extWide}, {captureTimeURI, extCaptureTime}}
+}{{sdp.SDESMidURI, extMID}, {sdp.AudioLevelURI, extAudioLevel}, {sdp.TransportCCURI, extWide}, {captureTimeURI, extCaptureTime},
+	{sdp.SDESRTPStreamIDURI, extRID}, {sdp.SDESRepairRTPStreamIDURI, extRepairedRID}}
 
 // numbers are what a client calls payload types and extensions that we answered to, both ways.
 type numbers struct {

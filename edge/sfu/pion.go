@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -91,6 +90,7 @@ type pionTransport struct {
 	pc      *webrtc.PeerConnection
 	path    *path
 	numbers *numbers                 // the client's; nil where it answered, and keeps ours
+	names   []string                 // the client's, of its layers; nil where it answered, and keeps ours
 	layered atomic.Bool              // the participant sends simulcast
 	screens atomic.Pointer[[]uint32] // what its answer says are streams of its screen; nil: it shares none
 
@@ -101,7 +101,7 @@ type pionTransport struct {
 	closed  bool
 	decided bool
 	peer    *lane.Peer               // nil: pion carries the media, or nothing is decided
-	at      netip.AddrPort           // where the participant is
+	at      location                 // where the participant is; the zero value: nowhere yet
 	outs    []*webrtc.RTPTransceiver // from firstLine on
 	outlets []*pionOutlet            // all that were ever opened and not shut
 	inlets  map[uint32]inlet         // the lane's workers'
@@ -109,9 +109,9 @@ type pionTransport struct {
 	readers sync.WaitGroup
 	gone    chan struct{} // closed with closed
 
-	telling  sync.Mutex     // the handler whether media pass
-	placed   netip.AddrPort // where the lane was told that the participant is
-	doubting bool           // doubt runs
+	telling  sync.Mutex // the handler whether media pass
+	placed   location   // where the lane was told that the participant is
+	doubting bool       // doubt runs
 
 	plain sync.Mutex  // pion's readers, one at a time
 	batch *lane.Batch // theirs; nil before the first
@@ -221,8 +221,8 @@ func (t *pionTransport) begin(o *pionOutlet) {
 func (t *pionTransport) moved(pair *webrtc.ICECandidatePair) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if addr, err := netip.ParseAddr(pair.Remote.Address); err == nil {
-		t.at = netip.AddrPortFrom(addr.Unmap(), pair.Remote.Port)
+	if at, ok := t.mux.locate(pair.Remote); ok {
+		t.at = at
 		t.follow()
 	}
 }
@@ -243,9 +243,9 @@ func (t *pionTransport) tell() {
 	t.mu.Lock()
 	decided, peer, at := t.decided, t.peer, t.at
 	t.mu.Unlock()
-	if conn := t.mux.conn(at.Addr()); peer != nil && at != t.placed && conn >= 0 {
+	if peer != nil && at != t.placed {
 		t.placed = at
-		peer.Move(conn, at)
+		peer.Move(at.conn, at.at)
 	}
 	state := t.pc.ConnectionState()
 	up := state == webrtc.PeerConnectionStateConnected
@@ -258,7 +258,7 @@ func (t *pionTransport) tell() {
 			t.spawn(t.doubt)
 		}
 	}
-	t.handler.connected(up && decided && (peer == nil || t.placed.IsValid()))
+	t.handler.connected(up && decided && (peer == nil || t.placed != location{}))
 }
 
 // doubt looks again at a participant of whom pion hears nothing.
@@ -324,8 +324,15 @@ func (t *pionTransport) source(p *rtp.Packet, kind Kind, repair bool) (s source,
 	if rid == nil {
 		return s, !t.layered.Load()
 	}
-	s.Layer, s.Named = layerOf(rid), true
+	s.Layer, s.Named = t.layerOf(rid), true
 	return s, true
+}
+
+func (t *pionTransport) layerOf(rid []byte) int {
+	if t.names != nil {
+		return layerOf(t.names, rid)
+	}
+	return layerOf(rids[:], rid)
 }
 
 // arrived tells the participant what came, from time to time.
@@ -390,7 +397,7 @@ func (t *pionTransport) readPackets(remote *webrtc.TrackRemote, mid string) {
 	if mid == screenMID && t.screens.Load() != nil {
 		src.Kind = Screen
 	} else if rid := remote.RID(); rid != "" {
-		src.Layer, src.Named = layerOf([]byte(rid)), true
+		src.Layer, src.Named = t.layerOf([]byte(rid)), true
 	}
 	in := t.handler.stream(src)
 	if in == nil {

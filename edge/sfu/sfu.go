@@ -1,7 +1,7 @@
 // Package sfu forwards media between the two to six participants of a consult.
 //
 // It knows rooms, participants and tracks. It does not know tokens, placements or
-// the law, and it opens no socket but its UDP mux's: whoever calls Join has
+// the law, and it opens no socket but its mux's, UDP and TCP: whoever calls Join has
 // judged that this participant may be here. Media is decrypted hop by hop and never
 // decoded; what the participants encrypt end to end stays so, and is all that passes there. Their
 // data are handed on as they are.
@@ -45,14 +45,14 @@ var (
 
 // Config is what an SFU needs.
 type Config struct {
-	// Sockets are the mux's, UDP, at most one an address family.
+	// Sockets are the mux's, at most one an address family.
 	Sockets []Socket
 	// MaxParticipants of a room; 0 means 6.
 	MaxParticipants int
 	Log             *slog.Logger
 }
 
-// Socket is where media come in, in one address family.
+// Socket is where media come in, in one address family, by UDP and by TCP.
 type Socket struct {
 	// Bound is one interface's address, never unspecified: a datagram must leave from the
 	// address that it was sent to. Port 0 picks one.
@@ -107,6 +107,8 @@ type Stats struct {
 	Connected                                uint64 // times a transport came up
 	Unauthentic                              uint64 // packets from a participant's address that failed SRTP's check, or were replayed
 	Sent                                     uint64 // bytes on the wire, RTCP and handshakes too
+	Streams                                  int    // TCP connections open now
+	StreamsRefused                           uint64 // and closed at once, for their source has its share
 	Blocked                                  uint64 // packets that pion was kept from sending under keys of ours; not 0 is a fault of this program
 }
 
@@ -254,6 +256,7 @@ func (s *SFU) Stats() Stats {
 	}
 	if s.lane != nil {
 		st.Unauthentic, st.Blocked, st.Sent = s.lane.Failed(), s.lane.Blocked(), s.lane.Sent()
+		st.Streams, st.StreamsRefused = s.lane.Streams()
 	}
 	return st
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pion/sdp/v3"
+
 	"bailiwick/edge/sfu/layer"
 )
 
@@ -14,9 +16,9 @@ const videoLine = 1
 // rids are what every offer calls the simulcast layers of videoLine (RFC 8851), the lowest first.
 var rids = [layer.Layers]string{"l", "m", "h"}
 
-// layerOf is the layer of a name; -1 is none of ours.
-func layerOf(rid []byte) int {
-	for i, name := range rids {
+// layerOf is the layer of a name, of those from the lowest; -1 is none of them.
+func layerOf(names []string, rid []byte) int {
+	for i, name := range names {
 		if string(rid) == name {
 			return i
 		}
@@ -56,7 +58,7 @@ func answeredLayers(answer string) (plain string, layers bool) {
 				continue
 			}
 			rid, direction, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "a=rid:")), " ")
-			ours := i == 1+videoLine && layerOf([]byte(rid)) >= 0 && !slices.Contains(of, rid)
+			ours := i == 1+videoLine && layerOf(rids[:], []byte(rid)) >= 0 && !slices.Contains(of, rid)
 			if ours && (direction == "send" || strings.HasPrefix(direction, "send ")) {
 				of = append(of, rid)
 				b.WriteString("a=rid:" + rid + " send\r\n")
@@ -64,6 +66,64 @@ func answeredLayers(answer string) (plain string, layers bool) {
 		}
 	}
 	return b.String(), len(of) > 0
+}
+
+// takeLayers reads which layers a client offers to send on an m-line, of each its first alternative (RFC
+// 8853), and leaves in it those that are taken: the first, which it prefers. None are, where
+// packets do not name theirs.
+func takeLayers(m *sdp.MediaDescription) (taken []string) {
+	sends, named, list := map[string]bool{}, false, ""
+	m.Attributes = slices.DeleteFunc(m.Attributes, func(a sdp.Attribute) bool {
+		f := strings.Fields(a.Value)
+		switch a.Key {
+		case "rid":
+			if len(f) > 1 && f[1] == "send" && isRID(f[0]) {
+				sends[f[0]] = true
+			}
+			return true
+		case "simulcast":
+			for i := 0; i+1 < len(f); i += 2 {
+				if f[i] == "send" {
+					list = f[i+1]
+				}
+			}
+			return true
+		case "extmap":
+			named = named || len(f) > 1 && f[1] == sdp.SDESRTPStreamIDURI
+		}
+		return false
+	})
+	for stream := range strings.SplitSeq(list, ";") {
+		rid, _, _ := strings.Cut(stream, ",")
+		rid = strings.TrimPrefix(rid, "~") // it begins paused
+		if named && sends[rid] && len(taken) < layer.Layers {
+			sends[rid] = false // once
+			taken = append(taken, rid)
+			m.Attributes = append(m.Attributes, sdp.Attribute{Key: "rid", Value: rid + " send"})
+		}
+	}
+	if len(taken) > 0 {
+		m.Attributes = append(m.Attributes, sdp.Attribute{Key: "simulcast", Value: "send " + strings.Join(taken, ";")})
+	}
+	return taken
+}
+
+// isRID tells what is a name of a layer (RFC 8851 section 10) and fits into a packet (RFC 8285 section 4.2).
+func isRID(s string) bool {
+	return s != "" && len(s) <= 16 && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_'
+	})
+}
+
+// ascending orders a client's layers from the lowest. They are listed from the most preferred (RFC 8853
+// section 5.2), as OBS does, but by pages, which call the lowest l, low, q or s. What each
+// really takes is measured.
+func ascending(listed []string) []string {
+	names := slices.Clone(listed)
+	if len(names) > 0 && !strings.ContainsRune("lqsLQS", rune(names[0][0])) {
+		slices.Reverse(names)
+	}
+	return names
 }
 
 func isLayers(line string) bool {

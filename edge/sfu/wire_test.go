@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -18,13 +19,13 @@ import (
 )
 
 // TestNothingInTheClear: of a consult that is captured on the loopback interface there are
-// handshakes and RTP headers, and of what was said nothing, whoever carries the media. A datagram in
-// the clear, which the same capture shows, says that it would be seen.
+// handshakes and RTP headers, and of what was said nothing, whoever carries the media, over UDP and
+// over TCP. A datagram in the clear, which the same capture shows, says that it would be seen.
 func TestNothingInTheClear(t *testing.T) {
 	tshark, dumpcap := exectest.Need(t, "tshark", "tshark"), exectest.Need(t, "dumpcap", "tshark")
-	for name, plain := range map[string]bool{"lane": false, "pion": true} {
+	for name, by := range map[string]struct{ plain, tcp bool }{"lane": {}, "pion": {plain: true}, "lane over TCP": {tcp: true}, "pion over TCP": {true, true}} {
 		t.Run(name, func(t *testing.T) {
-			passive = plain
+			passive = by.plain
 			defer func() { passive = false }()
 			s := listen(t)
 			media := s.Sockets()[0].Bound.Port()
@@ -34,11 +35,15 @@ func TestNothingInTheClear(t *testing.T) {
 			}
 			defer clear.Close()
 			control := clear.LocalAddr().(*net.UDPAddr).Port
-			file, stop := capture(t, dumpcap, fmt.Sprintf("udp port %d or udp port %d", media, control))
+			file, stop := capture(t, dumpcap, fmt.Sprintf("port %d or udp port %d", media, control))
 
 			canary := "canary-" + rand.Text()
 			const words = 50
-			a, b := join(t, s, "a"), join(t, s, "b")
+			var how []clientOption
+			if by.tcp {
+				how = append(how, overTCP)
+			}
+			a, b := join(t, s, "a", how...), join(t, s, "b", how...)
 			for _, k := range kinds[:Screen] {
 				b.routed(a, k)
 				for n := range uint16(words) {
@@ -55,7 +60,6 @@ func TestNothingInTheClear(t *testing.T) {
 			eventually(t, "end in the capture", func() bool { b, _ := os.ReadFile(file); return bytes.Contains(b, []byte(end)) })
 			stop()
 
-			ours := fmt.Sprintf("udp.port==%d", media)
 			read := func(filter string, fields ...string) (rows [][]string) {
 				t.Helper()
 				args := []string{"-n", "-r", file, "--enable-heuristic", "rtp_udp", "-Y", filter, "-T", "fields"}
@@ -75,20 +79,57 @@ func TestNothingInTheClear(t *testing.T) {
 			if len(found) != 1 || found[0][0] != fmt.Sprint(control) {
 				t.Errorf("%s is in packets to %v, want the one in the clear to %d alone", canary, found, control)
 			}
-			if n := len(read(ours+" && dtls.handshake.type==1", "frame.number")); n < 2 {
-				t.Errorf("%d ClientHellos, want one of each", n)
-			}
-			in, out := map[string]int{}, map[string]int{}
-			for _, row := range read(ours+" && rtp", "rtp.p_type", "rtp.payload", "udp.dstport") {
-				if row[2] == fmt.Sprint(media) {
-					in[row[0]]++
+			hellos, in, out := 0, map[string]int{}, map[string]int{}
+			count := func(pt string, payload []byte, to string) {
+				if to == fmt.Sprint(media) {
+					in[pt]++
 				} else {
-					out[row[0]]++ // a run to one address is captured as one
+					out[pt]++ // a run to one address is captured as one
 				}
-				payload, err := hex.DecodeString(strings.ReplaceAll(row[1], ":", ""))
-				if err != nil || bytes.Contains(payload, []byte("anary")) {
-					t.Errorf("payload %q, %v", row[1], err)
+				if bytes.Contains(payload, []byte("anary")) {
+					t.Errorf("payload %q", payload)
 				}
+			}
+			bin := func(field string) []byte {
+				b, err := hex.DecodeString(strings.ReplaceAll(field, ":", ""))
+				if err != nil {
+					t.Error(err)
+				}
+				return b
+			}
+			if by.tcp {
+				streams := map[[2]string][]byte{}
+				for _, row := range read(fmt.Sprintf("tcp.port==%d && tcp.len>0", media), "tcp.srcport", "tcp.dstport", "tcp.payload") {
+					of := [2]string{row[0], row[1]}
+					streams[of] = append(streams[of], bin(row[2])...)
+				}
+				for of, b := range streams {
+					for len(b) >= 2 && len(b) >= 2+int(binary.BigEndian.Uint16(b)) { // RFC 4571
+						f := b[2 : 2+int(binary.BigEndian.Uint16(b))]
+						b = b[2+len(f):]
+						switch {
+						case len(f) > 13 && f[0] == 22 && f[13] == 1:
+							hellos++
+						case len(f) > 12 && f[0]>>6 == 2 && (f[1] < 192 || f[1] > 223):
+							count(fmt.Sprint(f[1]&127), f[12:], of[1])
+						}
+					}
+					if len(b) > 0 {
+						t.Errorf("%d bytes from %s to %s are no frame", len(b), of[0], of[1])
+					}
+				}
+				if n := len(read(fmt.Sprintf("udp.port==%d", media), "frame.number")); n != 0 {
+					t.Errorf("%d datagrams of UDP", n)
+				}
+			} else {
+				ours := fmt.Sprintf("udp.port==%d", media)
+				hellos = len(read(ours+" && dtls.handshake.type==1", "frame.number"))
+				for _, row := range read(ours+" && rtp", "rtp.p_type", "rtp.payload", "udp.dstport") {
+					count(row[0], bin(row[1]), row[2])
+				}
+			}
+			if hellos < 2 {
+				t.Errorf("%d ClientHellos, want one of each", hellos)
 			}
 			for _, pt := range []int{ptOpus, ptVP8} {
 				if of := fmt.Sprint(pt); in[of] < words || out[of] == 0 {

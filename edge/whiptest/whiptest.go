@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,8 +22,12 @@ import (
 	"bailiwick/tools/piontest"
 )
 
-// Levels is the ID of the audio level extension in this client's packets.
-const Levels = 1
+// What this client calls header extensions in its packets.
+const (
+	Levels = 1 // audio level
+	MID    = 3
+	RID    = 5
+)
 
 // Client is one of either kind.
 type Client struct {
@@ -30,7 +35,8 @@ type Client struct {
 	PC   *webrtc.PeerConnection
 	HTTP *http.Client
 
-	Audio, Video *webrtc.TrackLocalStaticRTP // of one that publishes
+	Audio, Video *webrtc.TrackLocalStaticRTP   // of one that publishes
+	Layers       []*webrtc.TrackLocalStaticRTP // of its video, as they are offered; Video is the first
 
 	// Of the answer to the POST.
 	Resource string
@@ -47,13 +53,26 @@ type Client struct {
 
 // Publisher is a client that has audio and video, in this order or video first.
 func Publisher(t testing.TB, kinds string, options ...func(*webrtc.SettingEngine)) *Client {
+	return publisher(t, kinds, nil, options)
+}
+
+// Layered is one that has video alone, in layers of those names.
+func Layered(t testing.TB, rids ...string) *Client {
+	return publisher(t, "v", rids, nil)
+}
+
+func publisher(t testing.TB, kinds string, rids []string, options []func(*webrtc.SettingEngine)) *Client {
 	c := newClient(t, options)
 	for _, kind := range kinds {
 		mime, name := webrtc.MimeTypeOpus, "audio"
 		if kind == 'v' {
 			mime, name = webrtc.MimeTypeVP8, "video"
 		}
-		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, name, "stream")
+		var as []func(*webrtc.TrackLocalStaticRTP)
+		if len(rids) > 0 {
+			as = append(as, webrtc.WithRTPStreamID(rids[0]))
+		}
+		track, err := webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, name, "stream", as...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,6 +82,19 @@ func Publisher(t testing.TB, kinds string, options ...func(*webrtc.SettingEngine
 		}
 		if err != nil {
 			t.Fatal(err)
+		}
+		for i, rid := range rids {
+			one := track
+			if i > 0 {
+				one, err = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: mime}, name, "stream", webrtc.WithRTPStreamID(rid))
+				if err == nil {
+					err = tr.Sender().AddEncoding(one)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.Layers = append(c.Layers, one)
 		}
 		if kind == 'v' {
 			c.Video = track
@@ -118,6 +150,11 @@ func newClient(t testing.TB, options []func(*webrtc.SettingEngine)) *Client {
 	}
 	for _, uri := range []string{"urn:ietf:params:rtp-hdrext:ssrc-audio-level", "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", "urn:ietf:params:rtp-hdrext:sdes:mid"} {
 		if err := engine.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeAudio); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, uri := range []string{"urn:ietf:params:rtp-hdrext:sdes:mid", "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"} {
+		if err := engine.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, webrtc.RTPCodecTypeVideo); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -200,6 +237,13 @@ func (c *Client) Hears(kind, mark string) (found *rtp.Packet) {
 		return found != nil
 	})
 	return found
+}
+
+// Got is what came of a kind.
+func (c *Client) Got(kind string) []*rtp.Packet {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.got[kind])
 }
 
 // Offer makes the SDP that is posted, with every candidate in it.
@@ -309,15 +353,22 @@ func (c *Client) Fragment() string {
 func (c *Client) Restarted(fragment string) {
 	c.t.Helper()
 	values := map[string]string{}
+	candidates := ""
 	for line := range strings.Lines(fragment) {
-		if key, value, ok := strings.Cut(line, ":"); ok {
+		if key, value, ok := strings.Cut(line, ":"); ok && key == "a=candidate" {
+			candidates += line
+		} else if ok {
 			values[key] = value
 		}
 	}
 	var b strings.Builder
 	for line := range strings.Lines(c.Answer) {
-		if key, _, ok := strings.Cut(line, ":"); ok && (key == "a=ice-ufrag" || key == "a=ice-pwd") {
+		key, _, _ := strings.Cut(line, ":")
+		switch key {
+		case "a=ice-ufrag", "a=ice-pwd":
 			line = key + ":" + values[key]
+		case "a=candidate":
+			line, candidates = candidates, ""
 		}
 		b.WriteString(line)
 	}

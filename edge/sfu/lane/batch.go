@@ -15,7 +15,7 @@ const depth = 128
 // one goroutine.
 type Batch struct {
 	lane    *Lane
-	writers []*datagram.Writer
+	writers []writer // of the lane's addresses
 	n       int
 	queued  [depth]queued
 	bufs    [depth][datagram.MaxOut]byte
@@ -33,7 +33,7 @@ func (l *Lane) Batch() *Batch { return l.batch(0) }
 func (l *Lane) batch(worker int) *Batch {
 	b := &Batch{lane: l}
 	for _, c := range l.conns {
-		b.writers = append(b.writers, c.sockets[worker%len(c.sockets)].Writer())
+		b.writers = append(b.writers, c.out.writer(worker))
 	}
 	return b
 }

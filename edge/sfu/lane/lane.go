@@ -1,8 +1,9 @@
 // Package lane carries media between participants' addresses and the SFU on workers of its
-// own: recvmmsg, decrypt, hand on; encrypt, sendmmsg. WebRTC's other traffic on the same
-// sockets (STUN, DTLS) goes to and comes from pion through [Lane.Conns].
+// own: recvmmsg, decrypt, hand on; encrypt, sendmmsg. Each address is there in UDP and, for who
+// has no UDP, in TCP. WebRTC's other traffic on the same sockets (STUN, DTLS) goes to and comes from
+// pion through [Lane.Conns].
 //
-// One worker a socket reads a burst, calls the [Receiver] of each packet's [Peer], and then
+// One worker a socket, or a TCP connection, reads a burst, calls the [Receiver] of each packet's [Peer], and then
 // sends what that put into the worker's [Batch]. Nothing waits and nothing is allocated on a
 // packet's way.
 //
@@ -13,25 +14,20 @@
 package lane
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"bailiwick/crowd"
 	"bailiwick/datagram"
 )
 
 const (
-	socketBuffer = 4 << 20 // bytes; the system may grant less
-	// maxWorkers of an address: more than this share one map of peers badly. There is one for
-	// two processors: two on two woke more and did no more.
-	maxWorkers = 16
 	// waiting is how many datagrams wait for pion at most. They are handshakes and checks,
 	// which their senders repeat.
 	waiting = 512
@@ -49,51 +45,47 @@ type Lane struct {
 	blocked atomic.Uint64
 	failed  atomic.Uint64
 	sent    atomic.Uint64
+	terms   terms
+	crowd   *crowd.Crowd // of TCP connections
 
 	mu    sync.Mutex // to change the map
-	peers atomic.Pointer[map[netip.AddrPort]*Peer]
+	peers atomic.Pointer[map[place]*Peer]
 
 	workers sync.WaitGroup
 	batches sync.Pool // for who is no worker
 }
 
-// Listen opens the addresses, each of one interface, never unspecified, and starts to work.
-// Port 0 picks one.
-func Listen(at []netip.AddrPort) (*Lane, error) {
-	l := &Lane{began: time.Now()}
-	l.peers.Store(&map[netip.AddrPort]*Peer{})
+// place is an address beyond one of ours: what is there in UDP and in TCP are two.
+type place struct {
+	conn int // index of a Conn
+	at   netip.AddrPort
+}
+
+// Listen opens the addresses, each of one interface, never unspecified, for UDP and TCP, and
+// starts to work. Port 0 picks one.
+func Listen(at []netip.AddrPort) (*Lane, error) { return listen(at, usual) }
+
+func listen(at []netip.AddrPort, t terms) (*Lane, error) {
+	l := &Lane{began: time.Now(), terms: t, crowd: crowd.New(t.most)}
+	l.peers.Store(&map[place]*Peer{})
 	for _, a := range at {
-		c, err := l.open(a)
-		if err != nil {
+		if err := l.openBoth(a); err != nil {
 			l.Close()
 			return nil, fmt.Errorf("media address %s: %w", a, err)
 		}
-		l.conns = append(l.conns, c)
 	}
 	for _, c := range l.conns {
-		for i, s := range c.sockets {
-			b := l.batch(i)
-			l.workers.Go(func() { c.work(s, b) })
-		}
+		c.out.serve(c)
 	}
 	return l, nil
 }
 
-func (l *Lane) open(at netip.AddrPort) (*Conn, error) {
-	if at.Addr().IsUnspecified() {
-		return nil, errors.New("unspecified: name the interface's")
-	}
-	sockets, err := datagram.ListenPolled(at, min(max(runtime.GOMAXPROCS(0)/2, 1), maxWorkers))
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range sockets {
-		s.SetBuffers(socketBuffer)
-	}
-	return &Conn{lane: l, at: sockets[0].LocalAddr(), sockets: sockets, in: make(chan *stray, waiting), done: make(chan struct{})}, nil
+// conn makes a Conn; who puts it into l.conns gives it its index.
+func (l *Lane) conn(at netip.AddrPort) *Conn {
+	return &Conn{lane: l, at: at, in: make(chan *stray, waiting), done: make(chan struct{})}
 }
 
-// Conns are the addresses for pion, in the order of Listen.
+// Conns are the addresses for pion: of each of Listen's that in UDP, then that in TCP.
 func (l *Lane) Conns() []*Conn { return l.conns }
 
 // Blocked is how many packets pion tried to send under a peer's keys. None may be.
@@ -102,7 +94,14 @@ func (l *Lane) Blocked() uint64 { return l.blocked.Load() }
 // Failed is how many packets came from a peer's address and were not authentic, or replayed.
 func (l *Lane) Failed() uint64 { return l.failed.Load() }
 
+// Streams counts the TCP connections that are open, and those that were turned away.
+func (l *Lane) Streams() (open int, refused uint64) {
+	open, _ = l.crowd.Count()
+	return open, l.crowd.Refused()
+}
+
 // Sent is how many bytes were sent, with the headers of IP and UDP: media, handshakes and checks.
+// What goes by TCP is counted alike.
 func (l *Lane) Sent() uint64 { return l.sent.Load() }
 
 // wire is what a datagram of so many bytes to an address is on the wire.
@@ -122,10 +121,10 @@ func (l *Lane) Close() error {
 	return nil
 }
 
-func (l *Lane) peer(at netip.AddrPort) *Peer { return (*l.peers.Load())[at] }
+func (l *Lane) peer(at place) *Peer { return (*l.peers.Load())[at] }
 
 // change replaces the map.
-func (l *Lane) change(do func(map[netip.AddrPort]*Peer)) {
+func (l *Lane) change(do func(map[place]*Peer)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next := maps.Clone(*l.peers.Load())
@@ -133,44 +132,51 @@ func (l *Lane) change(do func(map[netip.AddrPort]*Peer)) {
 	l.peers.Store(&next)
 }
 
-// work serves one socket until it is closed.
-func (c *Conn) work(s *datagram.Socket, b *Batch) {
-	r := s.Reader()
-	defer r.Close()
-	for {
-		burst, err := r.Read()
-		if err != nil {
+// take is what becomes of a datagram that came.
+func (c *Conn) take(b *Batch, packet []byte, from netip.AddrPort, now time.Time) {
+	if isMedia(packet) {
+		if p := c.lane.peer(place{c.index, from}); p != nil {
+			p.receive(b, packet, now)
 			return
 		}
-		now := time.Now()
-		for i := range burst {
-			d := &burst[i]
-			if isMedia(d.In) {
-				if p := c.lane.peer(d.From); p != nil {
-					p.receive(b, d.In, now)
-					continue
-				}
-				c.early.keep(d.In, d.From, now)
-			}
-			c.stray(d.In, d.From)
-		}
-		b.Flush()
+		c.early.keep(packet, from, now)
 	}
+	c.stray(packet, from)
 }
 
 // isMedia tells SRTP and SRTCP from STUN, DTLS and TURN channels (RFC 7983 section 7).
 func isMedia(b []byte) bool { return len(b) > 0 && b[0] >= 128 && b[0] < 192 }
 
-// Conn is one address of a lane as pion's ICE wants it: it reads what is no peer's media.
+// Conn is one address of a lane as pion's ICE wants it, whether by UDP or by TCP: it reads what is
+// no peer's media.
 type Conn struct {
-	lane    *Lane
-	at      netip.AddrPort
-	sockets []*datagram.Socket
-	in      chan *stray
-	early   early
+	lane  *Lane
+	index int
+	at    netip.AddrPort
+	out   carrier
+	in    chan *stray
+	early early
 
 	once sync.Once
 	done chan struct{}
+}
+
+// carrier is what is below a Conn.
+type carrier interface {
+	// serve starts to take what comes.
+	serve(*Conn)
+	// writer is one for a worker's batch.
+	writer(worker int) writer
+	// WriteTo sends one datagram.
+	WriteTo(b []byte, to netip.AddrPort) (int, error)
+	// Close ends what serve started; the lane waits for its workers.
+	Close() error
+}
+
+// writer sends datagrams together. What cannot be sent is lost.
+type writer interface {
+	Append(b []byte, to netip.AddrPort)
+	Flush()
 }
 
 // stray is a datagram on its way to pion.
@@ -241,12 +247,12 @@ func (c *Conn) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 // WriteToAddrPort sends one datagram, unless it would go out under a peer's keys.
 func (c *Conn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	if isMedia(b) && c.lane.peer(to) != nil {
+	if isMedia(b) && c.lane.peer(place{c.index, to}) != nil {
 		c.lane.blocked.Add(1)
 		return 0, os.ErrPermission
 	}
 	c.lane.sent.Add(wire(len(b), to.Addr()))
-	return c.sockets[0].WriteTo(b, to)
+	return c.out.WriteTo(b, to)
 }
 
 // ReadFrom is ReadFromAddrPort.
@@ -281,9 +287,7 @@ func (c *Conn) Close() error {
 
 func (c *Conn) shut() {
 	c.Close()
-	for _, s := range c.sockets {
-		s.Close()
-	}
+	c.out.Close()
 }
 
 // Deadlines are not kept: pion sets none on a mux's socket.

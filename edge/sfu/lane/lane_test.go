@@ -22,13 +22,15 @@ import (
 // patience is when a test gives an event up. Nothing waits that long unless it fails.
 const patience = exectest.Patience
 
-func listen(t *testing.T, at ...string) *Lane {
+func open(t *testing.T, at ...string) *Lane { return openOn(t, usual, at...) }
+
+func openOn(t *testing.T, terms terms, at ...string) *Lane {
 	t.Helper()
 	var list []netip.AddrPort
 	for _, a := range at {
 		list = append(list, netip.MustParseAddrPort(a))
 	}
-	l, err := Listen(list)
+	l, err := listen(list, terms)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +131,7 @@ func await[T any](t *testing.T, what string, c <-chan T) (v T) {
 // TestThereAndBack: media go in to the receiver and out of a sender, in both families' way of
 // writing an address; what is none goes to pion.
 func TestThereAndBack(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	k := keys(1)
 	a, h := meet(t, k), hear()
 	peer, err := l.Peer(k, h)
@@ -177,7 +179,7 @@ func TestThereAndBack(t *testing.T) {
 // TestNotTheirs: what is forged, replayed, of a source too many or of somebody who is gone
 // reaches no receiver.
 func TestNotTheirs(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	c := l.Conns()[0]
 	k := keys(1)
 	a, stranger, h := meet(t, k), meet(t, keys(2)), hear()
@@ -226,7 +228,7 @@ func TestNotTheirs(t *testing.T) {
 // TestEarly: what comes before the peer is known is heard once it is, in its order; what is
 // somebody else's, or old, is not.
 func TestEarly(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	c, k := l.Conns()[0], keys(1)
 	a, other, h := meet(t, k), meet(t, k), hear()
 	for i := range uint16(3) {
@@ -255,7 +257,7 @@ func TestEarly(t *testing.T) {
 
 // TestGuard: nothing else may send under a peer's keys, by whatever name its address goes.
 func TestGuard(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	a := meet(t, keys(1))
 	peer, err := l.Peer(keys(1), hear())
 	if err != nil {
@@ -286,7 +288,7 @@ func TestGuard(t *testing.T) {
 
 // TestSharesNoNonce: no two senders of a peer have one SSRC, and none writes with another's.
 func TestSharesNoNonce(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	k := keys(1)
 	peer, err := l.Peer(k, hear())
 	if err != nil {
@@ -321,7 +323,7 @@ func TestSharesNoNonce(t *testing.T) {
 
 // TestReportersAreBounded: who reports as ever another source is not remembered for ever.
 func TestReportersAreBounded(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	k := keys(1)
 	a, h := meet(t, k), hear()
 	peer, err := l.Peer(k, h)
@@ -342,7 +344,7 @@ func TestReportersAreBounded(t *testing.T) {
 
 // TestHeardWhateverTheClock: when a peer was heard is on the clock that nobody sets.
 func TestHeardWhateverTheClock(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	k := keys(1)
 	peer, err := l.Peer(k, hear())
 	if err != nil {
@@ -360,7 +362,7 @@ func TestHeardWhateverTheClock(t *testing.T) {
 
 // TestAllocatesNothing: in, and out to forty.
 func TestAllocatesNothing(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
+	l := open(t, "127.0.0.1:0")
 	k := keys(1)
 	a := meet(t, k)
 	var outs []*Sender

@@ -63,9 +63,8 @@ type Peer struct {
 
 // destination is where a peer is, and by which of the lane's addresses.
 type destination struct {
-	id   uint64 // no other's
-	conn int
-	at   netip.AddrPort
+	id uint64 // no other's
+	place
 }
 
 // Keys are the master keys of one DTLS association (RFC 5764 section 4.2).
@@ -91,13 +90,14 @@ func (l *Lane) Peer(k Keys, rx Receiver) (*Peer, error) {
 
 // Move says where the peer is now, and by which of the lane's addresses it is reached.
 func (p *Peer) Move(conn int, at netip.AddrPort) {
-	p.lane.change(func(m map[netip.AddrPort]*Peer) {
+	p.lane.change(func(m map[place]*Peer) {
 		if p.closed {
 			return
 		}
 		p.forget(m)
-		m[at] = p
-		p.to.Store(&destination{p.lane.places.Add(1), conn, at})
+		to := place{conn, at}
+		m[to] = p
+		p.to.Store(&destination{p.lane.places.Add(1), to})
 	})
 	p.catchUp(conn, at)
 }
@@ -117,16 +117,16 @@ func (p *Peer) catchUp(conn int, at netip.AddrPort) {
 }
 
 // forget leaves the address to who else has come to be there.
-func (p *Peer) forget(m map[netip.AddrPort]*Peer) {
-	if d := p.to.Load(); d != nil && m[d.at] == p {
-		delete(m, d.at)
+func (p *Peer) forget(m map[place]*Peer) {
+	if d := p.to.Load(); d != nil && m[d.place] == p {
+		delete(m, d.place)
 	}
 }
 
 // Close ends the session, and returns when no call of the Receiver is under way any more. It
 // must not be called by one.
 func (p *Peer) Close() {
-	p.lane.change(func(m map[netip.AddrPort]*Peer) {
+	p.lane.change(func(m map[place]*Peer) {
 		p.closed = true
 		p.forget(m)
 		p.to.Store(nil)
@@ -203,7 +203,7 @@ func (p *Peer) WriteRTCP(plain []byte) error {
 		return err
 	}
 	p.lane.sent.Add(wire(len(packet), d.at.Addr()))
-	_, err = p.lane.conns[d.conn].sockets[0].WriteTo(packet, d.at)
+	_, err = p.lane.conns[d.conn].out.WriteTo(packet, d.at)
 	return err
 }
 
