@@ -29,6 +29,8 @@ async function offered(m) {
   const [audio, video] = pc.getTransceivers()
   if (audio.direction != 'sendonly') {
     audio.direction = video.direction = 'sendonly'
+    const is = c => ['video/rtx', 'video/' + q.get('codec')].includes(c.mimeType)
+    if (q.has('codec')) video.setCodecPreferences(RTCRtpReceiver.getCapabilities('video').codecs.filter(is))
     if (!q.has('mute')) await send(true)
     if (q.has('shares')) screen().direction = 'sendonly'
   }
@@ -88,15 +90,16 @@ async function start() {
 // report says what this page receives of each participant, and what it sends.
 async function report() {
   const r = {log, state: pc?.connectionState, peers, received: {}, sent: {}, layers: {}}
-  for (const s of pc ? (await pc.getStats()).values() : []) {
+  const stats = pc ? await pc.getStats() : new Map()
+  for (const s of stats.values()) {
     if (s.type == 'inbound-rtp') {
       const t = tracks.find(t => t.mid == s.mid)
       if (t) (r.received[t.participant] ??= {})[t.kind] = {frames: s.framesDecoded, samples: s.totalSamplesReceived,
         energy: s.totalAudioEnergy, lost: s.packetsLost, packets: s.packetsReceived, nacks: s.nackCount, plis: s.pliCount,
-        width: s.frameWidth, freezes: s.freezeCount, frozen: s.totalFreezesDuration, keyframes: s.keyFramesDecoded, concealed: s.concealedSamples}
+        width: s.frameWidth, freezes: s.freezeCount, frozen: s.totalFreezesDuration, keyframes: s.keyFramesDecoded, concealed: s.concealedSamples, codec: stats.get(s.codecId)?.mimeType}
     }
     if (s.type == 'outbound-rtp' && s.rid) r.layers[s.rid] = {bytes: s.bytesSent, width: s.frameWidth ?? 0}
-    if (s.type == 'outbound-rtp') r.sent[s.mid == '3' ? 'screen' : s.kind] = {packets: s.packetsSent, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, codec: (await pc.getStats()).get(s.codecId)?.mimeType}
+    if (s.type == 'outbound-rtp') r.sent[s.mid == '3' ? 'screen' : s.kind] = {packets: s.packetsSent, bytes: s.bytesSent, target: s.targetBitrate, width: s.frameWidth, codec: stats.get(s.codecId)?.mimeType}
     if (s.type == 'remote-inbound-rtp' && s.roundTripTime != null) r.sent[s.kind + ' rtt'] = s.roundTripTime
     if (s.type == 'transport') r.srtp = s.srtpCipher
     if (s.type == 'candidate-pair' && s.availableOutgoingBitrate) r.available = s.availableOutgoingBitrate
@@ -115,6 +118,7 @@ type browserReport struct {
 	Received  map[string]map[string]struct {
 		Frames, Samples, Lost, Packets, NACKs, PLIs, Width, Freezes, Frozen, Keyframes, Concealed float64
 		Energy                                                                                    float64
+		Codec                                                                                     string
 	}
 	Sent   map[string]json.RawMessage
 	Layers map[string]struct{ Bytes, Width float64 } // of the video that it sends
@@ -316,11 +320,17 @@ func TestChromium(t *testing.T) {
 // that its connection carries, moves to another without a freeze, and what nobody watches is
 // not sent.
 func TestChromiumLayers(t *testing.T) {
+	for _, codec := range []string{"VP8", "H264"} {
+		t.Run(codec, func(t *testing.T) { testChromiumLayers(t, codec) })
+	}
+}
+
+func testChromiumLayers(t *testing.T, codec string) {
 	s := listen(t)
 	srv := serveBrowsers(t, s)
 	browser := chromium(t)
-	a, b := open(t, browser, srv.URL, "a", "&layers"), open(t, browser, srv.URL, "b", "&mute")
-	b.until("hearing a", func(r browserReport) bool { return r.hears("a") })
+	a, b := open(t, browser, srv.URL, "a", "&layers&codec="+codec), open(t, browser, srv.URL, "b", "&mute")
+	b.until("shown "+codec, func(r browserReport) bool { return r.hears("a") && r.Received["a"]["video"].Codec == "video/"+codec })
 	s.mu.Lock()
 	room := s.rooms["room"]
 	s.mu.Unlock()
