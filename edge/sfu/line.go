@@ -149,7 +149,7 @@ func (l *line) find(t *track, of int, n uint32) (ok bool) {
 	if l.parsed, err = rtp.Parse(l.buf); err != nil {
 		return false
 	}
-	l.found = layer.Packet{Layer: of, RTP: &l.parsed, Descriptor: t.recall(&l.parsed, of), N: n}
+	l.found = layer.Packet{Layer: of, RTP: &l.parsed, Descriptor: t.describe(&l.parsed, of, false), N: n}
 	return true
 }
 

@@ -1,0 +1,63 @@
+package sfu
+
+import (
+	"bailiwick/edge/sfu/layer"
+	"bailiwick/edge/sfu/rtp"
+)
+
+// dependencies are what the dependency descriptors of one stream say.
+type dependencies struct {
+	layer.Dependencies
+	ssrc uint32
+}
+
+// dependenciesLocked are those that a packet of a layer refers to. What is had again, not fresh, may
+// be of a stream that is no more.
+func (t *track) dependenciesLocked(p *rtp.Packet, of int, fresh bool) *dependencies {
+	is := t.dependencies[of]
+	if is == nil || is.ssrc != p.SSRC {
+		is = &dependencies{ssrc: p.SSRC}
+		if fresh {
+			t.dependencies[of] = is
+		}
+	}
+	return is
+}
+
+// describe reads a packet of a layer: by its payload where that says all, as VP8's and VP9's do, or
+// else by its dependency descriptor, if it has one. fresh is one that comes, and not from a ring.
+func (t *track) describe(p *rtp.Packet, of int, fresh bool) (d layer.Descriptor) {
+	switch {
+	case t.kind == Audio:
+		return d
+	case t.sealed != nil:
+		d, _, _ = t.unwrap(p, of, fresh)
+		return d
+	case codec(p.PayloadType).Tells():
+		return layer.Describe(codec(p.PayloadType), p)
+	}
+	if ext := p.Extension(extDependency); len(ext) > 0 {
+		t.mu.Lock()
+		d, ok := t.dependenciesLocked(p, of, fresh).Describe(p.Seq, ext)
+		t.mu.Unlock()
+		if ok {
+			return d
+		}
+	}
+	return layer.Describe(codec(p.PayloadType), p)
+}
+
+// carryDependency begins the header's extensions with what the packet says of its dependencies, in the
+// numbers of this line, where it is described by that. It goes by the packet alone, and the order
+// of the extensions is always the same: a packet may be sent again as it was, under the same nonce.
+func (l *line) carryDependency(t *track, p *rtp.Packet, o rtp.Origin) {
+	l.header.ClearExtensions()
+	if t.sealed == nil && codec(p.PayloadType).Tells() {
+		return
+	}
+	if ext := p.Extension(extDependency); len(ext) > 0 && len(ext) <= len(l.dependency) && !o.Empty {
+		ext = l.dependency[:copy(l.dependency[:], ext)]
+		layer.WriteDependency(ext, o)
+		l.header.SetExtension(extDependency, ext)
+	}
+}
