@@ -37,13 +37,13 @@ async function offered(m) {
   ws.send(JSON.stringify({type: 'answer', sdp: pc.localDescription.sdp, seq: m.seq}))
   if (q.has('codec')) await encode(q.get('mode'), q.get('down') || 1)
 }
-// encode has the video sent by the codec that was asked for; with a mode in one stream, of which the
-// size is divided by down.
+// encode has the video sent by the codec that was asked for; in layers with the temporal ones of a mode
+// each, or by another in one stream, of which the size is divided by down.
 async function encode(mode, down) {
   const {sender} = pc.getTransceivers()[1], p = sender.getParameters()
   const codec = p.codecs.find(c => c.mimeType == 'video/' + q.get('codec'))
   p.degradationPreference = 'maintain-resolution'
-  for (const e of p.encodings) Object.assign(e, {codec}, mode && {scalabilityMode: mode, scaleResolutionDownBy: down, maxBitrate: 2_000_000})
+  for (const e of p.encodings) Object.assign(e, {codec}, q.has('each') && {scalabilityMode: q.get('each')}, mode && {scalabilityMode: mode, scaleResolutionDownBy: down, maxBitrate: 2_000_000})
   await sender.setParameters(p)
 }
 async function send(on) {
@@ -371,7 +371,9 @@ func TestChromiumStack(t *testing.T) {
 			srv := serveBrowsers(t, s)
 			browser := chromium(t)
 			a, b := open(t, browser, srv.URL, "a", fmt.Sprintf("&layers&codec=%s&mode=%s&down=%d", row.codec, row.mode, row.down)), open(t, browser, srv.URL, "b", "&mute")
-			b.until("shown "+row.codec, func(r browserReport) bool { return r.hears("a") && r.Received["a"]["video"].Codec == "video/"+row.codec })
+			b.until("shown "+row.codec, func(r browserReport) bool {
+				return r.hears("a") && r.Received["a"]["video"].Codec == "video/"+row.codec
+			})
 			track, line := shown(s)
 			whole := float64(1280 / row.down)
 			b.until("shown all of it, by its connection", func(r browserReport) bool { return r.Received["a"]["video"].Width == whole })
@@ -423,7 +425,7 @@ func testChromiumLayers(t *testing.T, codec string) {
 	s := listen(t)
 	srv := serveBrowsers(t, s)
 	browser := chromium(t)
-	a, b := open(t, browser, srv.URL, "a", "&layers&codec="+codec), open(t, browser, srv.URL, "b", "&mute")
+	a, b := open(t, browser, srv.URL, "a", "&layers&each=L1T3&codec="+codec), open(t, browser, srv.URL, "b", "&mute")
 	b.until("shown "+codec, func(r browserReport) bool { return r.hears("a") && r.Received["a"]["video"].Codec == "video/"+codec })
 	track, line := shown(s)
 	want := func(spatial int) { line.want(spatial, temporals-1) }
@@ -441,6 +443,11 @@ func testChromiumLayers(t *testing.T, codec string) {
 	// Which layers there are is for the browser's own estimate and this machine to say: the
 	// camera's whole picture, or half of it.
 	b.until("shown more than the lowest layer", func(r browserReport) bool { return r.Received["a"]["video"].Width >= 640 })
+	eventually(t, "temporal layers", func() bool {
+		track.mu.Lock()
+		defer track.mu.Unlock()
+		return track.flows[0].top == temporals-1 && track.flows[0].rate[0] < track.flows[0].rate[1] && track.flows[0].rate[1] < track.flows[0].rate[2]
+	})
 	var frozen float64
 	for range 5 { // one that is smooth shows that a switch can be; a busy machine freezes by itself
 		before := b.report().Received["a"]["video"].Frozen

@@ -24,8 +24,8 @@ func (t *track) dependenciesLocked(p *rtp.Packet, of int, fresh bool) *dependenc
 	return is
 }
 
-// describe reads a packet of a layer: by its payload where that says all, as VP8's and VP9's do, or
-// else by its dependency descriptor, if it has one. fresh is one that comes, and not from a ring.
+// describe reads a packet of a layer: by its payload where that says all, or else by its dependency
+// descriptor, if it has one. fresh is one that comes, and not from a ring.
 func (t *track) describe(p *rtp.Packet, of int, fresh bool) (d layer.Descriptor) {
 	switch {
 	case t.kind == Audio:
@@ -33,7 +33,7 @@ func (t *track) describe(p *rtp.Packet, of int, fresh bool) (d layer.Descriptor)
 	case t.sealed != nil:
 		d, _, _ = t.unwrap(p, of, fresh)
 		return d
-	case codec(p.PayloadType).Tells():
+	case codec(p.PayloadType).Tells(p.Payload):
 		return layer.Describe(codec(p.PayloadType), p)
 	}
 	if ext := p.Extension(extDependency); len(ext) > 0 {
@@ -52,7 +52,7 @@ func (t *track) describe(p *rtp.Packet, of int, fresh bool) (d layer.Descriptor)
 // of the extensions is always the same: a packet may be sent again as it was, under the same nonce.
 func (l *line) carryDependency(t *track, p *rtp.Packet, o rtp.Origin) {
 	l.header.ClearExtensions()
-	if t.sealed == nil && codec(p.PayloadType).Tells() {
+	if t.sealed == nil && codec(p.PayloadType).Tells(p.Payload) {
 		return
 	}
 	if ext := p.Extension(extDependency); len(ext) > 0 && len(ext) <= len(l.dependency) && !o.Empty {

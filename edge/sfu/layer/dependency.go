@@ -170,7 +170,7 @@ func (s *Dependencies) read(r *reader) bool {
 	}
 	if s.chains = int(r.ns(uint32(s.targets) + 1)); s.chains > 0 {
 		for range s.targets {
-			r.ns(uint32(s.chains) + 1)
+			r.ns(uint32(s.chains))
 		}
 		for range s.count * s.chains {
 			r.bits(4)

@@ -2,6 +2,8 @@ package layer
 
 import (
 	"bytes"
+	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,7 +78,7 @@ func (w *writer) structure(offset int, rows []row, protected []int, sizes [][2]i
 	w.ns(chains, len(rows[0].dtis)+1)
 	if chains > 0 {
 		for _, c := range protected {
-			w.ns(c, chains+1)
+			w.ns(c, chains)
 		}
 		for _, r := range rows {
 			for _, c := range r.chains {
@@ -248,6 +250,35 @@ func TestDependenciesThatComeLate(t *testing.T) {
 	}
 	if tops(40_000, young); tops(40_001, other) != 15 {
 		t.Error("that of a source that began anew is taken for an old one")
+	}
+}
+
+// TestDependenciesOfChromium: structures as Chromium writes them.
+func TestDependenciesOfChromium(t *testing.T) {
+	for _, row := range []struct {
+		name, structure string
+		width, height   uint16
+		temporal        []uint8 // by template
+	}{
+		{"VP8", "c000018002044eaaaf2860414d34538a0940404fc02cc0", 320, 180, []uint8{0, 0, 0, 1, 1, 2, 2}},
+		{"H.264, L1T3", "80006e800214eaa860414d1410208426", 0, 0, []uint8{0, 0, 1, 2, 2}},
+	} {
+		ext, err := hex.DecodeString(row.structure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s Dependencies
+		if d, ok := s.Describe(1, ext); !ok || !d.Keyframe || d.Width != row.width || d.Height != row.height {
+			t.Errorf("%s: %+v %t", row.name, d, ok)
+		}
+		var temporal []uint8
+		for i := range s.count {
+			d, _ := s.Describe(2, []byte{s.offset + uint8(i), 0, 1})
+			temporal = append(temporal, d.Temporal)
+		}
+		if !slices.Equal(temporal, row.temporal) {
+			t.Errorf("%s: temporal layers %d, want %d", row.name, temporal, row.temporal)
+		}
 	}
 }
 

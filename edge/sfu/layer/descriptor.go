@@ -28,8 +28,11 @@ const (
 )
 
 // Tells reports whether a payload says itself of which layers it is. What others say of that is in
-// their dependency descriptors.
-func (c Codec) Tells() bool { return c == VP8 || c == VP9 }
+// their dependency descriptors: AV1's, H.264's, and VP8's without an extended payload descriptor, as
+// browsers send it where the other is negotiated.
+func (c Codec) Tells(payload []byte) bool {
+	return c == VP9 || c == VP8 && len(payload) > 0 && payload[0]&0x80 != 0
+}
 
 // Descriptor is what a forwarder must know of one packet. A picture is what has one timestamp;
 // it has a frame for each spatial layer.
