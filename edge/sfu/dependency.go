@@ -29,14 +29,18 @@ func (t *track) dependenciesLocked(p *rtp.Packet, of int, fresh bool) *dependenc
 func (t *track) describe(p *rtp.Packet, of int, fresh bool) (d layer.Descriptor) {
 	switch {
 	case t.kind == Audio:
-		return d
 	case t.sealed != nil:
 		d, _, _ = t.unwrap(p, of, fresh)
-		return d
-	case codec(p.PayloadType).Tells(p.Payload):
-		return layer.Describe(codec(p.PayloadType), p)
+	default:
+		d = t.read(p, of, fresh)
 	}
-	if ext := p.Extension(extDependency); len(ext) > 0 {
+	return d
+}
+
+// read is describe for a video that is not sealed.
+func (t *track) read(p *rtp.Packet, of int, fresh bool) layer.Descriptor {
+	c := codec(p.PayloadType)
+	if ext := p.Extension(extDependency); len(ext) > 0 && !c.Tells(p.Payload) {
 		t.mu.Lock()
 		d, ok := t.dependenciesLocked(p, of, fresh).Describe(p.Seq, ext)
 		t.mu.Unlock()
@@ -44,7 +48,7 @@ func (t *track) describe(p *rtp.Packet, of int, fresh bool) (d layer.Descriptor)
 			return d
 		}
 	}
-	return layer.Describe(codec(p.PayloadType), p)
+	return layer.Describe(c, p)
 }
 
 // carryDependency begins the header's extensions with what the packet says of its dependencies, in the

@@ -79,7 +79,8 @@ type track struct {
 	asked  [layer.Layers]time.Time // when for one; the session's goroutine's
 
 	// The worker's.
-	due    []uint16 // scratch
+	due    []uint16                 // scratch
+	skews  [layer.Layers]layer.Skew // of each stream
 	clocks layer.Clocks
 
 	layered atomic.Bool  // each of those who receive it has the layers that suit it

@@ -17,7 +17,9 @@ type sealed struct {
 func (t *track) pass(p *rtp.Packet, of int) (d layer.Descriptor, ok bool) {
 	s := t.sealed
 	if s == nil {
-		return t.describe(p, of, true), true
+		d = t.describe(p, of, true)
+		t.skews[of].Level(&d, p.Timestamp)
+		return d, true
 	}
 	frame, starts := p.Payload, true // of audio each packet is a frame
 	if t.kind != Audio {
