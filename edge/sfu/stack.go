@@ -45,20 +45,17 @@ func (t *track) takesLocked(to place) (rate int) {
 	return rate + t.flows[to.spatial].upTo(to.temporal)
 }
 
-// sizeLocked is a layer's, in pixels, as far as that is known. A stack's keyframes tell the highest's;
-// each is twice the one below it.
+// sizeLocked is a layer's, in pixels, as far as that is known. A stack's keyframes tell the size of the
+// highest that comes with them; each is twice the one below it.
 func (t *track) sizeLocked(of int) (width, height int) {
-	f := &t.flows[of]
+	f, up := &t.flows[of], 0
 	if t.stacked.Load() {
-		f = &t.flows[0]
+		f, up = &t.flows[0], of
 	}
-	switch down := max(f.tallest-of, 0); {
-	case f.width == 0: // as a camera's are
+	if f.width == 0 { // as a camera's are
 		return 320 << of, 180 << of
-	case t.stacked.Load():
-		return f.width >> down, f.height >> down
 	}
-	return f.width, f.height
+	return f.width >> f.tallest << up, f.height >> f.tallest << up
 }
 
 // streamOf is the one that a layer comes with.
