@@ -163,10 +163,7 @@ func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
 func (t *track) rate() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.layers[0]; e != nil {
-		return e.flow.rate[e.flow.top]
-	}
-	return 0
+	return t.takesLocked(place{0, temporals - 1})
 }
 
 // bends tells whether the track's sender sends as much as it is told: it has no layers, and has not
@@ -184,10 +181,9 @@ func (t *track) bendsLocked() bool { return !t.deaf && !t.layered.Load() }
 func (t *track) obey(told int, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.layers[0]
-	switch {
-	case told == 0 || e == nil || t.layered.Load():
-	case !e.flow.comes(now) || e.flow.latest <= told*3/2:
+	switch f := &t.flows[0]; {
+	case told == 0 || t.layered.Load():
+	case !f.comes(now) || f.latest <= told*3/2:
 		t.over = time.Time{}
 		t.deaf = t.deaf && told > leastVideo
 	case t.over.IsZero():
@@ -225,12 +221,12 @@ func (l *line) barLocked(to place, spare int, hurry bool, now time.Time) {
 func (t *track) above(to place, spare int) (large mask) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if to.spatial < 0 || t.layers[to.spatial] == nil || !t.layers[to.spatial].flow.known() {
+	if to.spatial < 0 || !t.flows[to.spatial].known() || t.stacked.Load() {
 		return 0
 	}
-	most := t.layers[to.spatial].flow.upTo(to.temporal)*5/4 + spare
-	for of, e := range t.layers {
-		if of != to.spatial && e != nil && e.flow.upTo(to.temporal) > most {
+	most := t.takesLocked(to)*5/4 + spare
+	for of := range t.flows {
+		if of != to.spatial && t.flows[of].upTo(to.temporal) > most {
 			large |= 1 << of
 		}
 	}

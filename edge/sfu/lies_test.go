@@ -19,20 +19,21 @@ import (
 // frames a second, to two: one whose connection carries anything, and one whose connection carries
 // poor, in bit/s. Time is synctest's.
 type lies struct {
-	t     *testing.T
-	s     *SFU
-	from  *pionTransport
-	pub   *quiet
-	rich  *Session
-	poor  *Session
-	seqs  map[uint32]uint16
-	keys  map[uint32]bool // asked for
-	bound int             // bit/s that it is told to stay within; 0: none
-	seen  int
-	n     int               // frame
-	ts    uint32            // that its timestamps are ahead
-	voice uint16            // and the numbers of its voice
-	wide  map[uint32]uint16 // its layers, where that is not 640
+	t      *testing.T
+	s      *SFU
+	from   *pionTransport
+	pub    *quiet
+	rich   *Session
+	poor   *Session
+	seqs   map[uint32]uint16
+	keys   map[uint32]bool // asked for
+	wealth int             // that the rich one's connection carries
+	bound  int             // bit/s that it is told to stay within; 0: none
+	seen   int
+	n      int               // frame
+	ts     uint32            // that its timestamps are ahead
+	voice  uint16            // and the numbers of its voice
+	wide   map[uint32]uint16 // its layers, where that is not 640
 
 	took   []int // bytes on the wire that the poor one got, each second
 	frames int   // of video that began there
@@ -45,7 +46,7 @@ type lies struct {
 func tellLies(t *testing.T, layers bool) *lies {
 	s := quietly()
 	all := sessions(t, s, 3)
-	f := &lies{t: t, s: s, rich: all[1], poor: all[2], pub: all[0].media.(*quiet), seqs: map[uint32]uint16{}, keys: map[uint32]bool{}, last: map[uint32]pion.Packet{}}
+	f := &lies{t: t, s: s, rich: all[1], poor: all[2], pub: all[0].media.(*quiet), wealth: 10_000_000, seqs: map[uint32]uint16{}, keys: map[uint32]bool{}, last: map[uint32]pion.Packet{}}
 	f.poor.media.(*quiet).keeps = true
 	f.from = &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}
 	f.from.layered.Store(layers)
@@ -110,7 +111,7 @@ func (f *lies) run(seconds, poor int, tick func()) {
 		f.packet(pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: f.voice + uint16(f.n), Timestamp: f.ts + 1600*uint32(f.n)}, make([]byte, 80))
 		f.n++
 		if f.n%3 == 0 {
-			f.rich.carries(nil, carriage{rate: 10_000_000}, time.Now())
+			f.rich.carries(nil, carriage{rate: f.wealth}, time.Now())
 			f.poor.carries(nil, carriage{rate: poor}, time.Now())
 		}
 		f.take()

@@ -236,6 +236,7 @@ func (x *Session) stream(src source) inlet {
 	s := stream{x.pub.tracks[src.Kind], src.Layer}
 	if src.Named {
 		s.track.layered.Store(true)
+		s.track.stacked.Store(false)
 	}
 	if src.Repair {
 		return &repairs{stream: s}
