@@ -1,14 +1,19 @@
 package sfu
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	pion "github.com/pion/rtp"
 
 	"bailiwick/edge/sfu/layer"
+	"bailiwick/edge/sfu/rtp"
+	"bailiwick/edge/whiptest"
 )
 
 // flat is a line to a subscriber that keeps what it gets, of a publisher without a network.
@@ -117,5 +122,42 @@ func BenchmarkForwarding(b *testing.B) {
 				next()
 			}
 		})
+	}
+}
+
+// TestDescriptorsOfOffers: a client that offers the dependency descriptor by a number of its own is
+// answered, and gets it by that, with the other extensions beside it however long it is.
+func TestDescriptorsOfOffers(t *testing.T) {
+	s := listen(t)
+	const theirs = 9
+	offer := whiptest.Player(t, "av").Offer()
+	video := strings.Index(offer, "m=video")
+	offer = offer[:video] + strings.Replace(offer[video:], "a=mid:", fmt.Sprintf("a=extmap:%d %s\r\na=extmap:10 %s\r\na=mid:", theirs, dependencyURI, captureTimeURI), 1)
+	a, err := s.Accept(offer, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if !strings.Contains(a.Answer(), fmt.Sprintf("a=extmap:%d %s", theirs, dependencyURI)) {
+		t.Fatalf("it is not answered:\n%s", a.Answer())
+	}
+	out := a.media.outlets[slices.IndexFunc(a.media.outlets, func(o *pionOutlet) bool { return o.kind == Video })]
+	for _, ext := range [][]byte{{0xc1, 0, 1}, stacked3} {
+		h := pion.Header{Version: 2, PayloadType: ptVP8}
+		h.SetExtension(extDependency, ext)
+		h.SetExtension(extCaptureTime, []byte("captured"))
+		got := out.theirs(&h)
+		raw, err := got.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := rtp.Parse(raw)
+		if err != nil || !bytes.Equal(p.Extension(theirs), ext) || string(p.Extension(10)) != "captured" {
+			t.Errorf("%d bytes: %x %q %v", len(ext), p.Extension(theirs), p.Extension(10), err)
+		}
+		a.media.numbers.in.Renumber(raw)
+		if p, err = rtp.Parse(raw); err != nil || !bytes.Equal(p.Extension(extDependency), ext) {
+			t.Errorf("%d bytes, as if they sent it: %x %v", len(ext), p.Extension(extDependency), err)
+		}
 	}
 }

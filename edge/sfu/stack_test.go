@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,5 +224,72 @@ func testStack(t *testing.T, pt uint8) {
 	}
 	if st := k.s.Stats(); st.Malformed > 0 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestStackOfLies: whatever one says of layers in its stream, who receives little gets no more than
+// that, and every word of the voice.
+func TestStackOfLies(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	noise := func(n int) (b []byte) {
+		for range n {
+			b = append(b, byte(rnd.Uint32()))
+		}
+		return b
+	}
+	for name, tick := range map[string]func(k *stack){
+		"every layer number there is": func(k *stack) {
+			k.one(ptVP9, nil, []byte{0xec, 0x80 | byte(k.n>>8)&0x7f, byte(k.n), byte(k.n * 37), 0})
+		},
+		"all is the lowest, and large": func(k *stack) { k.one(ptVP9, nil, []byte{0xac, 0x80, byte(k.n), 0, 0}) },
+		"the lowest never comes":       func(k *stack) { k.one(ptVP9, nil, []byte{0xac, 0x80, byte(k.n), 4, 0}) },
+		"descriptors of noise":         func(k *stack) { k.one(ptAV1, noise(1+rnd.IntN(60)), []byte{0x18}) },
+		"a structure each time, cut": func(k *stack) {
+			k.one(ptAV1, stacked3[:4+rnd.IntN(len(stacked3)-4)], []byte{0x18})
+		},
+		"two structures in turn": func(k *stack) {
+			k.one(ptAV1, [][]byte{stacked3, structure}[k.n%2], []byte{0x18})
+		},
+		"frames of the highest without a structure": func(k *stack) { k.one(ptAV1, []byte{0xce, byte(k.n >> 8), byte(k.n)}, []byte{0x10}) },
+		"a codec each frame": func(k *stack) {
+			k.one([]uint8{ptVP8, ptVP9, ptAV1, ptH264}[k.n%4], nil, []byte{0x90, 0x80, 0x92, 0x67, 0})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const poor = 300_000
+				k := newStack(t, ptVP9)
+				defer k.s.Close()
+				k.run(30, poor, func() { tick(k) })
+				if most := k.rate(8); most > poor*21/20 {
+					t.Errorf("%d kbit/s to one whose connection carries %d; by the second, kbit/s: %v", most/1000, poor/1000, kilobits(k.took))
+				}
+				voices := k.voices
+				k.run(5, poor, func() { tick(k) })
+				if k.voices-voices != 150 {
+					t.Errorf("%d packets of voice in five seconds, want all 150", k.voices-voices)
+				}
+				// The truth mends it.
+				k.up, k.pt = layer.Layers, ptVP9
+				k.keys[1] = true
+				k.wealth = 10_000_000
+				k.plays(30, 10_000_000)
+				if k.highest != 2 {
+					t.Errorf("up to layer %d once it tells the truth", k.highest)
+				}
+			})
+		})
+	}
+}
+
+// one sends a frame of 8,300 bytes, 2 Mbit/s, each packet of which begins so.
+func (k *stack) one(pt uint8, ext, begins []byte) {
+	for size := 8300; size > 0; size -= 1150 {
+		h := pion.Header{Version: 2, Marker: size <= 1150, PayloadType: pt, SSRC: 1, SequenceNumber: k.seqs[1], Timestamp: 3000 * uint32(k.n)}
+		k.seqs[1]++
+		if len(ext) > 0 {
+			h.SetExtension(extDependency, ext)
+		}
+		k.packet(h, append(append([]byte(nil), begins...), make([]byte, min(size, 1150))...))
 	}
 }
