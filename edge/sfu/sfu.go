@@ -14,8 +14,9 @@
 // negotiator.mu, room.mu, line.mu, track.mu; none is held while a transport is negotiating, except
 // the negotiator's, which is there for that.
 //
-// The connection itself is behind [transport]; pion.go is the only implementation, and
-// carries media by the lane or, where that cannot be, by pion. RTCP is written here and
+// The connection itself is behind [transport]; pion.go is the only implementation, with what it
+// offers in codecs.go and mlines.go, and carries media by the lane (follow.go, incoming.go) or, where
+// that cannot be, by pion (plain.go). RTCP is written here and
 // nowhere else.
 package sfu
 

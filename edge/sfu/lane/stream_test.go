@@ -38,6 +38,18 @@ func dialed(t *testing.T, c *Conn, from string) (*net.TCPConn, netip.AddrPort) {
 	return conn, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
+// admitted waits until the lane has a connection, which it may be slower to accept than the system.
+func admitted(t *testing.T, c *Conn, at netip.AddrPort) *stream {
+	t.Helper()
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(time.Millisecond) { // no event that a test sees
+		if x := c.out.(*streams).find(at); x != nil {
+			return x
+		}
+	}
+	t.Fatalf("the connection of %s is not let in", at)
+	return nil
+}
+
 // next reads one datagram of a connection.
 func next(t *testing.T, conn net.Conn) []byte {
 	t.Helper()
@@ -116,6 +128,7 @@ func TestChangesBetweenUDPAndTCP(t *testing.T) {
 	k := keys(1)
 	a, h := meet(t, k), hear()
 	conn, tcp := dialed(t, l.Conns()[1], "127.0.0.1")
+	admitted(t, l.Conns()[1], tcp)
 	peer, err := l.Peer(k, h)
 	if err != nil {
 		t.Fatal(err)
@@ -196,10 +209,7 @@ func TestSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	streams := l.Conns()[1].out.(*streams)
-	var x *stream
-	for x == nil { // until it is accepted
-		x = streams.find(at)
-	}
+	x := admitted(t, l.Conns()[1], at)
 	b := l.Batch()
 	began, longest := time.Now(), time.Duration(0)
 	for seq := uint16(0); streams.find(at) != nil; seq++ {
@@ -263,12 +273,7 @@ func TestFlood(t *testing.T) {
 		ends(conn)
 	}
 	other, at := dialed(t, c, "127.0.0.2")
-	for l.Conns()[1].out.(*streams).find(at) == nil {
-		if time.Since(begin) > patience {
-			t.Fatal("another source is not let in")
-		}
-		time.Sleep(time.Millisecond) // its acceptance is no event that a test sees
-	}
+	admitted(t, c, at)
 	if open, refused := l.Streams(); time.Since(begin) < few.unanswered && (open != 5 || refused != 4) {
 		t.Errorf("%d are open and %d were refused, want 5 and 4", open, refused)
 	}
