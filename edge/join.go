@@ -204,6 +204,8 @@ func (e *Edge) listenTo(ctx context.Context, conn *websocket.Conn, rm *runner, j
 			}
 		case signal.TypeState:
 			s.State(*m.State)
+		case signal.TypeView:
+			s.View(*m.View)
 		case signal.TypeProfile:
 			rm.put(choice{j.seat, consult.Profile(m.Profile.Profile)})
 		case signal.TypeStats:

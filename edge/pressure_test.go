@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,6 +72,10 @@ func off(cause signal.Cause) func(message) bool {
 }
 
 func whole(m message) bool { return m.Type == "quality" && m.Video == "full" }
+
+// twice is how long TestPressure has the edge at twice its budget, beside what it needs to see
+// everything once: go test ./edge -run TestPressure -v -args -twice 10m
+var twice = flag.Duration("twice", 0, "how long the edge is at twice its budget in TestPressure")
 
 // Real media at twice the budget: the least clinical lose their video first, nobody a voice, new
 // ones go where there is room, urgent ones are taken, and all of it comes back.
@@ -152,6 +157,25 @@ func TestPressure(t *testing.T) {
 	s := f.dial("de-ber")
 	s.hello(urgent.Participants[0].Token, "")
 	s.next(signal.TypeWelcome)
+
+	// For as long as it lasts: urgent ones get in, and who is here stays and is heard.
+	taken := 0
+	for end := time.Now().Add(*twice); time.Now().Before(end); taken++ {
+		c := f.of("de-fra", "urgent")
+		if c.Placement.Region != "de-ber" {
+			t.Fatalf("the urgent one after %d others is placed in %s", taken, c.Placement.Region)
+		}
+		s := f.dial("de-ber")
+		s.hello(c.Participants[0].Token, "")
+		s.next(signal.TypeWelcome)
+		for _, r := range rooms {
+			for _, c := range r.callers {
+				c.more("voices", &c.heard, 100)
+			}
+		}
+		s.send(`{"type":"leave"}`)
+	}
+	t.Logf("%d urgent ones more in %s", taken, *twice)
 
 	// And back.
 	for _, r := range rooms {

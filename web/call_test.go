@@ -179,22 +179,30 @@ func TestKeyboard(t *testing.T) {
 
 // Targets are at least 48 px in the toolbar, Leave stands 24 px apart, video keeps
 // three tenths of the height at 320 px, at 400 % zoom of 1280×800 everything is
-// still reached by scrolling one way, and forced colours keep the switches' states.
+// still reached by scrolling one way, and forced colours keep the switches' states. The
+// edge is told how large the picture is then.
 func TestLayout(t *testing.T) {
 	e := newEdge(t)
 	p := tab{t, webtest.Browser(t)}
-	p.call(e, "layout")
+	s := p.call(e, "layout")
 	for _, size := range [][2]int64{{320, 640}, {320, 200}, {390, 844}, {844, 390}, {1280, 800}} {
 		p.do(chromedp.EmulateViewport(size[0], size[1]))
 		for _, fault := range webtest.Eval[[]string](t, p.ctx, layoutFaults) {
 			t.Errorf("%dx%d: %s", size[0], size[1], fault)
 		}
+		s.shows(signal.Viewed{Participant: "p2", Width: webtest.Eval[int](t, p.ctx, pictureWidth)})
 	}
 	p.do(chromedp.EmulateViewport(390, 844))
 	p.media("forced-colors=active")
 	p.shows("On")
 	p.shoot("call-forced", "colors")
 }
+
+// pictureWidth is that of the first picture, in steps of 40.
+const pictureWidth = `(() => {
+  const video = document.querySelector(".tile video"), {width, height} = video.getBoundingClientRect();
+  return Math.ceil(Math.min(width, height * video.videoWidth / video.videoHeight) / 40) * 40;
+})()`
 
 const layoutFaults = `(() => {
   const faults = [], box = (el) => el.getBoundingClientRect();

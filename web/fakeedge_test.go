@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/signal"
@@ -91,7 +93,9 @@ type seat struct {
 	t        *testing.T
 	ws       *websocket.Conn
 	hello    signal.Hello
+	frame    atomic.Int64 // how long the newest packet of the page's voice is, ms
 	states   chan signal.State
+	views    chan signal.View
 	profiles chan string
 	left     chan struct{} // closed by a leave
 	gone     chan struct{} // closed when the socket ends
@@ -120,7 +124,7 @@ func (e *fakeEdge) join(w http.ResponseWriter, r *http.Request) {
 	defer ws.CloseNow()
 	ws.SetReadLimit(signal.MaxMessage)
 	s := &seat{
-		ws: ws, states: make(chan signal.State, 64), profiles: make(chan string, 4), left: make(chan struct{}),
+		ws: ws, states: make(chan signal.State, 64), views: make(chan signal.View, 1024), profiles: make(chan string, 4), left: make(chan struct{}),
 		gone: make(chan struct{}), silent: make(chan struct{}), answer: make(chan signal.Answer, 4),
 	}
 	defer close(s.gone)
@@ -141,6 +145,8 @@ func (e *fakeEdge) join(w http.ResponseWriter, r *http.Request) {
 			e.seats <- s
 		case signal.TypeState:
 			s.states <- *m.State
+		case signal.TypeView:
+			s.views <- *m.View
 		case signal.TypeAnswer:
 			s.answer <- *m.Answer
 		case signal.TypeProfile:
@@ -254,7 +260,20 @@ func (s *seat) wait(what string, c <-chan struct{}) {
 	}
 }
 
-// state waits for what the page says next that it sends and wants.
+// shows waits until the page says that it shows the videos so.
+func (s *seat) shows(want ...signal.Viewed) {
+	s.t.Helper()
+	var got []signal.Viewed
+	for over := time.After(exectest.Patience); !slices.Equal(got, want); {
+		select {
+		case v := <-s.views:
+			got = v.Videos
+		case <-over:
+			s.t.Fatalf("edge: the page says that it shows %+v, want %+v", got, want)
+		}
+	}
+}
+
 // profile is the next one that the page asks for.
 func (s *seat) profile() string {
 	s.t.Helper()
@@ -267,6 +286,17 @@ func (s *seat) profile() string {
 	}
 }
 
+// says waits until the page's voice comes in packets so long, in ms.
+func (s *seat) says(frame int64) {
+	s.t.Helper()
+	for end := time.Now().Add(exectest.Patience); s.frame.Load() != frame; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("edge: a voice of packets of %d ms, want %d", s.frame.Load(), frame)
+		}
+	}
+}
+
+// state waits for what the page says next that it sends and wants.
 func (s *seat) state() signal.State {
 	s.t.Helper()
 	select {
@@ -315,11 +345,16 @@ func (s *seat) offer() error {
 		if track.Kind() == webrtc.RTPCodecTypeVideo {
 			pc.WriteRTCP([]rtcp.Packet{&rtcp.PictureLossIndication{MediaSSRC: uint32(track.SSRC())}})
 		}
+		var last rtp.Header
 		for {
 			packet, _, err := track.ReadRTP()
 			if err != nil {
 				return
 			}
+			if last.SequenceNumber+1 == packet.SequenceNumber && track.Kind() == webrtc.RTPCodecTypeAudio {
+				s.frame.Store(int64(packet.Timestamp-last.Timestamp) / 48)
+			}
+			last = packet.Header
 			if err := echo[track.Kind()].WriteRTP(packet); err != nil {
 				return
 			}

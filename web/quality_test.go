@@ -53,6 +53,22 @@ func TestQuality(t *testing.T) {
 	webtest.Wait(t, p.ctx, `[...document.querySelectorAll(".tile video")].every((v) => !v.hidden)`)
 }
 
+// A voice for which there is little room comes in few packets, and goes on meanwhile; with room again
+// as it was.
+func TestThinVoice(t *testing.T) {
+	e := newEdge(t)
+	p := tab{t, webtest.Browser(t)}
+	s := p.call(e, "thin")
+	for range 2 {
+		s.says(20)
+		s.send(signal.Voice{Type: signal.TypeVoice, Rate: 16_000})
+		s.says(60)
+		s.send(signal.Voice{Type: signal.TypeVoice})
+	}
+	s.says(20)
+	p.shows("Connection: good")
+}
+
 // A clinician sets what the picture is looked at for, with the keyboard; everybody sees it.
 func TestPicture(t *testing.T) {
 	e := newEdge(t)

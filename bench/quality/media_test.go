@@ -19,11 +19,11 @@ const (
 // media makes what microphones hear and cameras see: a voice as far as codecs know, and a
 // picture with as much to say as a face before a bookcase. Chromium's own fakes are a beep and
 // a clock, for which no network is too bad.
-func media(t *testing.T) (sound, picture string) {
+func media(t *testing.T, people int) (sound, picture string) {
 	t.Helper()
 	dir := t.TempDir()
 	sound, picture = filepath.Join(dir, "voice.wav"), filepath.Join(dir, "face.y4m")
-	for path, b := range map[string][]byte{sound: voice(), picture: face()} {
+	for path, b := range map[string][]byte{sound: voice(), picture: face(people)} {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -68,11 +68,15 @@ func voice() []byte {
 	return append(head, samples...)
 }
 
-// face is 4 s of texture that sways, with grain.
-func face() []byte {
+// face is 4 s of texture that sways, with grain: of half the size where more than two call, for
+// each of whom this machine encodes three layers.
+func face(people int) []byte {
 	dice := rand.New(rand.NewPCG(3, 4))
-	frames := 4 * cameraFPS
-	out := fmt.Appendf(nil, "YUV4MPEG2 W%d H%d F%d:1 Ip A1:1 C420\n", cameraWidth, cameraHeight, cameraFPS)
+	frames, width, height := 4*cameraFPS, cameraWidth, cameraHeight
+	if people > 2 {
+		width, height = width/2, height/2
+	}
+	out := fmt.Appendf(nil, "YUV4MPEG2 W%d H%d F%d:1 Ip A1:1 C420\n", width, height, cameraFPS)
 	var table [1024]float64
 	for i := range table {
 		table[i] = math.Sin(2 * math.Pi * float64(i) / float64(len(table)))
@@ -81,13 +85,13 @@ func face() []byte {
 	for n := range frames {
 		out = append(out, "FRAME\n"...)
 		sway := 12 * math.Sin(2*math.Pi*float64(n)/float64(frames)*2)
-		for y := range cameraHeight {
-			for x := range cameraWidth {
+		for y := range height {
+			for x := range width {
 				v := 128 + 40*sine(4+(float64(x)+sway)/23+sine(100+float64(y)/41)) + 30*sine(200+float64(y)/7+(float64(x)+sway)/61)
 				out = append(out, byte(v+float64(dice.IntN(9))))
 			}
 		}
-		for range cameraWidth * cameraHeight / 2 {
+		for range width * height / 2 {
 			out = append(out, 120)
 		}
 	}

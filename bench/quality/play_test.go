@@ -81,7 +81,7 @@ func (s *script) play(t *testing.T, peer string) *run {
 	} else {
 		join = own(t, pair, s.people)
 	}
-	sound, picture := media(t)
+	sound, picture := media(t, s.people)
 	callers := make([]*caller, s.people)
 	for i := range callers {
 		c := &caller{path: pathtest.New(t, i, s.shape(0, i), *seed+uint64(i))}

@@ -30,7 +30,7 @@ func serveOwn(at netip.AddrPort) error {
 		return err
 	}
 	return serve(at, func(ws *websocket.Conn, r *http.Request) error {
-		out := make(chan signal.Offer, 256)
+		out := make(chan signal.Offer, 16)
 		x, err := s.Join(r.FormValue("room"), edge.Seat{Participant: r.FormValue("name"), Role: "patient", Viewer: r.Form.Has("viewer")}, "", func(m any) {
 			if o, ok := m.(signal.Offer); ok {
 				out <- o // one at a time: the next waits for the answer

@@ -225,7 +225,7 @@ func TestUnusableOffers(t *testing.T) {
 		"no fingerprint":     {strings.ReplaceAll(good, "a=fingerprint", "a=x"), false, "fingerprint"},
 		"setup of an answer": {strings.ReplaceAll(good, "setup:actpass", "setup:holdconn"), false, "setup"},
 		"no codec of ours":   {strings.NewReplacer("opus/48000", "speex/48000").Replace(good), false, "audio: no codec"},
-		"only VP9":           {strings.NewReplacer("VP8/90000", "XX/90000", "H264/90000", "YY/90000").Replace(good), false, "video: no codec"},
+		"only H.265":         {strings.NewReplacer("VP8/90000", "H265/90000", "VP9/90000", "XX/90000", "H264/90000", "YY/90000").Replace(good), false, "video: no codec"},
 		"a port of 0":        {strings.Replace(good, "m=video 9", "m=video 0", 1), false, "port 0"},
 	} {
 		a, err := s.Accept(row.offer, row.plays)

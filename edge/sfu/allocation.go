@@ -23,8 +23,8 @@ const (
 	patient = 3 * time.Second
 	// A connection that carries so much less than it is sent does not wait for a keyframe of less.
 	floodOver, floodUnder = 3, 2 // 1.5
-	// stage is the width that all videos together are thought to have, in pixels; beside a screen
-	// that somebody shares a face has strip.
+	// stage is the width that all videos together are thought to have, in pixels, where nothing is
+	// said of it (signal.View); beside a screen that somebody shares a face has strip.
 	stage, strip = 1920, 480
 	// A screen without layers of its own is let take so many times what a face beside it is.
 	large = 4
@@ -151,6 +151,9 @@ func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
 		case screens:
 			v.Wanted = min(v.Wanted, strip)
 		}
+		if w, said := x.who.width(l.who, l.kind); said {
+			v.Wanted = w
+		}
 		a.videos = append(a.videos, v)
 	}
 	return max(audio, voice)
@@ -160,10 +163,7 @@ func (a *allocation) listLocked(x *Session, now time.Time) (audio int) {
 func (t *track) rate() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.layers[0]; e != nil {
-		return e.flow.rate[e.flow.top]
-	}
-	return 0
+	return t.takesLocked(place{0, temporals - 1})
 }
 
 // bends tells whether the track's sender sends as much as it is told: it has no layers, and has not
@@ -181,10 +181,9 @@ func (t *track) bendsLocked() bool { return !t.deaf && !t.layered.Load() }
 func (t *track) obey(told int, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.layers[0]
-	switch {
-	case told == 0 || e == nil || t.layered.Load():
-	case !e.flow.comes(now) || e.flow.latest <= told*3/2:
+	switch f := &t.flows[0]; {
+	case told == 0 || t.layered.Load():
+	case !f.comes(now) || f.latest <= told*3/2:
 		t.over = time.Time{}
 		t.deaf = t.deaf && told > leastVideo
 	case t.over.IsZero():
@@ -222,12 +221,12 @@ func (l *line) barLocked(to place, spare int, hurry bool, now time.Time) {
 func (t *track) above(to place, spare int) (large mask) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if to.spatial < 0 || t.layers[to.spatial] == nil || !t.layers[to.spatial].flow.known() {
+	if to.spatial < 0 || !t.flows[to.spatial].known() || t.stacked.Load() {
 		return 0
 	}
-	most := t.layers[to.spatial].flow.upTo(to.temporal)*5/4 + spare
-	for of, e := range t.layers {
-		if of != to.spatial && e != nil && e.flow.upTo(to.temporal) > most {
+	most := t.takesLocked(to)*5/4 + spare
+	for of := range t.flows {
+		if of != to.spatial && t.flows[of].upTo(to.temporal) > most {
 			large |= 1 << of
 		}
 	}

@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// leastMessage is what room for a message begins with.
+	leastMessage = 1 << 10
 	// MaxMessage is the longest message of a data channel in bytes, either way.
 	MaxMessage = 16 << 10
 	// What waits to be sent on a channel, in bytes, before the next reliable message waits
@@ -69,9 +71,13 @@ func (t *pionTransport) data() error {
 }
 
 func (t *pionTransport) readData(l Label, from io.Reader) {
-	buf := make([]byte, MaxMessage)
+	buf := make([]byte, leastMessage)
 	for {
 		n, err := from.Read(buf)
+		if errors.Is(err, io.ErrShortBuffer) && len(buf) < MaxMessage {
+			buf = make([]byte, 2*len(buf)) // what did not fit waits
+			continue
+		}
 		if err != nil {
 			return // the channel is closed, or who sends breaks what the SDP says
 		}

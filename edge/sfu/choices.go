@@ -17,7 +17,7 @@ type choices struct {
 	capped bool    // some of what there is
 }
 
-// place is up to which simulcast layer and temporal layer a video is received. Negative is not
+// place is up to which layer and temporal layer a video is received. Negative is not
 // at all.
 type place struct{ spatial, temporal int }
 
@@ -49,27 +49,25 @@ func (t *track) offer(c *choices, now time.Time) {
 	defer t.mu.Unlock()
 	c.layers, c.at, c.top, c.lacks, c.capped = c.layers[:0], c.at[:0], nowhere, false, false
 	fps := 0
-	for _, e := range t.layers {
-		if e != nil && (e.flow.comes(now) || fps == 0) {
-			fps = max(fps, e.flow.fps)
+	for of := range t.flows {
+		if f := &t.flows[of]; f.comes(now) || fps == 0 {
+			fps = max(fps, f.fps)
 		}
 	}
-	for of, e := range t.layers {
-		if e == nil || !e.flow.known() {
+	for of := range t.flows {
+		f := &t.flows[of]
+		if !f.known() {
 			continue
 		}
-		c.top = place{of, max(c.top.temporal, e.flow.top)}
-		if !e.flow.comes(now) && t.asks.has(of) && now.Sub(t.since[of]) > patient {
+		c.top = place{of, max(c.top.temporal, f.top)}
+		if !f.comes(now) && t.asks.has(of) && now.Sub(t.since[of]) > patient {
 			c.lacks = true
 			continue
 		}
-		f := &e.flow
-		l := allot.Layer{Width: f.width, Height: f.height}
-		if l.Width == 0 { // as a camera's are
-			l.Width, l.Height = 320<<of, 180<<of
-		}
+		l := allot.Layer{}
+		l.Width, l.Height = t.sizeLocked(of)
 		for temporal := range f.top + 1 {
-			l.Bitrate, l.FPS = f.rate[temporal], float64(fps)/float64(int(1)<<(f.top-temporal))
+			l.Bitrate, l.FPS = t.takesLocked(place{of, temporal}), float64(fps)/float64(int(1)<<(f.top-temporal))
 			if t.bendsLocked() { // its sender can send less of all
 				l.Bitrate = min(l.Bitrate, leastVideo)
 			}

@@ -14,7 +14,8 @@ const captureTimeURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture
 
 const mimeRED = "audio/red"
 
-// dependencyURI is the dependency descriptor, which describes frames that cannot be read.
+// dependencyURI is the dependency descriptor, which describes frames whose payload does not, or
+// cannot be read.
 const dependencyURI = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 
 // media registers what every offer says. Registration order gives extensions their
@@ -42,9 +43,10 @@ func media(sealed bool) (*webrtc.MediaEngine, error) {
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: sdp.SDESRepairRTPStreamIDURI}, video, webrtc.RTPTransceiverDirectionRecvonly),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, audio),
 		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: captureTimeURI}, video),
+		m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: dependencyURI}, video),
 	)
 	if sealed {
-		return m, errors.Join(err, m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: dependencyURI}, video))
+		return m, err
 	}
 	return m, errors.Join(err,
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptRED, RTPCodecCapability: webrtc.RTPCodecCapability{
@@ -52,7 +54,13 @@ func media(sealed bool) (*webrtc.MediaEngine, error) {
 		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptH264, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeH264, ClockRate: clockRate[Video], RTCPFeedback: feedback,
 			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, video),
-		m.RegisterCodec(repair(ptH264), video))
+		m.RegisterCodec(repair(ptH264), video),
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptVP9, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeVP9, ClockRate: clockRate[Video], RTCPFeedback: feedback, SDPFmtpLine: "profile-id=0"}}, video),
+		m.RegisterCodec(repair(ptVP9), video),
+		m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: ptAV1, RTPCodecCapability: webrtc.RTPCodecCapability{
+			MimeType: webrtc.MimeTypeAV1, ClockRate: clockRate[Video], RTCPFeedback: feedback, SDPFmtpLine: "level-idx=5;profile=0;tier=0"}}, video),
+		m.RegisterCodec(repair(ptAV1), video))
 }
 
 // repair is the retransmission of a codec (RFC 4588 section 8.6).

@@ -21,7 +21,9 @@ func (x *Session) demandLocked(now time.Time) {
 	var watched mask
 	for _, l := range t.fanout() {
 		if l.at.spatial >= 0 {
-			watched |= 1 | 1<<l.at.spatial
+			if watched |= 1 | 1<<l.at.spatial; t.stacked.Load() {
+				watched |= 1<<l.at.spatial - 1 // on which it stands
+			}
 		}
 	}
 	t.mu.Lock()

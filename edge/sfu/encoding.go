@@ -7,13 +7,12 @@ import (
 	"bailiwick/edge/sfu/rtp"
 )
 
-// encoding is what came of one simulcast layer of a track, or of all of one that has none. It is
-// guarded by track.mu.
+// encoding is what came of one stream of a track: of a simulcast layer, or of all of one that is
+// sent without simulcast. It is guarded by track.mu.
 type encoding struct {
 	rx   rtp.Receiver
 	gaps rtp.Gaps
 	ring *rtp.Ring // video only
-	flow flow
 }
 
 func newEncoding(k Kind) *encoding {
@@ -31,6 +30,10 @@ func codec(pt uint8) layer.Codec {
 		return layer.VP8
 	case ptH264:
 		return layer.H264
+	case ptVP9:
+		return layer.VP9
+	case ptAV1:
+		return layer.AV1
 	}
 	return layer.Unknown
 }
@@ -52,7 +55,7 @@ func (t *track) receive(p *rtp.Packet, d *layer.Descriptor, of int, b []byte, at
 	}
 	fresh, anew := e.rx.Receive(p, at)
 	if fresh {
-		e.flow.add(d, p.Timestamp, len(b)+overhead, at)
+		t.weighLocked(d, of, p.Timestamp, len(b)+overhead, at)
 	}
 	rtt := time.Duration(t.publisher.rtt.Load())
 	if rtt == 0 {

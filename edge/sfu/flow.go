@@ -17,8 +17,8 @@ const (
 	dry = 2 * time.Second
 )
 
-// flow is how much of an encoding comes, a second at a time. Of video it tells temporal layers
-// apart.
+// flow is how much of a layer comes, a second at a time, without what is below it. Of video it tells
+// temporal layers apart.
 type flow struct {
 	began  time.Time // of the second that is counted
 	newest time.Time // packet
@@ -26,12 +26,13 @@ type flow struct {
 	bytes  [temporals]int
 	frames int
 
-	top    int            // temporal layer
-	rate   [temporals]int // of it and those below, bit/s on the wire, smoothed; 0: none, or not known yet
-	latest int            // of all, over the last second that was counted
-	fps    int            // of all; in fives, as cameras have it
-	width  int            // of its keyframes, in pixels; 0: not known
-	height int
+	top     int            // temporal layer
+	rate    [temporals]int // of it and those below, bit/s on the wire, smoothed; 0: none, or not known yet
+	latest  int            // of all, over the last second that was counted
+	fps     int            // of all; in fives, as cameras have it
+	width   int            // of its keyframes, in pixels; 0: not known
+	height  int
+	tallest int // the spatial layer of its stream that they are of
 }
 
 // add takes one packet of so many bytes.
@@ -52,7 +53,7 @@ func (f *flow) add(d *layer.Descriptor, ts uint32, size int, at time.Time) {
 		f.frames++
 	}
 	if d.Width > 0 {
-		f.width, f.height = int(d.Width), int(d.Height)
+		f.width, f.height, f.tallest = int(d.Width), int(d.Height), int(d.Tallest)
 	}
 	f.newest = at
 }

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"testing"
@@ -18,19 +19,21 @@ import (
 // frames a second, to two: one whose connection carries anything, and one whose connection carries
 // poor, in bit/s. Time is synctest's.
 type lies struct {
-	t     *testing.T
-	s     *SFU
-	from  *pionTransport
-	pub   *quiet
-	rich  *Session
-	poor  *Session
-	seqs  map[uint32]uint16
-	keys  map[uint32]bool // asked for
-	bound int             // bit/s that it is told to stay within; 0: none
-	seen  int
-	n     int    // frame
-	ts    uint32 // that its timestamps are ahead
-	voice uint16 // and the numbers of its voice
+	t      *testing.T
+	s      *SFU
+	from   *pionTransport
+	pub    *quiet
+	rich   *Session
+	poor   *Session
+	seqs   map[uint32]uint16
+	keys   map[uint32]bool // asked for
+	wealth int             // that the rich one's connection carries
+	bound  int             // bit/s that it is told to stay within; 0: none
+	seen   int
+	n      int               // frame
+	ts     uint32            // that its timestamps are ahead
+	voice  uint16            // and the numbers of its voice
+	wide   map[uint32]uint16 // its layers, where that is not 640
 
 	took   []int // bytes on the wire that the poor one got, each second
 	frames int   // of video that began there
@@ -43,7 +46,7 @@ type lies struct {
 func tellLies(t *testing.T, layers bool) *lies {
 	s := quietly()
 	all := sessions(t, s, 3)
-	f := &lies{t: t, s: s, rich: all[1], poor: all[2], pub: all[0].media.(*quiet), seqs: map[uint32]uint16{}, keys: map[uint32]bool{}, last: map[uint32]pion.Packet{}}
+	f := &lies{t: t, s: s, rich: all[1], poor: all[2], pub: all[0].media.(*quiet), wealth: 10_000_000, seqs: map[uint32]uint16{}, keys: map[uint32]bool{}, last: map[uint32]pion.Packet{}}
 	f.poor.media.(*quiet).keeps = true
 	f.from = &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}
 	f.from.layered.Store(layers)
@@ -66,8 +69,8 @@ func (f *lies) send(ssrc uint32, rid string, temporal uint8, size int, key bool)
 			b[0] = 0x90
 			if key {
 				b = append(b[:6], 0, 0, 0, 0x9d, 0x01, 0x2a)
-				b = binary.LittleEndian.AppendUint16(b, 640)
-				b = binary.LittleEndian.AppendUint16(b, 360)
+				b = binary.LittleEndian.AppendUint16(b, cmp.Or(f.wide[ssrc], 640))
+				b = binary.LittleEndian.AppendUint16(b, cmp.Or(f.wide[ssrc], 640)*9/16)
 			}
 		}
 		n := min(size, 1150)
@@ -108,7 +111,7 @@ func (f *lies) run(seconds, poor int, tick func()) {
 		f.packet(pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: f.voice + uint16(f.n), Timestamp: f.ts + 1600*uint32(f.n)}, make([]byte, 80))
 		f.n++
 		if f.n%3 == 0 {
-			f.rich.carries(nil, carriage{rate: 10_000_000}, time.Now())
+			f.rich.carries(nil, carriage{rate: f.wealth}, time.Now())
 			f.poor.carries(nil, carriage{rate: poor}, time.Now())
 		}
 		f.take()
@@ -333,6 +336,90 @@ func TestAbsurdDependencies(t *testing.T) {
 			t.Error("a keyframe with a good descriptor does not mend it")
 		}
 	})
+}
+
+// TestView: who shows a video small is sent no more of it than that takes, and what is left of a poor
+// connection goes to what is shown large.
+func TestView(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := tellLies(t, true)
+		defer f.s.Close()
+		f.wide = map[uint32]uint16{1: 320, 2: 640, 3: 1280}
+		film := func() {
+			f.frame(1, "l", 0, 600)
+			f.frame(2, "m", 0, 2050)
+			f.frame(3, "h", 0, 8300)
+		}
+		from := f.from.handler.(*Session).who.id
+		for _, tt := range []struct {
+			name        string
+			videos      []signal.Viewed
+			least, most int // bit/s
+		}{
+			{"nothing is said", nil, 1_900_000, 2_600_000},
+			{"small", []signal.Viewed{{Participant: from, Width: 300}}, 150_000, 250_000},
+			{"middling", []signal.Viewed{{Participant: from, Width: 400}}, 450_000, 650_000},
+			{"their screen is small, which they do not share", []signal.Viewed{{Participant: from, Screen: true, Width: 100}}, 1_900_000, 2_600_000},
+			{"out of sight", []signal.Viewed{{Participant: from, Width: 0}}, 150_000, 250_000},
+			{"large", []signal.Viewed{{Participant: from, Width: 4000}}, 1_900_000, 2_600_000},
+		} {
+			f.poor.View(signal.View{Videos: tt.videos})
+			f.run(12, 10_000_000, film)
+			if got := f.rate(len(f.took) - 5); got < tt.least || got > tt.most {
+				t.Errorf("%s: %d bit/s, want %d to %d", tt.name, got, tt.least, tt.most)
+			}
+		}
+	})
+}
+
+// TestLiesAboutVoices: megabits of a voice are what Opus has at most; a second that a path held back
+// is heard whole, and so is the loudest that there is.
+func TestLiesAboutVoices(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		packets, bytes int // each 20 ms
+		late           int // of them come at once at the end
+		whole          bool
+	}{
+		{"a voice", 1, 80, 0, true},
+		{"music", 1, 1275, 0, true},
+		{"a second behind", 1, 320, 50, true},
+		{"three megabits", 6, 1250, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := quietly()
+				defer s.Close()
+				all := sessions(t, s, 2)
+				to := all[1].media.(*quiet)
+				to.keeps = true
+				from := &pionTransport{handler: all[0], path: newPath(1), inlets: map[uint32]inlet{}}
+				const ticks = 1000
+				for n := range uint16(ticks * tt.packets) {
+					if int(n)%tt.packets == 0 && int(n) < (ticks-tt.late)*tt.packets {
+						time.Sleep(20 * time.Millisecond)
+					}
+					h := pion.Header{Version: 2, PayloadType: ptOpus, SSRC: 99, SequenceNumber: n, Timestamp: 960 * uint32(int(n)/tt.packets)}
+					raw, err := (&pion.Packet{Header: h, Payload: make([]byte, tt.bytes)}).Marshal()
+					if err != nil {
+						t.Fatal(err)
+					}
+					from.RTP(nil, raw, time.Now())
+				}
+				most := int(voiceMost/8*20 + voiceBurst) // of twenty seconds
+				sent, got := ticks*tt.packets*tt.bytes, 0
+				for _, p := range to.wrote {
+					got += len(p.Payload)
+				}
+				if tt.whole && got != sent || !tt.whole && (got > most || got < most*9/10) {
+					t.Errorf("%d bytes of %d are heard, at most %d may be", got, sent, most)
+				}
+				if lost := s.Stats().Excess; (lost == 0) != tt.whole {
+					t.Errorf("%d packets were too much", lost)
+				}
+			})
+		})
+	}
 }
 
 // TestBurstsAreMeasured, and a layer that pauses in the middle of a second is what it was.

@@ -13,9 +13,9 @@ import (
 	"bailiwick/edge/sfu/rtp"
 )
 
-// kept are the numbers that a line remembers, in packets: four seconds of video at 2.5 Mbit/s,
-// and of audio, which is never sent again, as much as a packet may be late.
-var kept = [...]int{Audio: 64, Video: 1024, Screen: 1024}
+// kept are the numbers that a line remembers, in packets: of video, which is sent again from a
+// Ring, as many as that keeps; of audio, which never is, as much as a packet may be late.
+var kept = [...]int{Audio: 64, Video: rtp.RingPackets, Screen: rtp.RingPackets}
 
 // line is one m-line towards a subscriber: one participant's audio, video or screen. With
 // nobody it is idle, waiting to be used again.
@@ -41,6 +41,7 @@ type line struct {
 	rewrite    rtp.Rewriter
 	layers     layer.Switch // video only
 	header     pion.Header  // scratch
+	codec      uint8        // payload type of the newest
 	level      [1]byte      // its audio level extension
 	captured   [16]byte     // and its capture time
 	dependency [255]byte    // and its dependency descriptor
@@ -60,6 +61,7 @@ func (l *line) init(out outlet, count *counters) {
 	l.out, l.count = out, count
 	l.rewrite = rtp.NewRewriter(out.SSRC(), clockRate[l.kind], uint16(random32()), kept[l.kind])
 	l.layers = layer.NewSwitch(&l.rewrite)
+	l.codec = ptVP8
 	l.repairs = uint16(random32()) & 0x7fff // as the Rewriter's first number
 	if l.kind == Audio {
 		l.past = new(red.History)
@@ -131,6 +133,7 @@ func (l *line) send(b *lane.Batch, t *track, p *layer.Packet, at time.Time) (n i
 	if !ok {
 		return 0, false
 	}
+	l.codec = p.RTP.PayloadType
 	l.carryDependency(t, p.RTP, o)
 	l.carryCaptured(p.RTP)
 	payload := p.Write(p.RTP.Payload, o)
@@ -146,7 +149,7 @@ func (l *line) find(t *track, of int, n uint32) (ok bool) {
 	if l.parsed, err = rtp.Parse(l.buf); err != nil {
 		return false
 	}
-	l.found = layer.Packet{Layer: of, RTP: &l.parsed, Descriptor: t.recall(&l.parsed, of), N: n}
+	l.found = layer.Packet{Layer: of, RTP: &l.parsed, Descriptor: t.describe(&l.parsed, of, false), N: n}
 	return true
 }
 

@@ -23,8 +23,7 @@ type mux struct {
 }
 
 func newMux(sockets []Socket) (*mux, error) {
-	// pion's log lines name clients' addresses.
-	silent := &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
+	silent := silence{(&logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}).NewLogger("")}
 	m := &mux{}
 	at := make([]netip.AddrPort, len(sockets))
 	for i, s := range sockets {
@@ -78,6 +77,11 @@ func newMux(sockets []Socket) (*mux, error) {
 	s.DisableMediaEngineCopy(true) // one engine a connection; see connect
 	return m, nil
 }
+
+// silence is one logger for all of pion, whose log lines name clients' addresses.
+type silence struct{ logging.LeveledLogger }
+
+func (s silence) NewLogger(string) logging.LeveledLogger { return s.LeveledLogger }
 
 // location is where a participant is, and by which of the lane's addresses it is reached.
 type location struct {

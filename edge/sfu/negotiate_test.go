@@ -41,12 +41,13 @@ func TestOffer(t *testing.T) {
 		t.Errorf("%d candidates, %v, want UDP's and behind it TCP's:\n%s", n, priority, first)
 	}
 	for want, n := range map[string]int{"m=audio": 1, "m=video": 2, "m=application": 1, "max-message-size:16384": 1, "a=recvonly": 3, "a=ice-lite": 1, "a=setup:actpass": 4, "useinbandfec=1": 1,
-		"VP8/90000": 2, "H264/90000": 2, "a=rtcp-fb:96 nack\r": 2, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 2, "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n": 1, "a=rtcp-fb:96 transport-cc": 2, "a=rtpmap:97 rtx": 2, "cryptex": 0,
+		"VP8/90000": 2, "H264/90000": 2, "VP9/90000": 2, "AV1/90000": 2, "a=rtpmap:105 rtx": 2, "a=rtcp-fb:96 nack\r": 2, "a=rtcp-fb:111 transport-cc": 1, "a=rtcp-fb:111": 2, "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n": 1, "a=rtcp-fb:96 transport-cc": 2, "a=rtpmap:97 rtx": 2, "cryptex": 0,
 		"a=rid:l recv\r": 1, "a=rid:m recv\r": 1, "a=rid:h recv\r": 1, "a=simulcast:recv l;m;h\r": 1, "a=rid": 3, "a=simulcast": 1,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", extRID):                              2,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", extRepairedRID):             2,
 		fmt.Sprintf("a=extmap:%d http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time", extCaptureTime):      3,
 		fmt.Sprintf("a=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", extWide): 3,
+		fmt.Sprintf("a=extmap:%d %s", extDependency, dependencyURI):                                                   2,
 		fmt.Sprintf("a=extmap:%d urn:ietf:params:rtp-hdrext:ssrc-audio-level", extAudioLevel):                         1} {
 		if got := strings.Count(first, want); got != n {
 			t.Errorf("%q %d times, want %d:\n%s", want, got, n, first)

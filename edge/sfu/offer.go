@@ -167,11 +167,12 @@ func (o *offer) restarted(ufrag, pwd string) {
 // extForeign is a number that no extension of ours has: what a client sends and we do not read.
 const extForeign = 14
 
-// extensions are those that an answer may take, by what we call them.
+// extensions are those that an answer may take, by what we call them; the one that may be long is
+// first, for a header has all of them in the form of its first.
 var extensions = [...]struct {
 	uri string
 	id  uint8
-}{{sdp.SDESMidURI, extMID}, {sdp.AudioLevelURI, extAudioLevel}, {sdp.TransportCCURI, extWide}, {captureTimeURI, extCaptureTime},
+}{{dependencyURI, extDependency}, {sdp.SDESMidURI, extMID}, {sdp.AudioLevelURI, extAudioLevel}, {sdp.TransportCCURI, extWide}, {captureTimeURI, extCaptureTime},
 	{sdp.SDESRTPStreamIDURI, extRID}, {sdp.SDESRepairRTPStreamIDURI, extRepairedRID}}
 
 // numbers are what a client calls payload types and extensions that we answered to, both ways.
@@ -192,7 +193,7 @@ func readNumbers(answer string) (*numbers, error) {
 	}
 	for _, m := range d.MediaDescriptions {
 		if m.MediaName.Port.Value == 0 {
-			return nil, unusable("sdp: %s: no codec of it can be passed on: want Opus, VP8, or H.264 of profile 42e01f with packetization-mode 1", m.MediaName.Media)
+			return nil, unusable("sdp: %s: no codec of it can be passed on: want Opus, VP8, VP9 or AV1 of profile 0, or H.264 of profile 42e01f with packetization-mode 1", m.MediaName.Media)
 		}
 		repairs := map[uint8]uint8{} // theirs, and of what
 		for _, a := range m.Attributes {
@@ -227,7 +228,7 @@ func readNumbers(answer string) (*numbers, error) {
 
 func (n *numbers) codec(id uint8, name string) {
 	name, _, _ = strings.Cut(name, "/")
-	ours, known := map[string]uint8{"opus": ptOpus, "vp8": ptVP8, "h264": ptH264}[strings.ToLower(name)]
+	ours, known := map[string]uint8{"opus": ptOpus, "vp8": ptVP8, "vp9": ptVP9, "h264": ptH264, "av1": ptAV1}[strings.ToLower(name)]
 	if !known || id > 127 {
 		return
 	}

@@ -86,9 +86,9 @@ func (l *line) empty(b *lane.Batch, at time.Time) (n int, ok bool) {
 		return 0, false
 	}
 	h := &l.header
-	h.Version, h.Padding, h.Marker, h.PayloadType = 2, true, false, ptVP8+1
+	h.Version, h.Padding, h.Marker, h.PayloadType = 2, true, false, l.codec+1
 	h.SSRC, h.SequenceNumber = ssrc, l.repairs
 	l.repairs++
-	h.DelExtension(extCaptureTime)
+	h.ClearExtensions()
 	return len(padding), l.out.WriteRTP(b, h, padding[:], at) == nil
 }

@@ -79,22 +79,27 @@ type track struct {
 	asked  [layer.Layers]time.Time // when for one; the session's goroutine's
 
 	// The worker's.
-	due    []uint16 // scratch
+	due    []uint16                 // scratch
+	skews  [layer.Layers]layer.Skew // of each stream
 	clocks layer.Clocks
+	bound  bound // of audio
 
-	layered atomic.Bool  // it is sent as simulcast
+	layered atomic.Bool  // each of those who receive it has the layers that suit it
+	stacked atomic.Bool  // and these are of one stream, each above those below it: SVC
 	ceiling atomic.Int64 // bit/s that its sender was last told to stay within; 0: none
 	loud    loudness     // of audio
 	sealed  *sealed      // nil: it is not encrypted end to end
 
-	mu     sync.Mutex // the worker against NACKs, reports and allocations
-	layers [layer.Layers]*encoding
-	asks   mask                    // the layers that its sender is not told to pause
-	since  [layer.Layers]time.Time // when each was last asked for again
-	idle   time.Time               // since when some of them are not watched
-	rests  bool                    // its path has no room for it
-	deaf   bool                    // it is told what to stay within, and does not
-	over   time.Time               // since when it has not
+	mu           sync.Mutex // the worker against NACKs, reports and allocations
+	layers       [layer.Layers]*encoding
+	dependencies [layer.Layers]*dependencies // of each stream, once it has some
+	flows        [layer.Layers]flow          // of each layer
+	asks         mask                        // the layers that its sender is not told to pause
+	since        [layer.Layers]time.Time     // when each was last asked for again
+	idle         time.Time                   // since when some of them are not watched
+	rests        bool                        // its path has no room for it
+	deaf         bool                        // it is told what to stay within, and does not
+	over         time.Time                   // since when it has not
 }
 
 // stream is the inlet of one layer of a track.
@@ -138,7 +143,11 @@ func (s *stream) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time) 
 		c.malformed.Add(1)
 		return
 	}
-	d, ok := t.describe(p, s.layer)
+	if t.kind == Audio && !t.bound.take(len(p.Payload), at) {
+		c.excess.Add(1)
+		return
+	}
+	d, ok := t.pass(p, s.layer)
 	if !ok {
 		t.publisher.refuse()
 		return
@@ -221,6 +230,7 @@ func (r *repairs) packet(b *lane.Batch, p *rtp.Packet, raw []byte, at time.Time)
 // wantKeyframe has the publisher asked for one of a layer. The request is the session's
 // goroutine's to write: callers hold locks.
 func (t *track) wantKeyframe(of int) {
+	of = t.streamOf(of)
 	if bit := uint32(1) << of; t.wanted.Or(bit)&bit == 0 {
 		t.publisher.wake()
 	}

@@ -40,6 +40,7 @@ type participant struct {
 	state    signal.State
 	stated   bool // state is the client's word
 	played   []signal.Played
+	view     []signal.Viewed
 	session  *Session // talks to the client
 	media    *Session // carries media: session, or the one that it resumes
 }
@@ -49,6 +50,16 @@ func (p *participant) up() bool { return p.media.up && !p.parked }
 
 // sends tells whether the others are to have lines for it.
 func (p *participant) sends(k Kind) bool { return !p.viewer && (k != Screen || p.state.Screen) }
+
+// width is what it shows a video with, in pixels of its device; said is false where it has not told.
+func (p *participant) width(of *participant, k Kind) (w int, said bool) {
+	for _, v := range p.view {
+		if v.Participant == of.id && v.Screen == (k == Screen) {
+			return max(v.Width, 1), true // what is out of sight may be back at once
+		}
+	}
+	return 0, false
+}
 
 func (p *participant) hears(k Kind) bool {
 	return p.up() && (k == Audio || p.state.ReceiveVideo)
@@ -79,7 +90,7 @@ func (r *room) join(seat Seat, session string, x *Session, limit int) error {
 			p.media = carries
 		}
 	default:
-		p.state, p.stated = signal.State{ReceiveVideo: true}, false
+		p.state, p.stated, p.view = signal.State{ReceiveVideo: true}, false, nil
 		earlier.sink(signal.Ended{Type: signal.TypeEnded, Reason: "replaced"})
 	}
 	for _, s := range []*Session{earlier, carries} {

@@ -75,6 +75,17 @@ func (x *Session) State(s signal.State) {
 	x.seated(func(p *participant) { p.state, p.stated = s, true })
 }
 
+// View takes how large the client shows what it is sent.
+func (x *Session) View(v signal.View) {
+	x.room.mu.Lock()
+	defer x.room.mu.Unlock()
+	if x.stopped || x.who.session != x {
+		return
+	}
+	x.who.view = v.Videos
+	x.who.media.allocateLocked(time.Now())
+}
+
 // connected is the transport's. A session that resumes an earlier one takes over
 // from it here.
 func (x *Session) connected(up bool) {
@@ -225,6 +236,7 @@ func (x *Session) stream(src source) inlet {
 	s := stream{x.pub.tracks[src.Kind], src.Layer}
 	if src.Named {
 		s.track.layered.Store(true)
+		s.track.stacked.Store(false)
 	}
 	if src.Repair {
 		return &repairs{stream: s}

@@ -84,7 +84,7 @@ type SFU struct {
 
 type counters struct {
 	packetsIn, bytesIn, packetsOut, bytesOut  atomic.Uint64
-	malformed, duplicates                     atomic.Uint64
+	malformed, duplicates, excess             atomic.Uint64
 	nacksIn, nacksOut, resent, keyframesAsked atomic.Uint64
 	padded                                    atomic.Uint64
 	reportsOut, offers, connected, badAnswers atomic.Uint64
@@ -96,6 +96,7 @@ type counters struct {
 type Stats struct {
 	PacketsIn, BytesIn, PacketsOut, BytesOut uint64
 	Malformed, Duplicates                    uint64 // packets in that were dropped
+	Excess                                   uint64 // packets in that were more than a voice has, dropped
 	NACKsIn, NACKsOut                        uint64 // sequence numbers asked for by subscribers, of publishers
 	Retransmitted                            uint64 // packets out in answer to NACKs, within PacketsOut
 	Padding                                  uint64 // packets out to see what a path carries, within PacketsOut
@@ -249,7 +250,7 @@ func (s *SFU) Stats() Stats {
 	c := &s.count
 	st := Stats{
 		PacketsIn: c.packetsIn.Load(), BytesIn: c.bytesIn.Load(), PacketsOut: c.packetsOut.Load(), BytesOut: c.bytesOut.Load(),
-		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
+		Malformed: c.malformed.Load(), Duplicates: c.duplicates.Load(), Excess: c.excess.Load(), NACKsIn: c.nacksIn.Load(), NACKsOut: c.nacksOut.Load(),
 		Retransmitted: c.resent.Load(), Padding: c.padded.Load(), KeyframeRequests: c.keyframesAsked.Load(), ReportsOut: c.reportsOut.Load(),
 		Offers: c.offers.Load(), BadAnswers: c.badAnswers.Load(), Connected: c.connected.Load(),
 		Messages: c.messages.Load(), MessagesLost: c.messagesLost.Load(), InClear: c.inClear.Load(),

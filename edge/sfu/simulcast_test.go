@@ -31,6 +31,18 @@ func named(t testing.TB, ssrc uint32, pt uint8, seq uint16, rid, repaired string
 	return raw
 }
 
+// described is a packet of AV1 with its dependency descriptor.
+func described(t testing.TB, ssrc uint32, seq uint16, ext []byte) []byte {
+	t.Helper()
+	h := pion.Header{Version: 2, Marker: true, PayloadType: ptAV1, SSRC: ssrc, SequenceNumber: seq, Timestamp: 3000 * uint32(seq)}
+	h.SetExtension(extDependency, ext)
+	raw, err := (&pion.Packet{Header: h, Payload: []byte{0x10, 1}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
 // TestStreamsAreBoundByName: once, by the first packet that says of which layer it is; what is
 // sent again is of the layer that it names, and a name that was not offered is nobody's.
 func TestStreamsAreBoundByName(t *testing.T) {
@@ -158,6 +170,15 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Add(all, true)
 	f.Add(all, false)
+	var stack []byte // VP9 of two layers, AV1 with a structure, and without
+	for _, raw := range [][]byte{
+		named(f, 5, ptVP9, 1, "", "", []byte{0xab, 0x81, 1, 0, 5, 0x18, 1, 0x40, 0, 0xb4, 1}), named(f, 5, ptVP9, 2, "", "", []byte{0xac, 0x81, 1, 3, 5, 1}),
+		described(f, 6, 1, stacked3), described(f, 6, 2, []byte{0xc8, 0, 0x3a}), described(f, 6, 3, []byte{0xff}), named(f, 6, ptAV1, 4, "", "", []byte{0x18, 1}),
+	} {
+		stack = append(append(stack, byte(len(raw))), raw...)
+	}
+	f.Add(stack, true)
+	f.Add(stack, false)
 	for _, raw := range [][]byte{named(f, 50, ptVP8, 1, "l", "", vp8(true, "s")), named(f, 50, ptVP8, 3, "", "", vp8(false, "s"))} {
 		all = append(append(all, byte(len(raw))), raw...)
 	}

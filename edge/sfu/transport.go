@@ -49,7 +49,9 @@ func (l Label) String() string { return [...]string{"reliable", "unreliable"}[l]
 // video codec is its repair stream (RFC 4588).
 const (
 	ptVP8  = 96
+	ptVP9  = 98
 	ptH264 = 102
+	ptAV1  = 104
 	ptOpus = 111
 	ptRED  = 63 // Opus with what came before it once more (RFC 2198)
 
@@ -62,7 +64,7 @@ const (
 	extRID         = 4
 	extRepairedRID = 5
 	extCaptureTime = 6
-	extDependency  = 7 // in the offers of what is encrypted end to end
+	extDependency  = 7
 )
 
 // transport is the media connection to one participant: ICE, DTLS, SRTP and the
@@ -158,9 +160,9 @@ func carried(pt uint8) (k Kind, repair, ok bool) {
 	switch pt {
 	case ptOpus, ptRED:
 		return Audio, false, true
-	case ptVP8, ptH264:
+	case ptVP8, ptVP9, ptH264, ptAV1:
 		return Video, false, true
-	case ptVP8 + 1, ptH264 + 1:
+	case ptVP8 + 1, ptVP9 + 1, ptH264 + 1, ptAV1 + 1:
 		return Video, true, true
 	}
 	return 0, false, false

@@ -38,6 +38,7 @@ const (
 	TypeAnswer Type = "answer"
 	TypeState  Type = "state"
 	TypeStats  Type = "stats"
+	TypeView   Type = "view"
 	TypeLeave  Type = "leave"
 
 	// Both ways.
@@ -116,6 +117,20 @@ const (
 	maxHeight, maxFrozen = 16 << 10, 60
 )
 
+// View is how large the client shows the videos that it is sent. What it says nothing of is as
+// large as a window has room for.
+type View struct {
+	Videos []Viewed `json:"videos"`
+}
+
+// Viewed is one of the others' videos. Width is in pixels of the device; 0: it is out of sight.
+// What a client says is within the limits once it is decoded.
+type Viewed struct {
+	Participant string `json:"participant"`
+	Screen      bool   `json:"screen,omitempty"` // it is the screen that they share
+	Width       int    `json:"width"`
+}
+
 // Profile is both the clinician's wish and the edge's word on it: what the video of the consult
 // is looked at for (package consult has the names). By is who changed it, empty for the answer
 // to a wish that was refused, which says why: then the profile is as it was.
@@ -138,6 +153,7 @@ type Client struct {
 	State   *State
 	Profile *Profile
 	Stats   *Stats
+	View    *View
 }
 
 // Place is where the call is handled, in words for people.
@@ -338,6 +354,11 @@ func Decode(frame []byte) (Client, error) {
 		if err = exact.Known(frame, c.Stats); err == nil {
 			err = c.Stats.check()
 		}
+	case TypeView:
+		c.View = new(View)
+		if err = exact.Known(frame, c.View); err == nil {
+			err = c.View.check()
+		}
 	case TypeProfile:
 		c.Profile = new(Profile)
 		if err = exact.Known(frame, c.Profile); err == nil && (c.Profile.Profile == "" || len(c.Profile.Profile) > maxProfile) {
@@ -373,6 +394,21 @@ func (s *Stats) check() error {
 		if p.MOS != 0 {
 			p.MOS = min(max(p.MOS, 1), 4.5)
 		}
+	}
+	return nil
+}
+
+// check bounds what is said of whom, and takes widths that cannot be for the next that can.
+func (v *View) check() error {
+	if len(v.Videos) > 2*maxPlayed {
+		return fmt.Errorf("videos: %d, limit %d", len(v.Videos), 2*maxPlayed)
+	}
+	for i := range v.Videos {
+		w := &v.Videos[i]
+		if len(w.Participant) > maxID {
+			return fmt.Errorf("participant: %d bytes, limit %d", len(w.Participant), maxID)
+		}
+		w.Width = min(max(w.Width, 0), maxHeight)
 	}
 	return nil
 }

@@ -39,8 +39,10 @@ const LAYERS = {
  * sent, and at once after a fall from more than `fall`: the edge has told the browser that the
  * path is flooded, and its own word for the page comes later. It is tried again after another, longer each time that it does not last. */
 const UPLINK = {thin: 80_000, thick: 130_000, film: 100_000, fall: 400_000, patience: 3_000, little: 1_500, pause: 5_000, longest: 15_000, lasting: 10_000};
-/** A voice that takes less, bit/s: wideband speech still. */
+/** A voice that takes less, bit/s: wideband speech still; and the length of its packets, ms. The
+ * headers of fifty packets a second would take more than what is said. */
 const THIN_VOICE = 16_000;
+const THIN_FRAME = 60;
 
 /**
  * @param {number} leg
@@ -51,11 +53,12 @@ const THIN_VOICE = 16_000;
  * @param {boolean} options.shares              a screen may be sent
  * @param {() => Record<"audio"|"video"|"screen", MediaStreamTrack|null>} options.local  what is sent
  * @param {() => {mic: boolean, camera: boolean, receive_video: boolean, screen: boolean}} options.wanted
+ * @param {() => import("./tiles.js").Shown[]} options.shown
  * @param {Secret|null} options.secret           what encrypts it end to end; null: nothing does
  * @param {import("./e2ee/call.js").Hear} options.hear  what another participant says by the data channel
  * @param {(event: Event) => void} options.emit
  */
-export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, secret, hear, emit}) {
+export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, shown, secret, hear, emit}) {
   const ws = new WebSocket(address.url, "bailiwick.v1");
   /** @type {RTCPeerConnection|null} */
   let pc = null;
@@ -69,7 +72,11 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
   let screens = false;
   /** The layers that somebody watches. @type {string[]} */
   let watched = Object.keys(LAYERS);
-  let state = "";
+  /** The edge's last offer, and whether the voice is thin in it. */
+  let offered = "";
+  let thin = false;
+  /** The last message of each type that is sent as it changes. @type {Map<string, string>} */
+  const last = new Map();
   let expects = false;
   let current = false;
   let closed = false;
@@ -153,24 +160,28 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
     void look();
   };
 
-  // Level-triggered: brings the senders and the edge's view to what is wanted now.
+  // Level-triggered: brings the senders and what the edge knows to what is wanted now.
   const sync = () => {
     for (const kind of /** @type {const} */ (["audio", "video", "screen"])) {
       const sender = senders[kind];
       const track = local()[kind];
       if (sender && sender.track !== track) sender.replaceTrack(track).catch((err) => console.error(kind, err));
     }
-    const message = JSON.stringify({type: "state", ...wanted(), ...(secret && {kid: secret.tag})});
-    if (!pc || message === state) return;
-    state = message;
-    if (ws.readyState === WebSocket.OPEN) ws.send(message);
+    if (!pc) return;
+    for (const message of [{type: "state", ...wanted(), ...(secret && {kid: secret.tag})}, {type: "view", videos: shown()}]) {
+      const text = JSON.stringify(message);
+      if (text === last.get(message.type)) continue;
+      last.set(message.type, text);
+      if (ws.readyState === WebSocket.OPEN) ws.send(text);
+    }
   };
 
   /** @param {{sdp: string, seq: number, tracks?: {mid: string, participant: string, kind: string}[]}} m */
   const answer = async (m) => {
     if (closed || !pc) return;
     further();
-    await pc.setRemoteDescription({type: "offer", sdp: m.sdp});
+    offered = m.sdp;
+    await describe(pc);
     const lines = pc.getTransceivers();
     const hears = (m.tracks ?? []).flatMap(({mid, participant, kind}) => {
       const line = lines.find((t) => t.mid === mid);
@@ -214,6 +225,14 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
     await senders.video?.setParameters(parameters).catch((err) => console.error("layers", err));
   };
 
+  // What the edge offers, and for a thin voice the page itself: browsers send packets as long as
+  // is asked of them (a=ptime, RFC 8866 section 6.4), and an edge takes them as they come.
+  const describe = async (/** @type {RTCPeerConnection} */ pc) => {
+    thin = thins();
+    await pc.setRemoteDescription({type: "offer", sdp: thin ? offered.replace(/m=audio [^]*?(?=\r\na=)/, `$&\r\na=ptime:${THIN_FRAME}`) : offered});
+  };
+  const thins = () => uplink.thin || asked > 0;
+
   // How much one stream takes.
   const bound = async (/** @type {"audio"|"screen"} */ kind, /** @type {number} */ rate) => {
     const parameters = senders[kind]?.getParameters();
@@ -222,7 +241,16 @@ export function makeLeg(leg, address, {stranded, relay, shares, local, wanted, s
     else delete parameters.encodings[0].maxBitrate;
     await senders[kind]?.setParameters(parameters).catch((err) => console.error(kind, err));
   };
-  const speak = () => bound("audio", uplink.thin ? THIN_VOICE : asked);
+  const speak = async () => {
+    await bound("audio", uplink.thin ? THIN_VOICE : asked);
+    if (closed || !pc || offered === "" || thin === thins()) return;
+    try {
+      await describe(pc);
+      await pc.setLocalDescription(); // as it was: the edge need not hear of it
+    } catch (err) {
+      console.error("voice", err);
+    }
+  };
 
   ws.onopen = () => {
     const {token, session} = address;

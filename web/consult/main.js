@@ -57,6 +57,9 @@ const media = makeMedia((now) => {
 });
 const screen = makeScreen((on, failed) => dispatch({type: "shares", on, failed}));
 const stage = tileStage(byId("tiles"), {
+  sized: () => {
+    for (const leg of legs.values()) leg.sync();
+  },
   blocked: () => dispatch({type: "trouble", key: "no.sound"}),
   playing: () => {
     if (state.troubles.some((t) => t.key === "no.sound")) dispatch({type: "calm", key: "no.sound"});
@@ -140,6 +143,7 @@ function connect({leg, address, stranded}) {
     shares: clinician,
     local: () => ({...media.tracks, screen: screen.track}),
     wanted: () => ({mic: micOn(state), camera: cameraOn(state), receive_video: !state.wish.sound, screen: state.sharing}),
+    shown: stage.shown,
   }));
 }
 

@@ -6,10 +6,19 @@ import {make, setText} from "../shared/dom.js";
 
 /** @typedef {import("./view.js").Tile} Tile */
 /** @typedef {import("./leg.js").Remote} Remote */
+/** One of the videos on the page: its width in pixels of the device.
+ * @typedef {{participant: string, screen?: true, width: number}} Shown */
+
+/** A width that changes less is the same; finer than twice that of CSS nobody sees. */
+const STEP = 40;
+const FINEST = 2;
+/** A size has settled that stays for so long, ms. */
+const SETTLED = 300;
 
 /**
  * @param {HTMLElement} stage
  * @param {object} on
+ * @param {() => void} on.sized    a video has another size
  * @param {() => void} on.blocked  the browser refuses to play sound
  * @param {() => void} on.playing
  */
@@ -19,6 +28,12 @@ export function tileStage(stage, on) {
   /** @type {Remote[]} */
   let remotes = [];
   let speaker = "";
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  let settling;
+  const sizes = new ResizeObserver(() => {
+    clearTimeout(settling);
+    settling = setTimeout(on.sized, SETTLED);
+  });
 
   /** @param {HTMLAudioElement} audio */
   const play = (audio) => audio.play().then(on.playing, (err) => {
@@ -52,6 +67,7 @@ export function tileStage(stage, on) {
           tile = build();
           tiles.set(t.participant, tile);
           stage.append(tile.figure);
+          for (const kind of /** @type {const} */ (["video", "screen"])) sizes.observe(tile[kind].el);
           sink(tile.audio.el, speaker);
         }
         tile.video.el.hidden = !t.video;
@@ -68,6 +84,11 @@ export function tileStage(stage, on) {
       stage.dataset.count = String(list.length);
       attach();
     },
+    /** @returns {Shown[]} */
+    shown: () => [...tiles].flatMap(([participant, {video, screen}]) => [
+      ...wide(video.el).map((width) => ({participant, width})),
+      ...wide(screen.el).map((width) => ({participant, screen: /** @type {const} */ (true), width})),
+    ]),
     /** @param {Remote[]} list */
     show(list) {
       remotes = list;
@@ -93,6 +114,15 @@ export function tileStage(stage, on) {
 /** @param {HTMLAudioElement} audio @param {string} id */
 function sink(audio, id) {
   if (id !== "" && "setSinkId" in audio) audio.setSinkId(id).catch((err) => console.error("speaker", err));
+}
+
+/** How wide the picture in it is; nothing, where it has none.
+ * @param {HTMLVideoElement} el */
+function wide(el) {
+  const {width, height} = el.getBoundingClientRect();
+  const css = Math.min(width, height * (el.videoWidth / el.videoHeight || 16 / 9));
+  const pixels = css * Math.min(devicePixelRatio, FINEST);
+  return pixels > 0 ? [Math.ceil(pixels / STEP) * STEP] : [];
 }
 
 /** @template {HTMLMediaElement} E @param {E} el @returns {{el: E, track: MediaStreamTrack|undefined}} */

@@ -13,9 +13,10 @@ import (
 // keyframes, which is kept here.
 type Dependencies struct {
 	known     bool
-	offset    uint8 // template IDs count from here, modulo 64
-	count     int   // of templates
-	targets   int   // decode targets
+	from      uint16 // number of the packet that brought the structure, or of one after it
+	offset    uint8  // template IDs count from here, modulo 64
+	count     int    // of templates
+	targets   int    // decode targets
 	chains    int
 	templates [64]template
 	layers    [32]layers // of each decode target
@@ -34,9 +35,11 @@ type template struct {
 
 const switchIndication = 2 // table A.2
 
-// Describe reads the extension of one packet. ok is false for one that is malformed; one of
-// which the structure is not known is described as of the lowest layer.
-func (s *Dependencies) Describe(ext []byte) (d Descriptor, ok bool) {
+// Describe reads the extension of the packet with that number. ok is false for one that is
+// malformed; one of which the structure is not known is described as of the lowest layer. A
+// structure holds from its packet on, however late that comes; who sends it again, as old as it
+// is, changes nothing.
+func (s *Dependencies) Describe(seq uint16, ext []byte) (d Descriptor, ok bool) {
 	r := reader{b: ext}
 	d.Start, d.End = r.flag(), r.flag()
 	id := uint8(r.bits(6))
@@ -50,7 +53,13 @@ func (s *Dependencies) Describe(ext []byte) (d Descriptor, ok bool) {
 		if !anew.read(&r) || r.short {
 			return Descriptor{}, false
 		}
-		*s = anew
+		if anew.from = seq; s.known && !s.before(seq) {
+			s = &anew
+		} else {
+			*s = anew
+		}
+	} else if int16(seq-s.from) > 1<<14 { // so that it is not the younger one when numbers have gone round
+		s.from = seq - 1<<13
 	}
 	if r.short {
 		return Descriptor{}, false
@@ -97,10 +106,17 @@ func (s *Dependencies) Describe(ext []byte) (d Descriptor, ok bool) {
 	// A frame for each lower spatial layer stands between it and the last picture.
 	d.Fresh = t.far <= uint16(t.spatial) && lasting
 	if d.Keyframe = structure && d.Start && t.far == 0; d.Keyframe {
-		top := s.templates[s.count-1].spatial
-		d.Width, d.Height = s.width[top], s.height[top]
+		d.Tallest = s.templates[s.count-1].spatial
+		d.Width, d.Height = s.width[d.Tallest], s.height[d.Tallest]
 	}
 	return d, true
+}
+
+// before tells whether the structure is older than a packet; one that is far before it is of a
+// source that began anew.
+func (s *Dependencies) before(seq uint16) bool {
+	step := int16(seq - s.from)
+	return step > 0 || step < -maxJump
 }
 
 // Sealed describes a packet of VP8 of which the frames are encrypted end to end: by its dependency
@@ -112,7 +128,7 @@ func (s *Dependencies) Sealed(p *rtp.Packet, ext []byte) (d Descriptor, sealed [
 	if end := of.vp8Descriptor(p.Payload); end > 0 {
 		sealed, starts = p.Payload[end:], of.Start
 	}
-	d, ok := s.Describe(ext)
+	d, ok := s.Describe(p.Seq, ext)
 	if !ok || len(ext) == 0 {
 		d = Descriptor{End: p.Marker}
 	}
@@ -154,7 +170,7 @@ func (s *Dependencies) read(r *reader) bool {
 	}
 	if s.chains = int(r.ns(uint32(s.targets) + 1)); s.chains > 0 {
 		for range s.targets {
-			r.ns(uint32(s.chains) + 1)
+			r.ns(uint32(s.chains))
 		}
 		for range s.count * s.chains {
 			r.bits(4)

@@ -2,6 +2,8 @@ package layer
 
 import (
 	"bytes"
+	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,7 +78,7 @@ func (w *writer) structure(offset int, rows []row, protected []int, sizes [][2]i
 	w.ns(chains, len(rows[0].dtis)+1)
 	if chains > 0 {
 		for _, c := range protected {
-			w.ns(c, chains+1)
+			w.ns(c, chains)
 		}
 		for _, r := range rows {
 			for _, c := range r.chains {
@@ -145,10 +147,10 @@ func TestDependencies(t *testing.T) {
 	} {
 		const offset = 60 // so that IDs wrap
 		var s Dependencies
-		if d, ok := s.Describe([]byte{0xc0 | offset, 0x12, 0x34}); !ok || d.Picture != 0x1234 || !d.Start || !d.End || d.Keyframe || d.span != 0 {
+		if d, ok := s.Describe(1, []byte{0xc0 | offset, 0x12, 0x34}); !ok || d.Picture != 0x1234 || !d.Start || !d.End || d.Keyframe || d.span != 0 {
 			t.Errorf("%s, before the structure: %+v %t", table.name, d, ok)
 		}
-		d, ok := s.Describe(keyDescriptor(offset, 7, table.rows, table.protected, table.sizes))
+		d, ok := s.Describe(2, keyDescriptor(offset, 7, table.rows, table.protected, table.sizes))
 		if !ok || !d.Keyframe || d.Picture != 7 || d.Bits != 16 || !d.Fixed || !d.Fresh || !d.Up {
 			t.Fatalf("%s: %+v %t", table.name, d, ok)
 		}
@@ -156,7 +158,7 @@ func TestDependencies(t *testing.T) {
 			t.Errorf("%s: %d×%d", table.name, d.Width, d.Height)
 		}
 		for i, r := range table.rows {
-			d, ok := s.Describe([]byte{byte(offset+i) & 63, 0, 8})
+			d, ok := s.Describe(3, []byte{byte(offset+i) & 63, 0, 8})
 			if !ok || int(d.Spatial) != r.s || int(d.Temporal) != r.t || d.Start || d.End || d.Keyframe {
 				t.Errorf("%s, template %d: %+v %t", table.name, i+1, d, ok)
 			}
@@ -167,7 +169,7 @@ func TestDependencies(t *testing.T) {
 				t.Errorf("%s, template %d: IDs %d below %d", table.name, i+1, d.span, d.Base)
 			}
 		}
-		if d, ok := s.Describe([]byte{byte(offset+len(table.rows)) & 63, 0, 8}); !ok || d.span != 0 || d.Spatial != 0 || d.Temporal != 0 {
+		if d, ok := s.Describe(3, []byte{byte(offset+len(table.rows)) & 63, 0, 8}); !ok || d.span != 0 || d.Spatial != 0 || d.Temporal != 0 {
 			t.Errorf("%s, a template that there is not: %+v %t", table.name, d, ok)
 		}
 	}
@@ -175,7 +177,7 @@ func TestDependencies(t *testing.T) {
 
 func TestDependenciesOfOneFrame(t *testing.T) {
 	var s Dependencies
-	s.Describe(keyDescriptor(0, 7, l1t3, []int{0, 0, 0}, nil))
+	s.Describe(2, keyDescriptor(0, 7, l1t3, []int{0, 0, 0}, nil))
 	var w writer
 	w.put(2, 8)
 	w.put(9, 16)
@@ -188,19 +190,19 @@ func TestDependenciesOfOneFrame(t *testing.T) {
 	w.put(1, 4)
 	w.put(0, 2)
 	w.put(2, 8) // a chain
-	d, ok := s.Describe(w.b)
+	d, ok := s.Describe(3, w.b)
 	if !ok || d.Temporal != 1 || d.Up || d.Fresh {
 		t.Errorf("%+v %t", d, ok)
 	}
 	for n := range w.b {
-		if d, ok := s.Describe(w.b[:n]); ok && n != 3 {
+		if d, ok := s.Describe(3, w.b[:n]); ok && n != 3 {
 			t.Errorf("cut to %d bytes: %+v", n, d)
 		}
 	}
 	was := s
 	whole := keyDescriptor(9, 7, l3t3, protected3, sizes3)
 	for n := range whole {
-		if d, ok := s.Describe(whole[:n]); ok && n != 3 {
+		if d, ok := s.Describe(4, whole[:n]); ok && n != 3 {
 			t.Errorf("structure cut to %d bytes: %+v", n, d)
 		}
 	}
@@ -212,8 +214,70 @@ func TestDependenciesOfOneFrame(t *testing.T) {
 		"too many templates":     make65(),
 		"a ninth temporal layer": {{0, 0, nil, nil, "S"}, {0, 1, nil, nil, "S"}, {0, 2, nil, nil, "S"}, {0, 3, nil, nil, "S"}, {0, 4, nil, nil, "S"}, {0, 5, nil, nil, "S"}, {0, 6, nil, nil, "S"}, {0, 7, nil, nil, "S"}, {0, 8, nil, nil, "S"}},
 	} {
-		if d, ok := s.Describe(keyDescriptor(0, 7, rows, nil, nil)); ok {
+		if d, ok := s.Describe(2, keyDescriptor(0, 7, rows, nil, nil)); ok {
 			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+// TestDependenciesThatComeLate: a structure that was lost, and had again, holds from then on; one that
+// is older than the present one describes its own packet alone, as often as numbers have gone
+// round.
+func TestDependenciesThatComeLate(t *testing.T) {
+	var s Dependencies
+	tops := func(seq uint16, ext []byte) int {
+		d, _ := s.Describe(seq, ext)
+		return int(d.span) + 1
+	}
+	young, old, other := keyDescriptor(9, 7, l3t3, protected3, sizes3), keyDescriptor(0, 7, l1t3, []int{0, 0, 0}, nil), []byte{9, 0, 8}
+	for i, step := range []struct {
+		seq  int
+		ext  []byte
+		want int // templates
+	}{
+		{100, other, 1}, {90, old, 5}, {101, []byte{0, 0, 8}, 5}, {95, young, 15}, {102, other, 15},
+		{90, old, 5}, {103, other, 15}, {95, young, 15}, {104, other, 15},
+	} {
+		if got := tops(uint16(step.seq), step.ext); got != step.want {
+			t.Errorf("step %d: of %d templates, want %d", i, got, step.want)
+		}
+	}
+	for seq := 104; seq < 1<<17; seq += 100 {
+		tops(uint16(seq), other)
+	}
+	if tops(1<<17&0xffff, old); tops(1<<17&0xffff+1, []byte{0, 0, 8}) != 5 {
+		t.Error("a young structure is taken for an old one")
+	}
+	if tops(40_000, young); tops(40_001, other) != 15 {
+		t.Error("that of a source that began anew is taken for an old one")
+	}
+}
+
+// TestDependenciesOfChromium: structures as Chromium writes them.
+func TestDependenciesOfChromium(t *testing.T) {
+	for _, row := range []struct {
+		name, structure string
+		width, height   uint16
+		temporal        []uint8 // by template
+	}{
+		{"VP8", "c000018002044eaaaf2860414d34538a0940404fc02cc0", 320, 180, []uint8{0, 0, 0, 1, 1, 2, 2}},
+		{"H.264, L1T3", "80006e800214eaa860414d1410208426", 0, 0, []uint8{0, 0, 1, 2, 2}},
+	} {
+		ext, err := hex.DecodeString(row.structure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s Dependencies
+		if d, ok := s.Describe(1, ext); !ok || !d.Keyframe || d.Width != row.width || d.Height != row.height {
+			t.Errorf("%s: %+v %t", row.name, d, ok)
+		}
+		var temporal []uint8
+		for i := range s.count {
+			d, _ := s.Describe(2, []byte{s.offset + uint8(i), 0, 1})
+			temporal = append(temporal, d.Temporal)
+		}
+		if !slices.Equal(temporal, row.temporal) {
+			t.Errorf("%s: temporal layers %d, want %d", row.name, temporal, row.temporal)
 		}
 	}
 }
@@ -229,9 +293,9 @@ func TestWriteDependency(t *testing.T) {
 	for _, offset := range []int{0, 5, 45, 63} {
 		ext := keyDescriptor(offset, 7, l1t3, []int{0, 0, 0}, nil)
 		var want, s Dependencies
-		want.Describe(ext)
+		want.Describe(1, ext)
 		WriteDependency(ext, rtp.Origin{Picture: 0xfedc, Base: 201})
-		d, ok := s.Describe(ext)
+		d, ok := s.Describe(1, ext)
 		if !ok || d.Picture != 0xfedc || int(s.offset) != (offset+201)&63 || !d.Keyframe || d.span != 4 {
 			t.Errorf("offset %d: %+v %t, offset %d", offset, d, ok, s.offset)
 		}
@@ -253,11 +317,11 @@ func FuzzDependencies(f *testing.F) {
 	f.Add(keyDescriptor(9, 7, l3t3, protected3, sizes3), []byte{12, 0, 2})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		var s, viewer Dependencies
-		for _, ext := range [][]byte{a, b} {
-			want, ok := s.Describe(ext)
+		for i, ext := range [][]byte{a, b} {
+			want, ok := s.Describe(uint16(i), ext)
 			ext = bytes.Clone(ext)
 			WriteDependency(ext, rtp.Origin{Picture: 0x1234, Base: 0x56})
-			got, again := viewer.Describe(ext)
+			got, again := viewer.Describe(uint16(i), ext)
 			if ok != again {
 				t.Fatalf("%x: ok %t, then %t", ext, ok, again)
 			}

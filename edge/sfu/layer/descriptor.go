@@ -27,6 +27,13 @@ const (
 	AV1
 )
 
+// Tells reports whether a payload says itself of which layers it is. What others say of that is in
+// their dependency descriptors: AV1's, H.264's, and VP8's without an extended payload descriptor, as
+// browsers send it where the other is negotiated.
+func (c Codec) Tells(payload []byte) bool {
+	return c == VP9 || c == VP8 && len(payload) > 0 && payload[0]&0x80 != 0
+}
+
 // Descriptor is what a forwarder must know of one packet. A picture is what has one timestamp;
 // it has a frame for each spatial layer.
 type Descriptor struct {
@@ -55,9 +62,10 @@ type Descriptor struct {
 	// Base numbers the pictures of temporal layer 0 (TL0PICIDX); of a dependency descriptor it is
 	// the last template's ID.
 	Base uint8
-	// Width and Height are a keyframe's, in pixels, of its highest spatial layer; 0 where they
-	// cannot be told.
+	// Width and Height are a keyframe's, in pixels, of its highest spatial layer, which is Tallest; 0
+	// where they cannot be told.
 	Width, Height uint16
+	Tallest       uint8
 
 	pictureAt, baseAt uint8 // where in the payload; baseAt is 0 where there is none
 	extension         bool  // it is a dependency descriptor that was read
@@ -239,7 +247,7 @@ func (d *Descriptor) structure(b []byte, i int) int {
 			return 0
 		}
 		if d.Keyframe {
-			d.Width, d.Height = binary.BigEndian.Uint16(b[i-4:]), binary.BigEndian.Uint16(b[i-2:])
+			d.Width, d.Height, d.Tallest = binary.BigEndian.Uint16(b[i-4:]), binary.BigEndian.Uint16(b[i-2:]), x>>5
 		}
 	}
 	if x&0x08 != 0 { // G

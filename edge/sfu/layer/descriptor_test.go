@@ -47,7 +47,7 @@ func TestDescribe(t *testing.T) {
 
 		{"vp9 keyframe, non-flexible, with a structure", VP9, // I L B V, Z; two layers, three pictures in a group
 			[]byte{0xab, 0x92, 0x67, 0x00, 0x05, 0x38, 0x01, 0x40, 0x00, 0xb4, 0x02, 0x80, 0x01, 0x68, 0x03, 0x14, 0x01, 0x44, 0x01, 0x54, 0x02, 0xaa}, false,
-			Descriptor{Start: true, Keyframe: true, Fresh: true, Picture: 4711, Bits: 15, Fixed: true, Base: 5, Width: 640, Height: 360, pictureAt: 1, baseAt: 4}},
+			Descriptor{Start: true, Keyframe: true, Fresh: true, Picture: 4711, Bits: 15, Fixed: true, Base: 5, Width: 640, Height: 360, Tallest: 1, pictureAt: 1, baseAt: 4}},
 		{"vp9 upper layer of it", VP9, []byte{0xac, 0x92, 0x67, 0x03, 0x05, 0xaa}, true, // I L B E; SID 1, D
 			Descriptor{Start: true, End: true, Fresh: true, Spatial: 1, Picture: 4711, Bits: 15, Fixed: true, Base: 5, pictureAt: 1, baseAt: 4}},
 		{"vp9 switching up point", VP9, []byte{0xe4, 0x11, 0x34, 0x05, 0xaa}, false, // I P L E; TID 1, U, SID 2

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -301,11 +302,16 @@ func TestClocks(t *testing.T) {
 // FuzzSwitch: whatever comes, no number is spent twice, and what is due ends.
 func FuzzSwitch(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 0, 0, 1, 2, 0})
+	// Stacked: a keyframe with its structure, and frames by its templates.
+	key := keyDescriptor(0, 7, l1t3, []int{0, 0, 0}, nil)
+	f.Add(slices.Concat([]byte{0x30, 1, 1, byte(len(key))}, key, []byte{0x30, 1, 1, 3, 0xc2, 0, 8, 0x30, 1, 1, 3, 0xc3, 0, 9, 0x30, 1, 1, 3, 0xff, 0, 9}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		out := rtp.NewRewriter(9, 90000, 1, 64)
 		sw := NewSwitch(&out)
 		sw.Want(2, 2)
 		var rings [Layers]rtp.Ring
+		var deps [Layers]Dependencies
+		var skews [Layers]Skew
 		used := map[int]bool{}
 		top := -1
 		at := start
@@ -315,11 +321,18 @@ func FuzzSwitch(f *testing.F) {
 				t.Fatal(err)
 			}
 			in := Packet{Layer: l, RTP: &p, Descriptor: Describe(Codec(p.PayloadType), &p), N: n}
+			if ext := p.Extension(dependency); ext != nil {
+				if d, ok := deps[l].Describe(p.Seq, ext); ok {
+					in.Descriptor = d
+				}
+			}
+			skews[l].Level(&in.Descriptor, p.Timestamp)
 			var h pion.Header
 			o, ok := sw.Packet(&in, nil, at, &h)
 			if !ok {
 				return
 			}
+			WriteDependency(p.Extension(dependency), o)
 			in.Write(p.Payload, o)
 			if top < 0 {
 				top = 1<<16 + int(h.SequenceNumber)
@@ -351,10 +364,19 @@ func FuzzSwitch(f *testing.F) {
 				seq[l] += 2500
 			}
 			ts[l] += uint32(int32(int8(clock))) * 1000
-			payload := b[1:min(len(b), 1+int(b[0]&7))]
+			longest := 7
+			if what&0x20 != 0 { // it is a dependency descriptor
+				longest = 63
+			}
+			payload := b[1:min(len(b), 1+int(b[0])&longest)]
 			b = b[1+len(payload):]
-			raw, err := (&pion.Packet{Header: pion.Header{Version: 2, PayloadType: what >> 2 & 3, SSRC: uint32(l) + uint32(what>>7)*4,
-				SequenceNumber: seq[l], Timestamp: ts[l], Marker: what&0x10 != 0}, Payload: payload}).Marshal()
+			header := pion.Header{Version: 2, PayloadType: what >> 2 & 3, SSRC: uint32(l) + uint32(what>>7)*4,
+				SequenceNumber: seq[l], Timestamp: ts[l], Marker: what&0x10 != 0}
+			if what&0x20 != 0 && len(payload) > 0 {
+				header.SetExtension(dependency, payload)
+				payload = nil
+			}
+			raw, err := (&pion.Packet{Header: header, Payload: payload}).Marshal()
 			if err != nil {
 				t.Fatal(err)
 			}

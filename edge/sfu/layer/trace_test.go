@@ -355,7 +355,7 @@ func (x *trace) describe(l int, p *rtp.Packet) Descriptor {
 	if x.codec != AV1 {
 		return Describe(x.codec, p)
 	}
-	d, ok := x.deps[l].Describe(p.Extension(4))
+	d, ok := x.deps[l].Describe(p.Seq, p.Extension(4))
 	if !ok {
 		x.fail("dependency descriptor %x", p.Extension(4))
 	}
@@ -365,10 +365,10 @@ func (x *trace) describe(l int, p *rtp.Packet) Descriptor {
 // view reads a dependency descriptor as the subscriber does, who has one structure.
 func (x *trace) view(ext []byte, o rtp.Origin) {
 	in := Dependencies{}
-	was, _ := in.Describe(ext)
+	was, _ := in.Describe(0, ext)
 	WriteDependency(ext, o)
 	old := x.viewer
-	d, ok := x.viewer.Describe(ext)
+	d, ok := x.viewer.Describe(x.header.SequenceNumber, ext)
 	if by := (x.viewer.offset - old.offset) & 63; old.known && by != 0 && (int(by) < old.count || 64-int(by) < x.viewer.count) {
 		x.fail("the structure from %d has IDs of the one from %d", x.viewer.offset, old.offset)
 	}

@@ -12,6 +12,7 @@ const (
 type Gaps struct {
 	started bool
 	newest  uint16
+	epoch   time.Time
 	list    [maxMissing]missing
 	n       int
 }
@@ -19,7 +20,7 @@ type Gaps struct {
 type missing struct {
 	seq   uint16
 	tries uint8
-	next  time.Time
+	next  time.Duration // after epoch
 }
 
 // Seen takes one packet that Receive called fresh. It reports true when so much is
@@ -28,7 +29,7 @@ func (g *Gaps) Seen(seq uint16, at time.Time) (outage bool) {
 	step := int(int16(seq - g.newest))
 	switch {
 	case !g.started:
-		g.started, g.newest = true, seq
+		g.started, g.newest, g.epoch = true, seq, at
 	case step <= 0:
 		g.remove(seq)
 	case g.n+step-1 > maxMissing:
@@ -36,7 +37,7 @@ func (g *Gaps) Seen(seq uint16, at time.Time) (outage bool) {
 		return true
 	default:
 		for s := g.newest + 1; s != seq; s++ {
-			g.list[g.n] = missing{seq: s, next: at}
+			g.list[g.n] = missing{seq: s, next: at.Sub(g.epoch)}
 			g.n++
 		}
 		g.newest = seq
@@ -57,14 +58,14 @@ func (g *Gaps) remove(seq uint16) {
 // Due appends to dst the numbers to ask for now, in order. Each is asked for at
 // once, then each rtt while it is missing; after the last try it is given up.
 func (g *Gaps) Due(at time.Time, rtt time.Duration, dst []uint16) []uint16 {
-	kept := g.list[:0]
+	now, kept := at.Sub(g.epoch), g.list[:0]
 	for _, m := range g.list[:g.n] {
-		if !at.Before(m.next) {
+		if now >= m.next {
 			if m.tries == maxTries {
 				continue
 			}
 			m.tries++
-			m.next = at.Add(rtt)
+			m.next = now + rtt
 			dst = append(dst, m.seq)
 		}
 		kept = append(kept, m)

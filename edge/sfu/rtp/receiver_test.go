@@ -90,7 +90,7 @@ func TestGaps(t *testing.T) {
 }
 
 // TestRing: at every rate each packet of the last while is there and no other's bytes, in no
-// more memory than that takes; names come round.
+// more memory than that takes, nor when the rate falls; names come round.
 func TestRing(t *testing.T) {
 	var empty Ring
 	for _, n := range []uint32{0, 1, math.MaxUint32} {
@@ -101,8 +101,8 @@ func TestRing(t *testing.T) {
 	for _, tt := range []struct {
 		every time.Duration
 		size  int // at most
-		arena int
-	}{{10 * time.Millisecond, 1200, 64 << 10}, {time.Millisecond, 100, 64 << 10}, {time.Millisecond, MaxPacket, ringMost}, {100 * time.Millisecond, 1200, ringLeast}} {
+		most  int // bytes of memory
+	}{{10 * time.Millisecond, 1200, 48 << 10}, {time.Millisecond, 100, 48 << 10}, {time.Millisecond, MaxPacket, ringMost}, {100 * time.Millisecond, 1200, 16 << 10}} {
 		rnd := rand.New(rand.NewPCG(1, uint64(tt.size)))
 		r := Ring{newest: math.MaxUint32 - 3000}
 		r.oldest = r.newest + 1
@@ -126,12 +126,12 @@ func TestRing(t *testing.T) {
 			if len(all) > 0 && n < all[len(all)-1].name { // they came round
 				all = nil
 			}
-			if all = append(all, kept{n, b, at}); len(all) > 2*ringPackets {
+			if all = append(all, kept{n, b, at}); len(all) > 2*RingPackets {
 				all = all[1:]
 			}
-			for _, k := range all[max(0, len(all)-1-rnd.IntN(2*ringPackets)):][:1] {
+			for _, k := range all[max(0, len(all)-1-rnd.IntN(2*RingPackets)):][:1] {
 				got, ok := r.Get(k.name, []byte("dst "))
-				if young := at.Sub(k.at) < ringTime-50*time.Millisecond; ok && string(got) != "dst "+string(k.b) || !ok && (string(got) != "dst " || young && tt.arena < ringMost) {
+				if young := at.Sub(k.at) < ringTime-50*time.Millisecond; ok && string(got) != "dst "+string(k.b) || !ok && (string(got) != "dst " || young && tt.most < ringMost) {
 					t.Fatalf("%d of %s ago: %t, the same %t", k.name, at.Sub(k.at), ok, string(got) == "dst "+string(k.b))
 				}
 			}
@@ -139,8 +139,28 @@ func TestRing(t *testing.T) {
 				t.Fatal("a packet that has not come is there")
 			}
 		}
-		if len(r.arena) > tt.arena {
-			t.Errorf("a packet of up to %d bytes each %s: %d bytes of memory, want %d", tt.size, tt.every, len(r.arena), tt.arena)
+		if got := held(t, &r); got > tt.most {
+			t.Errorf("a packet of up to %d bytes each %s: %d bytes of memory, want %d", tt.size, tt.every, got, tt.most)
+		}
+		for range 2 * RingPackets {
+			at = at.Add(100 * time.Millisecond)
+			r.Put(make([]byte, 100), at)
+		}
+		if got := held(t, &r); got > 2*chunkSize {
+			t.Errorf("a packet of 100 bytes each 100 ms, after what was more: %d bytes of memory, want %d", got, 2*chunkSize)
 		}
 	}
+}
+
+// held is the memory of what a ring keeps, in bytes.
+func held(t *testing.T, r *Ring) (n int) {
+	for _, c := range r.chunks {
+		if c.chunk != nil {
+			n += chunkSize
+		}
+	}
+	if n != int(r.head-r.tail)*chunkSize {
+		t.Errorf("%d bytes are held, %d chunks in use", n, r.head-r.tail)
+	}
+	return n
 }

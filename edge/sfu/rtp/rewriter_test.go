@@ -376,7 +376,7 @@ func TestPauseSurvivesSRTP(t *testing.T) {
 
 func TestForwardAllocatesNothing(t *testing.T) {
 	forward := packetPath(5)
-	for range ringPackets {
+	for range RingPackets {
 		forward() // warm
 	}
 	if n := testing.AllocsPerRun(1000, forward); n != 0 {

@@ -1,31 +1,55 @@
 package rtp
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 const (
 	// ringTime is how long a packet is kept: what a NACK asks for later comes too late to be
 	// shown, over the longest path that a conversation bears.
 	ringTime = 500 * time.Millisecond
-	// A Ring begins with so many bytes, and grows by a quarter and so many at least, up to so many: 8
-	// Mbit/s for ringTime. Doubling left a third of it unused.
-	ringLeast, ringMost = 16 << 10, 512 << 10
-	ringPackets         = 512
+	// A Ring has as many chunks as ringTime takes, up to so many bytes: 8 Mbit/s.
+	chunkSize = 8 << 10
+	ringMost  = 512 << 10
+	// RingPackets is how many a Ring keeps at most.
+	RingPackets = 512
 )
 
 // Ring keeps the newest packets of one publisher's track for the NACKs of all its
-// subscribers: for ringTime, with as much memory as that takes of what comes. Its zero value is
-// ready.
+// subscribers: for ringTime, with as much memory as that takes of what comes now. Its zero value
+// is ready.
 type Ring struct {
-	newest, oldest uint32 // names; oldest is newest+1 where there is none
-	head           int    // where the next one is put
-	arena          []byte
-	first          time.Time // when it came
-	slots          [ringPackets]slot
+	newest, oldest uint32    // names; oldest is newest+1 where there is none
+	tail, head     uint32    // chunks from tail to head-1 are in use, the last one up to end
+	end            int       //
+	first          time.Time // when the first packet came
+	chunks         [ringChunks]struct {
+		*chunk
+		last instant // its newest packet
+	}
+	slots [RingPackets]slot
 }
 
+const ringChunks = ringMost / chunkSize
+
+type chunk [chunkSize]byte
+
+// chunks are those that no Ring needs now.
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
 type slot struct {
-	at, size int32
-	came     time.Duration // after the first
+	came     instant
+	at, size uint16
+	chunk    uint8 // modulo ringChunks
+}
+
+// instant is when a packet came, in microseconds after the first, modulo 71 minutes: what is
+// kept so long is one chunk more than what is asked for.
+type instant uint32
+
+func (i instant) since(before instant) time.Duration {
+	return time.Duration(i-before) * time.Microsecond
 }
 
 // Put keeps a copy of the packet, which came at that time, and names it: no other that is in
@@ -34,61 +58,53 @@ func (r *Ring) Put(packet []byte, at time.Time) (n uint32) {
 	if r.first.IsZero() {
 		r.first = at
 	}
-	came := at.Sub(r.first)
+	came := instant(at.Sub(r.first) / time.Microsecond)
 	if r.newest == 0 || r.newest == 1<<32-1 { // the name after is taken, or none
-		r.newest, r.oldest, r.head = 0, 1, 0
+		r.newest, r.oldest = 0, 1
 	}
-	for !r.room(len(packet), came) {
-		r.grow()
+	if r.newest-r.oldest+1 == RingPackets {
+		r.oldest++
+	}
+	if r.head == r.tail || r.end+len(packet) > chunkSize {
+		r.next(came)
 	}
 	r.newest++
-	*r.slot(r.newest) = slot{int32(r.head), int32(len(packet)), came}
-	r.head += copy(r.arena[r.head:], packet)
+	in := (r.head - 1) % ringChunks
+	*r.slot(r.newest) = slot{came: came, at: uint16(r.end), size: uint16(len(packet)), chunk: uint8(in)}
+	r.chunks[in].last = came
+	r.end += copy(r.chunks[in].chunk[r.end:], packet)
 	return r.newest
 }
 
-func (r *Ring) slot(n uint32) *slot { return &r.slots[n%ringPackets] }
+func (r *Ring) slot(n uint32) *slot { return &r.slots[n%RingPackets] }
 
-// room makes the next bytes of the arena free. It reports false where it would rather have
-// more: what is there is young.
-func (r *Ring) room(size int, now time.Duration) bool {
-	if r.newest-r.oldest+1 == ringPackets {
-		r.oldest++
-	}
-	if r.head+size > len(r.arena) { // what is from here to the end is the oldest there is
-		if !r.drop(r.head, len(r.arena), now) {
-			return false
-		}
-		r.head = 0
-	}
-	return r.head+size <= len(r.arena) && r.drop(r.head, r.head+size, now)
-}
-
-// drop forgets what is between two places of the arena.
-func (r *Ring) drop(from, to int, now time.Duration) bool {
-	for ; r.oldest <= r.newest; r.oldest++ {
-		s := r.slot(r.oldest)
-		if at := int(s.at); at+int(s.size) <= from || at >= to {
+// next begins a chunk: the oldest, where that is old or there are no more, and gives others that
+// are old back.
+func (r *Ring) next(now instant) {
+	var next *chunk
+	for r.tail != r.head {
+		in := r.tail % ringChunks
+		c := &r.chunks[in]
+		if now.since(c.last) < ringTime && r.head-r.tail < ringChunks {
 			break
 		}
-		if now-s.came < ringTime && len(r.arena) < ringMost {
-			return false
+		for r.oldest <= r.newest && r.slot(r.oldest).chunk == uint8(in) {
+			r.oldest++
 		}
+		if next == nil {
+			next = c.chunk
+		} else {
+			chunks.Put(c.chunk)
+		}
+		c.chunk = nil
+		r.tail++
 	}
-	return true
-}
-
-// grow makes the arena larger, and begins it with what is kept.
-func (r *Ring) grow() {
-	next := make([]byte, min(len(r.arena)+max(len(r.arena)/4, ringLeast), ringMost))
-	head := 0
-	for n := r.oldest; n <= r.newest; n++ {
-		s := r.slot(n)
-		size := copy(next[head:], r.arena[s.at:s.at+s.size])
-		s.at = int32(head)
-		head += size
+	if next == nil {
+		next = chunks.Get().(*chunk)
 	}
-	r.arena, r.head = next, head
+	r.chunks[r.head%ringChunks].chunk = next
+	r.head++
+	r.end = 0
 }
 
 // Get appends the packet of that name to dst; ok is false when it is not here any more.
@@ -97,5 +113,5 @@ func (r *Ring) Get(n uint32, dst []byte) (packet []byte, ok bool) {
 		return dst, false
 	}
 	s := r.slot(n)
-	return append(dst, r.arena[s.at:s.at+s.size]...), true
+	return append(dst, r.chunks[s.chunk].chunk[s.at:s.at+s.size]...), true
 }
