@@ -7,6 +7,13 @@ import (
 	"bailiwick/web/webtest"
 )
 
+// outlook is what a page knows of its connections, for who has to find a fault.
+const outlook = `(async () => JSON.stringify({state: document.documentElement.dataset.state, flow: await window.flow(),
+  all: await Promise.all(pcs.map(async (p) => ({is: [p.connectionState, p.iceConnectionState, p.signalingState],
+    stats: [...(await p.getStats()).values()].filter((s) => /outbound-rtp|candidate-pair|media-source/.test(s.type)).map((s) =>
+      [s.type, s.kind, s.rid, s.state, s.nominated, s.packetsSent, s.bytesSent, s.framesEncoded, s.nackCount, s.pliCount].join(" ")),
+    senders: p.getSenders().map((s) => [s.track?.kind, s.track?.readyState, s.track?.enabled, s.track?.muted, s.transport?.state].join(" "))})))}))()`
+
 // A patient with Firefox and a clinician with Chromium hear and see each other, and go on doing so
 // on another edge when theirs drains.
 func TestConsultBetweenFirefoxAndChromium(t *testing.T) {
@@ -17,7 +24,19 @@ func TestConsultBetweenFirefoxAndChromium(t *testing.T) {
 	fox.Navigate(c.Participants[0].URL)
 	fox.Wait(`(document.querySelector("#ask-buttons .primary")?.click(), document.querySelector("#join")?.offsetParent)`)
 	fox.Wait(`(document.querySelector("#join").click(), !document.querySelector("#call").hidden)`)
+	t.Cleanup(func() {
+		if t.Failed() {
+			var told string
+			fox.Eval(outlook, &told)
+			t.Log("the patient's connections:", told)
+		}
+	})
 	clinician := openPage(t, c.Participants[1].URL)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("the clinician's connections:", webtest.Eval[string](t, clinician, outlook))
+		}
+	})
 	flowing := func() {
 		t.Helper()
 		flows(t, "clinician", clinician)

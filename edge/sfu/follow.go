@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -11,6 +12,10 @@ const (
 	// lives until its session closes, and goes on as soon as packets come again.
 	lostAfter = 5 * time.Second
 	keepalive = 2 * time.Second
+	// unused is when a pair on which nothing comes is not the one that the participant uses.
+	unused = 3 * time.Second
+	// nominees are how many of its pairs are remembered.
+	nominees = 8
 )
 
 // secured takes the keys when DTLS is up, and decides who carries the media. Like moved it is
@@ -46,10 +51,36 @@ func (t *pionTransport) begin(o *pionOutlet) {
 func (t *pionTransport) moved(pair *webrtc.ICECandidatePair) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if at, ok := t.mux.locate(pair.Remote); ok {
+	if at, ok := t.mux.locate(pair.Remote.Address, pair.Remote.Port, pair.Remote.Protocol == webrtc.ICEProtocolTCP); ok {
 		t.at = at
+		t.nominate(at, time.Now())
 		t.follow()
 	}
+}
+
+// nominate takes that the participant has nominated its pair at that place.
+func (t *pionTransport) nominate(at location, now time.Time) {
+	t.checked = now
+	t.nominated = slices.DeleteFunc(t.nominated, func(l location) bool { return l == at })
+	if len(t.nominated) == nominees {
+		t.nominated = t.nominated[1:]
+	}
+	t.nominated = append(t.nominated, at)
+}
+
+// back tells, of a check that came from a place, whether the participant has gone back there. Firefox
+// nominates pairs one after the other as they answer, and goes on with the best of them (RFC 5245
+// section 8.1.1.2); pion, as a lite agent, with the last, where then nothing ever comes. It is called under pion's
+// locks.
+func (t *pionTransport) back(from location, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if from == t.at {
+		t.checked = now
+		return false
+	}
+	heard := t.peer != nil && now.Sub(t.peer.Heard()) < unused
+	return !heard && now.Sub(t.checked) >= unused && slices.Contains(t.nominated, from)
 }
 
 // follow has the lane send where the participant is, once both are known. On a goroutine of its

@@ -90,8 +90,8 @@ type location struct {
 }
 
 // locate says where ICE has that a participant is; false: where the lane is not.
-func (m *mux) locate(c *webrtc.ICECandidate) (location, bool) {
-	addr, err := netip.ParseAddr(c.Address)
+func (m *mux) locate(address string, port uint16, tcp bool) (location, bool) {
+	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		return location{}, false
 	}
@@ -101,10 +101,10 @@ func (m *mux) locate(c *webrtc.ICECandidate) (location, bool) {
 			continue
 		}
 		conn := 2 * i
-		if c.Protocol == webrtc.ICEProtocolTCP {
+		if tcp {
 			conn++
 		}
-		return location{conn, netip.AddrPortFrom(addr, c.Port)}, true
+		return location{conn, netip.AddrPortFrom(addr, port)}, true
 	}
 	return location{}, false
 }

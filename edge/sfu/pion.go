@@ -7,8 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
+	"github.com/pion/stun/v4"
 	"github.com/pion/webrtc/v4"
 
 	"bailiwick/edge/sfu/lane"
@@ -40,9 +42,13 @@ type pionTransport struct {
 	outs    []*webrtc.RTPTransceiver // from firstLine on
 	outlets []*pionOutlet            // all that were ever opened and not shut
 	inlets  map[uint32]inlet         // the lane's workers'
-	packet  rtp.Packet               // theirs too: scratch
-	readers sync.WaitGroup
-	gone    chan struct{} // closed with closed
+	// What ICE chose: the places that the participant nominated, the last one last, and when a
+	// check came from the chosen one.
+	nominated []location
+	checked   time.Time
+	packet    rtp.Packet // theirs too: scratch
+	readers   sync.WaitGroup
+	gone      chan struct{} // closed with closed
 
 	telling  sync.Mutex // the handler whether media pass
 	placed   location   // where the lane was told that the participant is
@@ -89,6 +95,10 @@ func (m *mux) open(h handler, ssrc uint32, settings webrtc.SettingEngine, sealed
 	}
 	t := &pionTransport{handler: h, mux: m, path: newPath(ssrc), inlets: map[uint32]inlet{}, gone: make(chan struct{})}
 	t.handshake.Overhear(&settings)
+	settings.SetICEBindingRequestHandler(func(_ *stun.Message, _, remote ice.Candidate, _ *ice.CandidatePair) bool {
+		from, ok := m.locate(remote.Address(), uint16(remote.Port()), remote.NetworkType().IsTCP())
+		return ok && t.back(from, time.Now())
+	})
 	t.api = webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	t.pc, err = t.api.NewPeerConnection(webrtc.Configuration{
