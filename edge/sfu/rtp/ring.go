@@ -22,7 +22,7 @@ const (
 type Ring struct {
 	newest, oldest uint32    // names; oldest is newest+1 where there is none
 	tail, head     uint32    // chunks from tail to head-1 are in use, the last one up to end
-	end            int       //
+	end            int       // within that one, in bytes
 	first          time.Time // when the first packet came
 	chunks         [ringChunks]struct {
 		*chunk
